@@ -1,0 +1,1 @@
+//! Resource types: Kubernetes, Istio and Gateway API, decoded with diagnostics.

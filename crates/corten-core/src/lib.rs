@@ -1,0 +1,1 @@
+//! Pure vocabulary of the mesh: names, hosts, ports, durations, identities.

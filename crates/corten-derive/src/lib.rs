@@ -1,0 +1,1 @@
+//! Derives decoding with diagnostics, encoding and schema from a resource type.

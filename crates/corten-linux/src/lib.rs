@@ -1,0 +1,1 @@
+//! System calls, namespaces, mounts, netlink and nftables: the only unsafe code.

@@ -1,0 +1,1 @@
+//! The local runtime: nodes, pods and control loops on one machine.
