@@ -1,1 +1,3 @@
 //! The local runtime: nodes, pods and control loops on one machine.
+
+pub mod sandbox;
