@@ -1,1 +1,14 @@
 //! System calls, namespaces, mounts, netlink and nftables: the only unsafe code.
+//!
+//! A small safe interface over what the kernel offers; it decides nothing and knows nothing of Kubernetes or of the mesh.
+
+pub mod capabilities;
+pub mod fds;
+pub mod memory;
+pub mod mounts;
+pub mod namespaces;
+pub mod spawn;
+pub mod testing;
+
+pub use namespaces::{Namespaces, NetNs};
+pub use spawn::{Child, Exit, Spawn, SpawnError};
