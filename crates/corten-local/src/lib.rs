@@ -1,3 +1,4 @@
 //! The local runtime: nodes, pods and control loops on one machine.
 
+pub mod network;
 pub mod sandbox;
