@@ -1,2 +1,59 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands: `cargo xtask COMMAND`.
+//!
+//! This crate depends on no product crate, so that it builds at once; what needs product code is a binary of its own
+//! (`corten-conformance`, `corten-bench`) that a command here builds and runs.
+
+mod cargo;
+mod demo;
+mod fuzz;
+mod layers;
+mod licences;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  demo [--check]                         build what it needs, start a small Kubernetes, run the main job and show what happened;
+                                         --check runs unattended and fails if a printed claim did not hold
+  test [--kubernetes] [FILTER]           everything that must hold: format, lints, layers, licences, conformance, tests
+  conformance [--data DIR] [--area A] [--json FILE] [--verbose]
+                                         judge the product by the data in DIR (default ../shared/testdata)
+  bench NAME [--json FILE]               run a benchmark beside its baseline; without NAME, list them
+  fuzz [TARGET] [--seconds N]            run the fuzz targets (default: each for 60 s)
+  tidy                                   only the checks that need no build: layers, licences
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<ExitCode> {
+    let Some((command, rest)) = arguments.split_first() else {
+        print!("{USAGE}");
+        return Ok(ExitCode::from(2));
+    };
+    match command.as_str() {
+        "demo" => demo::run(rest),
+        "test" => test::run(rest),
+        "conformance" => cargo::run_tool("corten-conformance", &[], rest),
+        "bench" => cargo::run_tool("corten-bench", &["--release"], rest),
+        "fuzz" => fuzz::run(rest),
+        "tidy" => test::tidy(),
+        "help" | "-h" | "--help" => {
+            print!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        other => bail!("there is no command {other:?}; `cargo xtask help` lists them"),
+    }
+}

@@ -1,0 +1,35 @@
+//! The runner of each area.
+//!
+//! A runner is a function `fn(&Area) -> Result<Vec<Case>>`: it walks the area's own index, asks the product, compares.
+//! `Err` is for data that cannot be read at all.
+
+mod pending;
+
+use anyhow::Result;
+
+use crate::data::Area;
+use crate::outcome::Case;
+
+/// Runs an area's cases.
+pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
+    let feature = match area.name.as_str() {
+        "gateway-api-conformance" => "Gateway API controller and data plane",
+        "istio-ambient-model" | "istio-ambient-policy" => "workload discovery",
+        "istio-ambient-traffic" | "istio-security-policies" => "policy enforcement",
+        "istio-analysis" => "configuration analysis",
+        "istio-authz-rbac"
+        | "istio-envoy-bootstrap"
+        | "istio-traffic-features"
+        | "istio-traffic-simulation"
+        | "istio-xds" => "xDS generation",
+        "istio-cni" => "pod redirection",
+        "istio-gateway-api-conversion" | "istio-ingress-conversion" => "Gateway API conversion",
+        "istio-gateway-deployment" => "gateway deployment",
+        "istio-helm" | "istio-install" => "installation on Kubernetes",
+        "istio-istioctl" => "inspection commands",
+        "istio-sidecar-injection" => "sidecar injection",
+        "istio-semantics" => "routing and policy semantics",
+        _ => "an area without a runner",
+    };
+    pending::run(area, feature)
+}
