@@ -1,0 +1,67 @@
+//! `corten-bench`: named benchmarks. Each prints its figures beside a baseline taken in the same run on the same machine.
+//!
+//! Figures are for people to judge: nothing here fails because a number is large.
+
+mod figure;
+mod local;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+use crate::figure::Figure;
+
+/// Run a benchmark beside its baseline.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Which benchmark; without a name, they are listed
+    name: Option<String>,
+    /// Also write the figures, as a JSON array of {figure, value, unit, baseline}
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The script that starts a real Kubernetes for the baseline [default: ../shared/kubernetes/lab.sh beside the repository]
+    #[arg(long, value_name = "SCRIPT")]
+    lab: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let outcome = runtime
+        .context("starting the runtime")
+        .and_then(|runtime| runtime.block_on(run(&arguments)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<()> {
+    let figures: Vec<Figure> = match arguments.name.as_deref() {
+        None => {
+            println!(
+                "local    the small Kubernetes of `corten up` beside a real one: start, pods, memory, writes, watches"
+            );
+            return Ok(());
+        }
+        Some("local") => Box::pin(local::run(arguments.lab.clone())).await?,
+        Some(other) => bail!("there is no benchmark {other:?}; without a name, they are listed"),
+    };
+    println!("\n{:44} {:>12} {:>12} {:>8}", "figure", "corten", "baseline", "ratio");
+    for figure in &figures {
+        println!("{figure}");
+    }
+    if let Some(file) = &arguments.json {
+        std::fs::write(file, serde_json::to_string_pretty(&figures)?)
+            .with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(())
+}
