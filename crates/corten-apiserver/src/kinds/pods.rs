@@ -1,0 +1,97 @@
+//! Pods: the first status, quality of service, graceful deletion.
+
+use serde_json::{Value, json};
+
+use super::Strategy;
+use crate::api::Api;
+use crate::context::Context;
+use crate::object;
+use crate::registry::Resource;
+use crate::status::Status;
+use crate::verbs::Part;
+
+/// Pods.
+#[derive(Debug)]
+pub(super) struct Pods;
+
+impl Strategy for Pods {
+    fn prepare_create(&self, _: &Api, _: &Context, _: &Resource, new: &mut Value) -> Result<(), Status> {
+        new["status"] = json!({ "phase": "Pending", "qosClass": qos(new) });
+        Ok(())
+    }
+
+    fn prepare_update(
+        &self,
+        _: &Api,
+        _: &Context,
+        _: &Resource,
+        part: Part,
+        new: &mut Value,
+        old: &Value,
+    ) -> Result<(), Status> {
+        if part == Part::Status {
+            let class = old["status"]["qosClass"].clone();
+            if !class.is_null() {
+                object::child(new, "status").insert("qosClass".to_owned(), class);
+            }
+        }
+        Ok(())
+    }
+
+    fn grace(&self, pod: &Value, asked: Option<i64>) -> i64 {
+        let own = object::at(pod, &["spec", "terminationGracePeriodSeconds"])
+            .as_i64()
+            .unwrap_or(30);
+        let grace = asked.unwrap_or(own).max(0);
+        let ended = matches!(object::text(pod, &["status", "phase"]), "Succeeded" | "Failed");
+        // Without a node there is no kubelet that would end it.
+        if ended || object::text(pod, &["spec", "nodeName"]).is_empty() {
+            0
+        } else {
+            grace
+        }
+    }
+
+    fn status_metadata(&self) -> &'static [&'static str] {
+        &["labels", "annotations", "finalizers"]
+    }
+
+    fn selectable(&self, field: &str) -> bool {
+        matches!(
+            field,
+            "spec.nodeName"
+                | "spec.restartPolicy"
+                | "spec.schedulerName"
+                | "spec.serviceAccountName"
+                | "spec.hostNetwork"
+                | "status.phase"
+                | "status.podIP"
+                | "status.podIPs"
+                | "status.nominatedNodeName"
+        )
+    }
+}
+
+/// The quality-of-service class, from the containers' requests and limits of CPU and memory.
+fn qos(pod: &Value) -> &'static str {
+    let (mut any, mut all_guaranteed, mut containers) = (false, true, 0);
+    for list in ["containers", "initContainers"] {
+        for container in object::items(&pod["spec"][list]) {
+            containers += 1;
+            for name in ["cpu", "memory"] {
+                let limit = &container["resources"]["limits"][name];
+                let request = match &container["resources"]["requests"][name] {
+                    Value::Null => limit,
+                    request => request,
+                };
+                any |= !limit.is_null() || !request.is_null();
+                all_guaranteed &= !limit.is_null() && limit == request;
+            }
+        }
+    }
+    match (any, all_guaranteed && containers > 0) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}

@@ -1,0 +1,29 @@
+//! Deployments, replica sets and stateful sets: the status starts empty.
+
+use serde_json::{Value, json};
+
+use super::Strategy;
+use crate::api::Api;
+use crate::context::Context;
+use crate::registry::Resource;
+use crate::status::Status;
+
+/// Kinds that make pods from a template.
+#[derive(Debug)]
+pub(super) struct Workloads;
+
+impl Strategy for Workloads {
+    fn prepare_create(&self, _: &Api, _: &Context, resource: &Resource, new: &mut Value) -> Result<(), Status> {
+        new["status"] = match resource.plural() {
+            // These two are written even when they are zero.
+            "replicasets" => json!({ "replicas": 0 }),
+            "statefulsets" => json!({ "replicas": 0, "availableReplicas": 0 }),
+            _ => json!({}),
+        };
+        Ok(())
+    }
+
+    fn selectable(&self, field: &str) -> bool {
+        field == "status.replicas"
+    }
+}

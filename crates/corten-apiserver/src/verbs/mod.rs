@@ -1,0 +1,33 @@
+//! The verbs: what happens to an object between the request and the store, the same for every kind.
+//!
+//! Kinds add to it through their [`Strategy`](crate::kinds::Strategy). Nothing here knows HTTP.
+
+mod create;
+mod delete;
+mod meta;
+mod patch;
+mod read;
+mod update;
+
+pub(crate) use create::create;
+pub use delete::{DeleteOptions, Preconditions, Propagation};
+pub(crate) use delete::{Deleted, delete, delete_collection};
+pub(crate) use patch::patch;
+pub(crate) use read::{get, in_version, list};
+pub(crate) use update::{Part, update};
+
+use crate::registry::Resource;
+use crate::status::Status;
+use crate::store::WriteError;
+
+/// What a failed write means to the caller.
+pub(crate) fn refused(resource: &Resource, name: &str, error: WriteError) -> Status {
+    let (group, plural) = (resource.group(), resource.plural());
+    match error {
+        WriteError::Exists => Status::already_exists(group, plural, name),
+        WriteError::Absent => Status::not_found(group, plural, name),
+        WriteError::Stale => Status::stale(group, plural, name),
+        WriteError::Disk(_) => Status::internal(error),
+        WriteError::Closed => Status::new(503, "ServiceUnavailable", "the API is shutting down"),
+    }
+}
