@@ -1,0 +1,137 @@
+//! Schemas from the tables of the derive macros: OpenAPI as a CustomResourceDefinition holds it.
+
+use serde_json::{Value, json};
+
+use super::{FieldInfo, FieldKind, Json, JsonMap, MessageInfo};
+
+/// Which schema is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct SchemaCx {
+    /// Whether fields and values of the experimental channel are part of it.
+    pub experimental: bool,
+}
+
+/// The schema of fields that are not properties themselves.
+pub fn no_schema(_: &SchemaCx) -> Json {
+    Json::Null
+}
+
+/// The schema of a struct.
+pub fn message_schema(info: &'static MessageInfo, cx: &SchemaCx) -> Json {
+    let mut properties = JsonMap::new();
+    let mut required = Vec::new();
+    let mut one_ofs = Vec::new();
+    for field in info
+        .fields
+        .iter()
+        .filter(|f| !f.hidden && (cx.experimental || !f.experimental))
+    {
+        match field.kind {
+            FieldKind::Plain => {
+                property(field, cx, &mut properties);
+                if field.required {
+                    required.push(Json::from(field.name));
+                }
+            }
+            FieldKind::OneOf(variants) => {
+                let variants: Vec<&FieldInfo> = variants.iter().filter(|v| !v.hidden).collect();
+                variants
+                    .iter()
+                    .for_each(|variant| property(variant, cx, &mut properties));
+                // Kinds that never have two properties in question leave the clause out.
+                if field.facts != r#"{"oneOf":false}"# {
+                    one_ofs.push(one_of(&variants));
+                }
+            }
+        }
+    }
+    let mut schema = json!({ "type": "object" });
+    if let Value::Object(map) = &mut schema {
+        if !properties.is_empty() {
+            map.insert("properties".to_owned(), Json::Object(properties));
+        }
+        if !required.is_empty() {
+            map.insert("required".to_owned(), Json::Array(required));
+        }
+        describe(map, info.doc);
+        match one_ofs.len() {
+            0 => {}
+            1 => map.extend(one_ofs.pop().map(|clause| ("oneOf".to_owned(), clause))),
+            _ => {
+                let clauses = one_ofs.into_iter().map(|clause| json!({ "oneOf": clause })).collect();
+                map.insert("allOf".to_owned(), Json::Array(clauses));
+            }
+        }
+    }
+    apply(&mut schema, info.facts);
+    schema
+}
+
+fn property(field: &FieldInfo, cx: &SchemaCx, properties: &mut JsonMap) {
+    let mut schema = (field.schema)(cx);
+    apply(&mut schema, field.facts);
+    if let Value::Object(map) = &mut schema {
+        describe(map, field.doc);
+    }
+    if !field.also.is_empty() {
+        properties.insert(field.also.to_owned(), schema.clone());
+    }
+    properties.insert(field.name.to_owned(), schema);
+}
+
+fn describe(map: &mut JsonMap, doc: &str) {
+    if !doc.is_empty() {
+        map.insert("description".to_owned(), Json::from(doc));
+    }
+}
+
+/// None of the properties, or exactly one of them.
+fn one_of(variants: &[&FieldInfo]) -> Json {
+    let each: Vec<Json> = variants.iter().map(|v| json!({ "required": [v.name] })).collect();
+    let mut clauses = vec![json!({ "not": { "anyOf": each } })];
+    clauses.extend(each);
+    Json::Array(clauses)
+}
+
+/// Lays facts over a schema: members replace, `null` removes, `items` and `additionalProperties` go into the element,
+/// rules are added to rules.
+fn apply(schema: &mut Json, facts: &str) {
+    if facts.is_empty() {
+        return;
+    }
+    // The macros print these; a malformed one is a mistake in a `schema = "..."` attribute, and the schema tests' to find.
+    if let Ok(facts) = serde_json::from_str::<Json>(facts) {
+        merge(schema, facts);
+    }
+}
+
+fn merge(schema: &mut Json, facts: Json) {
+    let (Value::Object(schema), Value::Object(facts)) = (schema, facts) else {
+        return;
+    };
+    for (key, fact) in facts {
+        match (key.as_str(), schema.get_mut(&key)) {
+            (_, _) if fact.is_null() => {
+                schema.remove(&key);
+            }
+            ("properties", Some(inner)) => {
+                let (Value::Object(inner), Value::Object(fact)) = (inner, fact) else {
+                    continue;
+                };
+                for (name, fact) in fact {
+                    match inner.get_mut(&name) {
+                        Some(property) => merge(property, fact),
+                        None => _ = inner.insert(name, fact),
+                    }
+                }
+            }
+            ("items" | "additionalProperties", Some(inner)) => merge(inner, fact),
+            ("x-kubernetes-validations", Some(Value::Array(rules))) => {
+                if let Value::Array(more) = fact {
+                    rules.extend(more);
+                }
+            }
+            _ => _ = schema.insert(key, fact),
+        }
+    }
+}
