@@ -1,4 +1,11 @@
 //! The local runtime: nodes, pods and control loops on one machine.
 
+pub mod control;
+pub mod instance;
 pub mod network;
+pub mod refusal;
+pub mod role;
 pub mod sandbox;
+pub mod status;
+mod supervisor;
+pub mod up;

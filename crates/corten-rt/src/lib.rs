@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of the mesh, of Kubernetes or of sockets.
 
+pub mod log;
 mod skip;
 mod tasks;
 

@@ -1,0 +1,118 @@
+//! `corten status`.
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use corten_local::control::Connection;
+use corten_local::instance::Instance;
+use corten_local::status::RuntimeStatus;
+
+use super::reset::others;
+use super::up::view;
+use crate::output;
+use crate::place::{Name, home};
+
+/// Show whether an instance runs, its nodes and pods, what is wrong, and where its kubeconfig and log are.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 running, 1 failed, 3 not running.")]
+pub(crate) struct Status {
+    #[command(flatten)]
+    name: Name,
+    /// All instances, a line each
+    #[arg(long, conflicts_with = "name")]
+    all: bool,
+    /// The same as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The exit code for an instance that is not running.
+const NOT_RUNNING: u8 = 3;
+
+/// How long a running instance may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Status {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        if self.all {
+            return all(self.json);
+        }
+        let instance = self.name.instance()?;
+        let name = instance.name();
+        if !instance.exists() {
+            bail!("there is no instance {name:?}{}", others(&instance)?);
+        }
+        let Some(status) = ask(&instance)? else {
+            output::line(format!(
+                "{name:?} is not running; its state is in {}",
+                instance.dir().display()
+            ))?;
+            return Ok(ExitCode::from(NOT_RUNNING));
+        };
+        if self.json {
+            output::line(serde_json::to_string_pretty(&status)?)?;
+        } else {
+            for line in view::render(&status) {
+                output::line(line)?;
+            }
+            output::line(format!("log: {}", status.log.display()))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Asks a running instance; `None` if nobody runs it.
+fn ask(instance: &Instance) -> anyhow::Result<Option<RuntimeStatus>> {
+    let Some(holder) = instance.holder() else {
+        return Ok(None);
+    };
+    let answer = Connection::open(&instance.control_socket(), PATIENCE).and_then(|mut it| it.status());
+    match answer {
+        Ok(status) => Ok(Some(status)),
+        // It ended while it was asked.
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock && instance.holder().is_none() => Ok(None),
+        Err(error) => Err(error).with_context(|| {
+            let (name, log) = (instance.name(), instance.log());
+            format!(
+                "{name:?} runs as process {} but does not answer; its log is {}",
+                holder.pid,
+                log.display()
+            )
+        }),
+    }
+}
+
+fn all(json: bool) -> anyhow::Result<ExitCode> {
+    let mut running = Vec::new();
+    let header = ["NAME", "STATE", "NODES", "PODS", "PROBLEMS", "SERVER"]
+        .map(str::to_owned)
+        .to_vec();
+    let mut rows = vec![header];
+    for instance in Instance::all(&home()?) {
+        rows.push(match ask(&instance)? {
+            None => vec![instance.name().to_owned(), "stopped".to_owned()],
+            Some(status) => {
+                let row = vec![
+                    status.name.clone(),
+                    format!("{:?}", status.phase).to_lowercase(),
+                    status.nodes.len().to_string(),
+                    status.namespaces.iter().map(|it| it.pods).sum::<usize>().to_string(),
+                    status.problems.len().to_string(),
+                    status.server.clone(),
+                ];
+                running.push(status);
+                row
+            }
+        });
+    }
+    if json {
+        output::line(serde_json::to_string_pretty(&running)?)?;
+    } else {
+        for line in output::table(&rows) {
+            output::line(line)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
