@@ -357,3 +357,25 @@ impl Schema {
         matches!(self.additional_properties, Some(AdditionalProperties::Schema(_))) && self.properties.is_empty()
     }
 }
+
+impl Schema {
+    /// The built-in definitions that this schema refers to directly.
+    pub fn references(&self) -> Vec<&'static Named> {
+        let mut found = Vec::new();
+        self.collect_references(&mut found);
+        found
+    }
+
+    fn collect_references(&self, found: &mut Vec<&'static Named>) {
+        let additional = match &self.additional_properties {
+            Some(AdditionalProperties::Schema(schema)) => Some(schema),
+            _ => None,
+        };
+        for inner in self.properties.values().chain(&self.items).chain(additional) {
+            match inner {
+                SchemaRef::Named(named) => found.push(named),
+                SchemaRef::Here(schema) => schema.collect_references(found),
+            }
+        }
+    }
+}
