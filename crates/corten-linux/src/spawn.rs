@@ -434,6 +434,16 @@ pub fn open_process(pid: i32) -> io::Result<Option<OwnedFd>> {
     }
 }
 
+/// Whether a process of this number runs; one that only waits for its parent to take notice of its end does not.
+pub fn is_running(pid: i32) -> io::Result<bool> {
+    let Some(process) = open_process(pid)? else {
+        return Ok(false);
+    };
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut ended = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
+    Ok(rustix::event::poll(&mut ended, Some(&now))? == 0)
+}
+
 /// Which program a process runs, where that may be known.
 pub fn program_of(pid: i32) -> io::Result<std::path::PathBuf> {
     std::fs::read_link(Path::new("/proc").join(pid.to_string()).join("exe"))

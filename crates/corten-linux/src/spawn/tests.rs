@@ -84,3 +84,19 @@ fn it_dies_with_the_thread_that_started_it() {
     assert_eq!(child.wait().unwrap(), Exit::Signal(9));
     assert_eq!(output.read(&mut [0; 1]).unwrap(), 0, "nobody holds its output any more");
 }
+
+#[test]
+fn a_process_that_ended_does_not_run_even_before_it_is_waited_for() {
+    let sleeper = Spawn::new("/bin/sh")
+        .arg("-c")
+        .arg("exec sleep 600")
+        .env("PATH", "/usr/bin:/bin");
+    let mut child = sleeper.start().unwrap();
+    assert!(is_running(child.pid()).unwrap());
+    child.signal(Signal::KILL).unwrap();
+    while is_running(child.pid()).unwrap() {
+        std::thread::yield_now();
+    }
+    assert_eq!(child.wait().unwrap(), Exit::Signal(9));
+    assert!(!is_running(child.pid()).unwrap());
+}

@@ -26,6 +26,9 @@ use crate::status::RuntimeStatus;
 /// How long an orderly end may take before it becomes a quick one.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
+/// How long one that seems to run is looked at again: a process just killed runs on for a moment.
+const SECOND_LOOK: Duration = Duration::from_millis(150);
+
 /// How long a killed predecessor may take to vanish.
 const PREDECESSOR_MAX: Duration = Duration::from_secs(5);
 
@@ -134,15 +137,14 @@ fn describe(exit: Exit) -> String {
 
 /// Takes the lock, giving a predecessor that was killed a moment to vanish.
 async fn take_lock(instance: &Instance) -> Result<Lock, UpError> {
-    let deadline = tokio::time::Instant::now() + PREDECESSOR_MAX;
+    let begin = tokio::time::Instant::now();
     loop {
         let holder = match instance.lock()? {
             Locked::Ours(lock) => return Ok(lock),
             Locked::Taken(holder) => holder,
         };
-        let alive = |pid| corten_linux::spawn::open_process(pid).is_ok_and(|process| process.is_some());
-        let vanishing = holder.is_some_and(|holder| !alive(holder.pid));
-        if !vanishing || tokio::time::Instant::now() > deadline {
+        let vanishing = holder.is_some_and(|holder| matches!(corten_linux::spawn::is_running(holder.pid), Ok(false)));
+        if begin.elapsed() > if vanishing { PREDECESSOR_MAX } else { SECOND_LOOK } {
             return Err(UpError::Running {
                 name: instance.name().to_owned(),
                 holder,

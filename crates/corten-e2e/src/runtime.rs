@@ -1,0 +1,220 @@
+//! One runtime under test.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::binaries;
+use crate::host::Processes;
+
+/// A user without any right and without an entry in `/etc/passwd`.
+const ORDINARY: u32 = 64_321;
+
+/// Who runs the commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum As {
+    /// Root.
+    Root,
+    /// An ordinary user.
+    User,
+}
+
+impl As {
+    /// Whether this test process can be that user; the reason if not.
+    pub fn possible(self) -> Result<(), String> {
+        let root = rustix::process::geteuid().is_root();
+        match self {
+            Self::Root if !root => Err("needs to be run as root".into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A place with binaries and a state directory; stops what was started there when dropped.
+#[derive(Debug)]
+pub struct Runtime {
+    user: As,
+    dir: TempDir,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Output {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Fails the test unless the command succeeded; returns its output.
+    ///
+    /// # Panics
+    /// If it did not.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// Fails the test unless the command failed with this code; returns what it said about it.
+    ///
+    /// # Panics
+    /// If it did not.
+    #[track_caller]
+    pub fn fails(self, code: i32) -> String {
+        assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self.stderr
+    }
+}
+
+impl Runtime {
+    /// A new place, for this user.
+    ///
+    /// # Panics
+    /// If the place cannot be made.
+    pub fn new(user: As) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("corten-e2e-")
+            .tempdir()
+            .expect("a temporary directory");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+        binaries::install(&dir.path().join("bin"));
+        let state = dir.path().join("state");
+        fs::create_dir(&state).expect("a state directory");
+        let runtime = Self { user, dir };
+        if let Some(uid) = runtime.switch() {
+            chown(&state, Some(uid), Some(uid)).expect("root can give away");
+        }
+        runtime
+    }
+
+    /// The user to become, if it is not this one.
+    fn switch(&self) -> Option<u32> {
+        (self.user == As::User && rustix::process::geteuid().is_root()).then_some(ORDINARY)
+    }
+
+    /// The directory of the test.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The state directory of an instance.
+    pub fn state(&self, name: &str) -> PathBuf {
+        self.dir.path().join("state/corten").join(name)
+    }
+
+    /// `corten` with these arguments, not yet started.
+    pub fn command(&self, args: &[&str]) -> Command {
+        self.program("corten", args)
+    }
+
+    /// Any program as the same user in the same environment; one of the installed binaries if it is named so.
+    pub fn program(&self, program: &str, args: &[&str]) -> Command {
+        let installed = self.dir.path().join("bin").join(program);
+        let mut command = Command::new(if installed.exists() { installed } else { program.into() });
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .env("XDG_STATE_HOME", self.dir.path().join("state"))
+            .env("HOME", self.dir.path().join("state"))
+            .env_remove("KUBECONFIG")
+            .stdin(Stdio::null());
+        if let Some(uid) = self.switch() {
+            command.uid(uid).gid(uid);
+        }
+        command
+    }
+
+    /// Runs `corten` with these arguments to its end.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    #[track_caller]
+    pub fn corten(&self, args: &[&str]) -> Output {
+        run(self.command(args))
+    }
+
+    /// Starts an instance and returns when it is ready.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    #[track_caller]
+    pub fn up(&self, args: &[&str]) -> String {
+        self.corten(&[&["up", "--detach"], args].concat()).ok()
+    }
+
+    /// Starts an instance in the foreground, with its output in a pipe.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    pub fn foreground(&self, args: &[&str]) -> Child {
+        let mut command = self.command(&[&["up"], args].concat());
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("corten can be started")
+    }
+
+    /// What a running instance says of itself.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[track_caller]
+    pub fn status(&self, name: &str) -> Value {
+        let json = self.corten(&["status", "--json", "--name", name]).ok();
+        serde_json::from_str(&json).expect("status --json is JSON")
+    }
+
+    /// The processes of a running instance.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[track_caller]
+    pub fn processes(&self, name: &str) -> Processes {
+        let lock = fs::read(self.state(name).join("lock")).expect("a running instance has a lock file");
+        let lock: Value = serde_json::from_slice(&lock).expect("its holder wrote JSON");
+        let pid = |field: &str| i32::try_from(lock[field].as_i64().expect("a process id")).expect("a small one");
+        Processes::of(pid("pid"), pid("process_one"))
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Panics
+/// If it cannot be run.
+#[track_caller]
+fn run(mut command: Command) -> Output {
+    let output = command.output().expect("the command can be run");
+    Output {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        // After a failed test too, nothing stays. The log says more than the failure.
+        if std::thread::panicking() {
+            for entry in fs::read_dir(self.dir.path().join("state/corten"))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                let log = fs::read_to_string(entry.path().join("log")).unwrap_or_default();
+                eprintln!("--- log of {}:\n{log}", entry.file_name().to_string_lossy());
+            }
+        }
+        let _ = self.command(&["down", "--all", "--timeout", "5"]).output();
+    }
+}
