@@ -3,6 +3,21 @@
 // The derive macros name this crate from outside as well as from within.
 extern crate self as corten_api;
 
+mod base64;
 pub mod codec;
+pub mod crds;
 pub mod decode;
 pub mod diagnostic;
+pub mod istio;
+pub mod metadata;
+pub mod resource;
+
+/// All kinds of custom resources that are known.
+pub fn kinds() -> impl Iterator<Item = &'static resource::Registered> {
+    istio::KINDS.iter()
+}
+
+/// The kind an object is of, if it is a known one; its version is not looked at.
+pub fn kind(group: &str, kind: &str) -> Option<&'static resource::Registered> {
+    kinds().find(|r| r.kind.kind == kind && r.kind.group == group)
+}

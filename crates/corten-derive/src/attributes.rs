@@ -119,6 +119,7 @@ impl Facts {
             }
             "int_or_string" => {
                 self.member("type", "null");
+                self.member("format", "null");
                 self.member("anyOf", r#"[{"type":"integer"},{"type":"string"}]"#);
                 self.member("x-kubernetes-int-or-string", "true");
             }

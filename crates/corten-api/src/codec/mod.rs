@@ -20,8 +20,8 @@ pub use self::{
     context::{Cx, FieldProblem},
     enumeration::{Enumeration, ValueInfo, decode_enumeration, enumeration_schema},
     message::{Flatten, Message, MessageInfo, OneOf, decode_message, encode_field, encode_message},
-    scalars::{IntOrString, Struct},
-    schema::{SchemaCx, message_schema, no_schema},
+    scalars::{Bytes, IntOrString, Struct},
+    schema::{SchemaCx, merge_facts, message_schema, no_schema},
     time::Timestamp,
 };
 use crate::decode::Node;

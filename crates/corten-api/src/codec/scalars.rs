@@ -3,7 +3,10 @@
 use serde_json::json;
 
 use super::{Cx, Field, Json, JsonMap, SchemaCx};
-use crate::decode::{Data, Node};
+use crate::{
+    base64,
+    decode::{Data, Node},
+};
 
 impl Field for String {
     fn decode(node: &Node, cx: &mut Cx) -> Option<String> {
@@ -258,5 +261,30 @@ impl Field for corten_core::Duration {
     }
     fn schema(_: &SchemaCx) -> Json {
         json!({ "type": "string" })
+    }
+}
+
+/// Bytes, in base64 in JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bytes(pub Vec<u8>);
+
+impl Field for Bytes {
+    fn decode(node: &Node, cx: &mut Cx) -> Option<Bytes> {
+        let Data::String(text) = &node.data else {
+            return cx.wrong_type(node, "a string of base64");
+        };
+        match base64::decode(text) {
+            Some(bytes) => Some(Bytes(bytes)),
+            None => cx.out_of_range(node, "not base64"),
+        }
+    }
+    fn encode(&self) -> Json {
+        Json::from(base64::encode(&self.0))
+    }
+    fn is_absent(&self) -> bool {
+        self.0.is_empty()
+    }
+    fn schema(_: &SchemaCx) -> Json {
+        json!({ "type": "string", "format": "binary" })
     }
 }

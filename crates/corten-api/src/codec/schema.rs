@@ -9,6 +9,8 @@ use super::{FieldInfo, FieldKind, Json, JsonMap, MessageInfo};
 pub struct SchemaCx {
     /// Whether fields and values of the experimental channel are part of it.
     pub experimental: bool,
+    /// The version of the kind.
+    pub version: &'static str,
 }
 
 /// The schema of fields that are not properties themselves.
@@ -96,6 +98,11 @@ fn one_of(variants: &[&FieldInfo]) -> Json {
 /// Lays facts over a schema: members replace, `null` removes, `items` and `additionalProperties` go into the element,
 /// rules are added to rules.
 fn apply(schema: &mut Json, facts: &str) {
+    merge_facts(schema, facts);
+}
+
+/// Lays facts over a schema, where there are any.
+pub fn merge_facts(schema: &mut Json, facts: &str) {
     if facts.is_empty() {
         return;
     }

@@ -99,7 +99,10 @@ fn what_is_wrong_is_reported_and_the_rest_is_kept() {
 fn the_schema_has_the_facts() {
     // `Drink::Wine` nests the type in itself, which no schema can; look at one level only.
     fn shallow(field: &super::FieldInfo) -> Value {
-        let cx = SchemaCx { experimental: false };
+        let cx = SchemaCx {
+            experimental: false,
+            version: "v1",
+        };
         let info = Box::leak(Box::new(super::MessageInfo {
             name: "One",
             doc: "",

@@ -6,6 +6,7 @@
 use serde_json::Number;
 
 use super::node::Data;
+use crate::base64;
 
 /// Resolves a scalar without a tag.
 pub(super) fn plain(text: &str) -> Result<Data, String> {
@@ -45,7 +46,7 @@ pub(super) fn tagged(tag: &str, text: &str) -> Option<Result<Data, String>> {
             Ok(Some(n)) => Ok(Data::Number(n)),
             _ => wrong("a number"),
         },
-        "binary" => match base64(text) {
+        "binary" => match base64::decode(text).and_then(|bytes| String::from_utf8(bytes).ok()) {
             Some(text) => Ok(Data::String(text)),
             None => wrong("base64 of a text"),
         },
@@ -131,33 +132,4 @@ fn float_form(digits: &str) -> bool {
             let e = e.strip_prefix(['-', '+']).unwrap_or(e);
             !e.is_empty() && all_digits(e)
         })
-}
-
-fn base64(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut buffer, mut bits, mut padding) = (0u32, 0u32, 0usize);
-    for byte in text.bytes().filter(|b| !b.is_ascii_whitespace()) {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' => {
-                padding += 1;
-                continue;
-            }
-            _ => return None,
-        };
-        if padding > 0 {
-            return None;
-        }
-        buffer = (buffer << 6 | u32::from(value)) & 0x00ff_ffff;
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((buffer >> bits & 0xff) as u8);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }

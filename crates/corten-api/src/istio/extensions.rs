@@ -1,0 +1,249 @@
+//! WasmPlugin and TrafficExtension: code loaded into proxies.
+
+use corten_derive::{Enumeration, Message, OneOf};
+
+use super::selector::{PolicyTargetReference, PortSelector, WorkloadMode, WorkloadSelector};
+use crate::codec::Struct;
+
+/// The specification of a traffic extension.
+#[derive(Debug, Clone, Default, PartialEq, Message)]
+#[api(
+    rule(
+        "(has(self.selector) ? 1 : 0) + (has(self.targetRefs) ? 1 : 0) <= 1",
+        "only one of targetRefs or selector can be set"
+    ),
+    rule("has(self.wasm) != has(self.lua)", "exactly one of wasm or lua must be set")
+)]
+pub struct TrafficExtensionSpec {
+    /// The selector.
+    pub selector: Option<WorkloadSelector>,
+    /// The target refs.
+    #[api(max_items = 16)]
+    pub target_refs: Vec<PolicyTargetReference>,
+    /// The phase.
+    pub phase: ExecutionPhase,
+    /// The priority.
+    #[api(nullable)]
+    pub priority: Option<i32>,
+    /// The match.
+    pub match_: Vec<TrafficSelector>,
+    /// The filter config.
+    #[api(flatten)]
+    pub filter_config: Option<TrafficExtensionFilterConfig>,
+}
+
+/// The traffic extension filter config.
+#[derive(Debug, Clone, PartialEq, OneOf)]
+pub enum TrafficExtensionFilterConfig {
+    /// The wasm.
+    Wasm(WasmConfig),
+    /// The lua.
+    Lua(LuaConfig),
+}
+
+/// The specification of a wasm plugin.
+#[derive(Debug, Clone, Default, PartialEq, Message)]
+#[api(rule(
+    "(has(self.selector) ? 1 : 0) + (has(self.targetRef) ? 1 : 0) + (has(self.targetRefs) ? 1 : 0) <= 1",
+    "only one of targetRefs or selector can be set"
+))]
+pub struct WasmPluginSpec {
+    /// The selector.
+    pub selector: Option<WorkloadSelector>,
+    /// The target ref.
+    pub target_ref: Option<PolicyTargetReference>,
+    /// The target refs.
+    #[api(max_items = 16)]
+    pub target_refs: Vec<PolicyTargetReference>,
+    /// The url.
+    #[api(required, min_length = 1, rule(r#"isURL(self) ? (url(self).getScheme() in ["", "http", "https", "oci", "file"]) : (isURL("http://" + self) &&
+url("http://" + self).getScheme() in ["", "http", "https", "oci", "file"])"#, "url must have schema one of [http, https, file, oci]"))]
+    pub url: String,
+    /// The sha256.
+    #[api(pattern = "(^$|^[a-f0-9]{64}$)")]
+    pub sha256: String,
+    /// The image pull policy.
+    pub image_pull_policy: PullPolicy,
+    /// The image pull secret.
+    #[api(max_length = 253, min_length = 1)]
+    pub image_pull_secret: String,
+    /// The verification key.
+    pub verification_key: String,
+    /// The plugin config.
+    pub plugin_config: Option<Struct>,
+    /// The plugin name.
+    #[api(max_length = 256, min_length = 1)]
+    pub plugin_name: String,
+    /// The phase.
+    pub phase: PluginPhase,
+    /// The priority.
+    #[api(nullable)]
+    pub priority: Option<i32>,
+    /// The fail strategy.
+    pub fail_strategy: FailStrategy,
+    /// The vm config.
+    pub vm_config: Option<VmConfig>,
+    /// The match.
+    pub match_: Vec<WasmPluginTrafficSelector>,
+    /// The type.
+    pub type_: PluginType,
+}
+
+/// The wasm config.
+#[derive(Debug, Clone, Default, PartialEq, Message)]
+pub struct WasmConfig {
+    /// The url.
+    #[api(required, min_length = 1, rule(r#"isURL(self) ? (url(self).getScheme() in ["", "http", "https", "file", "oci"]) : (isURL("http://" + self) &&
+url("http://" + self).getScheme() in ["", "http", "https", "file", "oci"])"#, "url must have schema one of [http, https, file, oci]"))]
+    pub url: String,
+    /// The sha256.
+    #[api(pattern = "(^$|^[a-f0-9]{64}$)")]
+    pub sha256: String,
+    /// The image pull policy.
+    pub image_pull_policy: PullPolicy,
+    /// The image pull secret.
+    #[api(max_length = 253, min_length = 1)]
+    pub image_pull_secret: String,
+    /// The verification key.
+    pub verification_key: String,
+    /// The plugin config.
+    pub plugin_config: Option<Struct>,
+    /// The plugin name.
+    #[api(max_length = 256, min_length = 1)]
+    pub plugin_name: String,
+    /// The fail strategy.
+    pub fail_strategy: FailStrategy,
+    /// The vm config.
+    pub vm_config: Option<VmConfig>,
+    /// The type.
+    pub type_: PluginType,
+}
+
+/// The lua config.
+#[derive(Debug, Clone, Default, PartialEq, Message)]
+pub struct LuaConfig {
+    /// The inline code.
+    #[api(required, max_length = 65536, min_length = 1)]
+    pub inline_code: String,
+}
+
+/// The traffic selector.
+#[derive(Debug, Clone, Default, PartialEq, Message)]
+pub struct TrafficSelector {
+    /// The mode.
+    pub mode: WorkloadMode,
+    /// The ports.
+    #[api(list_map_keys("number"), list_type = "map")]
+    pub ports: Vec<PortSelector>,
+}
+
+/// The wasm plugin traffic selector.
+#[derive(Debug, Clone, Default, PartialEq, Message)]
+pub struct WasmPluginTrafficSelector {
+    /// The mode.
+    pub mode: WorkloadMode,
+    /// The ports.
+    #[api(list_map_keys("number"), list_type = "map")]
+    pub ports: Vec<PortSelector>,
+}
+
+/// The vm config.
+#[derive(Debug, Clone, Default, PartialEq, Message)]
+pub struct VmConfig {
+    /// The env.
+    #[api(max_items = 256, list_map_keys("name"), list_type = "map")]
+    pub env: Vec<EnvVar>,
+}
+
+/// The env var.
+#[derive(Debug, Clone, Default, PartialEq, Message)]
+#[api(rule(
+    r#"(has(self.valueFrom) ? self.valueFrom : "") != "HOST" || !has(self.value)"#,
+    "value may only be set when valueFrom is INLINE"
+))]
+pub struct EnvVar {
+    /// The name.
+    #[api(required, max_length = 256, min_length = 1)]
+    pub name: String,
+    /// The value from.
+    pub value_from: EnvValueSource,
+    /// The value.
+    #[api(max_length = 2048)]
+    pub value: String,
+}
+
+/// The execution phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
+pub enum ExecutionPhase {
+    /// The value `UNSPECIFIED`.
+    #[default]
+    Unspecified,
+    /// The value `AUTHN`.
+    Authn,
+    /// The value `AUTHZ`.
+    Authz,
+    /// The value `STATS`.
+    Stats,
+}
+
+/// The plugin type.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
+pub enum PluginType {
+    /// The value `UNSPECIFIED_PLUGIN_TYPE`.
+    #[default]
+    UnspecifiedPluginType,
+    /// The value `HTTP`.
+    Http,
+    /// The value `NETWORK`.
+    Network,
+}
+
+/// The plugin phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
+pub enum PluginPhase {
+    /// The value `UNSPECIFIED_PHASE`.
+    #[default]
+    UnspecifiedPhase,
+    /// The value `AUTHN`.
+    Authn,
+    /// The value `AUTHZ`.
+    Authz,
+    /// The value `STATS`.
+    Stats,
+}
+
+/// The pull policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
+pub enum PullPolicy {
+    /// The value `UNSPECIFIED_POLICY`.
+    #[default]
+    UnspecifiedPolicy,
+    /// The if not present.
+    #[api(name = "IfNotPresent")]
+    Ifnotpresent,
+    /// The always.
+    #[api(name = "Always")]
+    Always,
+}
+
+/// The env value source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
+pub enum EnvValueSource {
+    /// The value `INLINE`.
+    #[default]
+    Inline,
+    /// The value `HOST`.
+    Host,
+}
+
+/// The fail strategy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
+pub enum FailStrategy {
+    /// The value `FAIL_CLOSE`.
+    #[default]
+    FailClose,
+    /// The value `FAIL_OPEN`.
+    FailOpen,
+    /// The value `FAIL_RELOAD`.
+    FailReload,
+}

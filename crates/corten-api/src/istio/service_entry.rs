@@ -1,0 +1,117 @@
+//! ServiceEntry: services the mesh would not find by itself.
+
+use corten_core::{Host, Port};
+use corten_derive::{Enumeration, Message};
+
+use super::sidecar::WorkloadSelector;
+use super::status::{AnalysisMessageBase, IstioCondition};
+use super::workload_entry::WorkloadEntrySpec;
+
+/// The specification of a service entry.
+#[derive(Debug, Clone, Default, PartialEq, Message)]
+#[api(rule("(has(self.workloadSelector) ? 1 : 0) + (has(self.endpoints) ? 1 : 0) <= 1", "only one of WorkloadSelector or Endpoints can be set"), rule(r#"!((has(self.addresses) ? self.addresses : []).exists(k, k.contains("/")) && !((has(self.resolution) ? self.resolution : "NONE") in ["STATIC", "NONE"]))"#, "CIDR addresses are allowed only for NONE/STATIC resolution types"), rule(r#"((has(self.resolution) ? self.resolution : "NONE") == "NONE") ? !has(self.endpoints) : true"#, "NONE mode cannot set endpoints"), rule(r#"((has(self.resolution) ? self.resolution : "") == "DNS_ROUND_ROBIN") ? ((has(self.endpoints) ? self.endpoints : []).size() <= 1) : true"#, "DNS_ROUND_ROBIN mode cannot have multiple endpoints"))]
+pub struct ServiceEntrySpec {
+    /// The hosts.
+    #[api(
+        required,
+        items(rule(r#"self != "*""#, "hostname cannot be wildcard")),
+        max_items = 256,
+        min_items = 1
+    )]
+    pub hosts: Vec<Host>,
+    /// The addresses.
+    #[api(items(max_length = 64), max_items = 256)]
+    pub addresses: Vec<String>,
+    /// The ports.
+    #[api(
+        max_items = 256,
+        list_map_keys("name"),
+        list_type = "map",
+        rule(
+            "self.all(l1, self.exists_one(l2, l1.number == l2.number))",
+            "port number cannot be duplicated"
+        )
+    )]
+    pub ports: Vec<ServicePort>,
+    /// The location.
+    pub location: ServiceEntryLocation,
+    /// The resolution.
+    pub resolution: ServiceEntryResolution,
+    /// The endpoints.
+    #[api(
+        max_items = 4096,
+        items(rule("has(self.address) || has(self.network)", "Address is required"))
+    )]
+    pub endpoints: Vec<WorkloadEntrySpec>,
+    /// The workload selector.
+    pub workload_selector: Option<WorkloadSelector>,
+    /// The export to.
+    pub export_to: Vec<String>,
+    /// The subject alt names.
+    pub subject_alt_names: Vec<String>,
+}
+
+/// The service port.
+#[derive(Debug, Clone, Default, PartialEq, Message)]
+pub struct ServicePort {
+    /// The number.
+    #[api(required, rule("0 < self && self <= 65535", "port must be between 1-65535"))]
+    pub number: Port,
+    /// The protocol.
+    #[api(max_length = 256)]
+    pub protocol: String,
+    /// The name.
+    #[api(required, max_length = 256)]
+    pub name: String,
+    /// The target port.
+    #[api(rule("0 < self && self <= 65535", "port must be between 1-65535"))]
+    pub target_port: Port,
+}
+
+/// The service entry status.
+#[derive(Debug, Clone, Default, PartialEq, Message)]
+pub struct ServiceEntryStatus {
+    /// The conditions.
+    pub conditions: Vec<IstioCondition>,
+    /// The validation messages.
+    pub validation_messages: Vec<AnalysisMessageBase>,
+    /// The observed generation.
+    pub observed_generation: i64,
+    /// The addresses.
+    pub addresses: Vec<ServiceEntryAddress>,
+}
+
+/// The service entry address.
+#[derive(Debug, Clone, Default, PartialEq, Message)]
+pub struct ServiceEntryAddress {
+    /// The value.
+    pub value: String,
+    /// The host.
+    pub host: String,
+}
+
+/// The service entry location.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
+pub enum ServiceEntryLocation {
+    /// The value `MESH_EXTERNAL`.
+    #[default]
+    MeshExternal,
+    /// The value `MESH_INTERNAL`.
+    MeshInternal,
+}
+
+/// The service entry resolution.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
+pub enum ServiceEntryResolution {
+    /// The value `NONE`.
+    #[default]
+    None,
+    /// The value `STATIC`.
+    Static,
+    /// The value `DNS`.
+    Dns,
+    /// The value `DNS_ROUND_ROBIN`.
+    DnsRoundRobin,
+    /// The value `DYNAMIC_DNS`.
+    DynamicDns,
+}
