@@ -10,6 +10,8 @@ mod crd;
 mod kinds;
 pub mod object;
 mod pods;
+#[cfg_attr(not(test), expect(dead_code, reason = "tables are sent by the HTTP side, which comes next"))]
+mod printers;
 mod registry;
 pub mod resources;
 pub mod selector;
