@@ -162,6 +162,8 @@ pub struct Rule {
 pub struct Validations {
     rules: Vec<Rule>,
     pub(crate) compiled: OnceLock<Arc<CompiledRules>>,
+    /// Whether there are rules here or deeper.
+    pub(crate) inside: OnceLock<bool>,
 }
 
 impl Deref for Validations {
@@ -177,6 +179,7 @@ impl From<Vec<Rule>> for Validations {
         Validations {
             rules,
             compiled: OnceLock::new(),
+            inside: OnceLock::new(),
         }
     }
 }
