@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod instance;
+pub mod kubelet;
 pub mod network;
 pub mod refusal;
 pub mod role;

@@ -1,0 +1,109 @@
+//! What an image name means on a machine where no image is pulled: a command on the host's files.
+//!
+//! Pure: the built-in images are programs beside the `corten` executable, `--image NAME=COMMAND` adds others.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The images that are known, with the command each stands for.
+#[derive(Clone, Debug, Default)]
+pub struct Images {
+    commands: BTreeMap<String, Vec<String>>,
+}
+
+/// An entry of `--image` that is not `NAME=COMMAND`.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("image {0:?} is not of the form NAME=COMMAND, as in postgres=/usr/lib/postgresql/17/bin/postgres")]
+pub struct ParseImageError(String);
+
+/// What a container with a certain image and command runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// The image is known; its command serves where the container has none.
+    Known(Vec<String>),
+    /// The image is not, but the container brings its own command, which runs on the host's files.
+    HostFiles,
+    /// Neither: why, and what to do.
+    Missing(String),
+}
+
+impl Images {
+    /// The built-in images, as the programs of that name in `programs` (the directory of the executable).
+    pub fn built_in(programs: &Path) -> Self {
+        let program = |name: &str| vec![programs.join(name).to_string_lossy().into_owned()];
+        let mut images = Self::default();
+        images.commands.insert("corten.dev/echo".into(), program("corten-echo"));
+        images.commands.insert("corten.dev/load".into(), program("corten-load"));
+        images
+    }
+
+    /// Adds a `NAME=COMMAND`; the command is split at white space. A name without a tag means every tag.
+    pub fn add(&mut self, entry: &str) -> Result<(), ParseImageError> {
+        let bad = || ParseImageError(entry.to_owned());
+        let (name, command) = entry.split_once('=').ok_or_else(bad)?;
+        let command: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        if name.is_empty() || command.is_empty() {
+            return Err(bad());
+        }
+        self.commands.insert(name.to_owned(), command);
+        Ok(())
+    }
+
+    /// What runs for `image`.
+    pub(crate) fn program(&self, image: &str, has_command: bool) -> Program {
+        let named = |name: &str| self.commands.get(name).cloned();
+        if let Some(command) = named(image).or_else(|| named(without_tag(image))) {
+            return Program::Known(command);
+        }
+        if has_command {
+            return Program::HostFiles;
+        }
+        let known: Vec<&str> = self.commands.keys().map(String::as_str).collect();
+        Program::Missing(format!(
+            "images are not pulled here: give the container a command to run on this machine's files, \
+             or start the runtime with --image {}=COMMAND (known: {})",
+            without_tag(image),
+            known.join(", ")
+        ))
+    }
+}
+
+/// The image's name without tag and digest; a port of a registry is not a tag.
+fn without_tag(image: &str) -> &str {
+    let image = image.split('@').next().unwrap_or(image);
+    match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => image,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_match_with_any_tag_unless_one_was_given() {
+        let mut images = Images::built_in(Path::new("/opt/corten"));
+        images.add("registry:5000/db=/usr/bin/db --fast").expect("well formed");
+        images.add("db:2=/usr/bin/db2").expect("well formed");
+        let known = |image: &str| match images.program(image, false) {
+            Program::Known(command) => command.join(" "),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(known("corten.dev/echo:1.2@sha256:00"), "/opt/corten/corten-echo");
+        assert_eq!(known("registry:5000/db"), "/usr/bin/db --fast");
+        assert_eq!(known("registry:5000/db:9"), "/usr/bin/db --fast");
+        assert_eq!(known("db:2"), "/usr/bin/db2");
+        assert!(
+            matches!(images.program("db:3", false), Program::Missing(message) if message.contains("--image db=COMMAND"))
+        );
+        assert_eq!(images.program("nginx", true), Program::HostFiles);
+    }
+
+    #[test]
+    fn an_entry_without_name_or_command_is_refused() {
+        for entry in ["nginx", "=x", "x=", "x=  "] {
+            assert_eq!(Images::default().add(entry), Err(ParseImageError(entry.to_owned())));
+        }
+    }
+}
