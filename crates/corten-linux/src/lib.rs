@@ -7,6 +7,9 @@ pub mod fds;
 pub mod memory;
 pub mod mounts;
 pub mod namespaces;
+pub mod net;
+mod netlink;
+pub mod nft;
 pub mod spawn;
 pub mod testing;
 
