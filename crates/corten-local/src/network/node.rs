@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use corten_linux::NetNs;
 use ipnet::{Ipv4Net, Ipv6Net};
+use serde_json::json;
 
 use super::{NetworkConfig, NetworkError};
 
@@ -18,11 +19,11 @@ pub struct NodeNetwork {
     addresses: (Ipv4Addr, Ipv6Addr),
     pods: (Ipv4Net, Ipv6Net),
     dir: PathBuf,
+    ipv6: bool,
 }
 
 impl NodeNetwork {
-    pub(super) fn create(config: &NetworkConfig, number: usize) -> Result<NodeNetwork, NetworkError> {
-        config.check()?;
+    pub(super) fn create(config: &NetworkConfig, number: usize, ipv6: bool) -> Result<NodeNetwork, NetworkError> {
         let index = u8::try_from(number).map_err(|_| NetworkError::Config(format!("{number} nodes are too many")))?;
         let name = format!("node{number}");
         let netns = NetNs::create().map_err(|source| NetworkError::System {
@@ -35,7 +36,45 @@ impl NodeNetwork {
             netns: Arc::new(netns),
             addresses: config.node_addresses(index),
             pods: config.node_pods(index),
+            ipv6,
         })
+    }
+
+    /// Writes the node's CNI configuration, in a private directory that starts empty.
+    pub(super) fn write_chain(&self) -> Result<(), NetworkError> {
+        let write = || {
+            match std::fs::remove_dir_all(&self.dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            std::fs::create_dir_all(self.cni_conf_dir())?;
+            std::fs::create_dir_all(self.cni_bin_dir())?;
+            let mut plugin = json!({
+                "type": "corten-bridge",
+                "bridge": super::backbone::PODS,
+                "dir": self.dir.join("addresses"),
+                "range4": self.pods.0,
+            });
+            if self.ipv6 {
+                plugin["range6"] = json!(self.pods.1);
+            }
+            let list = json!({ "cniVersion": "1.0.0", "name": "corten", "plugins": [plugin] });
+            std::fs::write(self.cni_conf_dir().join("10-corten.conflist"), format!("{list:#}\n"))
+        };
+        write().map_err(|source| NetworkError::System {
+            action: format!("prepare {}", self.dir.display()),
+            source,
+        })
+    }
+
+    /// Both addresses, whether or not the kernel has IPv6.
+    pub(super) fn address_pair(&self) -> (Ipv4Addr, Ipv6Addr) {
+        self.addresses
+    }
+
+    /// Both pod ranges, whether or not the kernel has IPv6.
+    pub(super) fn pod_ranges(&self) -> (Ipv4Net, Ipv6Net) {
+        self.pods
     }
 
     /// `node1`, `node2`, ...
@@ -55,12 +94,20 @@ impl NodeNetwork {
 
     /// The node's addresses (`InternalIP`), IPv4 first.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        vec![self.addresses.0.into(), self.addresses.1.into()]
+        let mut all = vec![self.addresses.0.into()];
+        if self.ipv6 {
+            all.push(self.addresses.1.into());
+        }
+        all
     }
 
     /// The node's pod ranges (`spec.podCIDRs`), IPv4 first.
     pub fn pod_cidrs(&self) -> Vec<String> {
-        vec![self.pods.0.to_string(), self.pods.1.to_string()]
+        let mut all = vec![self.pods.0.to_string()];
+        if self.ipv6 {
+            all.push(self.pods.1.to_string());
+        }
+        all
     }
 
     /// The directory of CNI network configuration (`/etc/cni/net.d` of a real node): the first valid file in order of names counts.
