@@ -2,6 +2,7 @@
 
 mod down;
 mod reset;
+mod run;
 mod status;
 mod up;
 
@@ -18,6 +19,8 @@ pub(crate) enum Command {
     Status(status::Status),
     /// Forget all objects of an instance that is not running
     Reset(reset::Reset),
+    /// Make a pod of a process of this machine, and follow it
+    Run(run::Run),
 }
 
 impl Command {
@@ -28,6 +31,7 @@ impl Command {
             Self::Down(down) => down.run(),
             Self::Status(status) => status.run(),
             Self::Reset(reset) => reset.run(),
+            Self::Run(run) => run.run(),
         }
     }
 }
