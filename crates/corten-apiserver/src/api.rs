@@ -1,19 +1,24 @@
 //! Everything behind HTTP in one value: the store, the registry, and what the verbs share.
 
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
-use serde_json::Value;
 
+use crate::admission::Webhooks;
+use crate::auth::TokenAuthority;
 use crate::context::Context;
+use crate::crd;
 use crate::kinds::services::Allocator;
+use crate::object::{self, Object};
+use crate::pki::Pki;
 use crate::pods::PodBackend;
 use crate::registry::{Registry, Resource};
-use crate::resources::ResourceId;
+use crate::resources::{CUSTOM_RESOURCE_DEFINITIONS, ResourceId};
 use crate::status::Status;
 use crate::store::{OpenError, Store};
-use crate::verbs::Part;
+use crate::verbs::{self, DeleteOptions, Part};
 
 /// The API without its listener.
 pub struct Api {
@@ -21,6 +26,10 @@ pub struct Api {
     pub(crate) registry: ArcSwap<Registry>,
     pub(crate) addresses: Allocator,
     pub(crate) pods: OnceLock<Arc<dyn PodBackend>>,
+    tokens: OnceLock<TokenAuthority>,
+    /// The resources of each definition at a revision, so that a change of one reads that one alone.
+    definitions: Mutex<HashMap<String, (u64, Vec<Arc<Resource>>)>>,
+    pub(crate) webhooks: Webhooks,
 }
 
 impl std::fmt::Debug for Api {
@@ -47,9 +56,13 @@ impl Api {
             addresses: Allocator::default(),
             registry: ArcSwap::from_pointee(Registry::new([])),
             pods: OnceLock::new(),
+            tokens: OnceLock::new(),
+            definitions: Mutex::default(),
+            webhooks: Webhooks::default(),
             store,
         });
         api.addresses.load(&api.store);
+        api.serve_definitions();
         api
     }
 
@@ -78,34 +91,102 @@ impl Api {
             .cloned()
             .ok_or_else(|| Status::not_served(&format!("{} in {}", id.plural, id.api_version())))
     }
+
+    /// Signs and verifies service account tokens with this runtime's key. The first call counts.
+    pub fn use_pki(&self, pki: &Pki) {
+        match TokenAuthority::new(&pki.token_key) {
+            Ok(authority) => {
+                let _ = self.tokens.set(authority);
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot use the token signing key; tokens will not outlive this process")
+            }
+        }
+    }
+
+    pub(crate) fn tokens(&self) -> &TokenAuthority {
+        self.tokens.get_or_init(|| {
+            let pki = Pki::generate().expect("keys can be made");
+            TokenAuthority::new(&pki.token_key).expect("a fresh key is a P-256 key")
+        })
+    }
+
+    /// Rises whenever a definition changes.
+    pub(crate) fn definitions_revision(&self) -> u64 {
+        self.store.shard(DEFINITIONS).changed()
+    }
+
+    /// Serves what the stored definitions define.
+    pub(crate) fn serve_definitions(&self) {
+        let mut known = self.definitions.lock().expect("no panic under this lock");
+        let stored = self.store.list(DEFINITIONS, None).objects;
+        let before = std::mem::take(&mut *known);
+        for definition in &stored {
+            let (name, revision) = (object::name(definition), object::revision(definition));
+            let resources = match before.get(name) {
+                Some((at, resources)) if *at == revision => resources.clone(),
+                _ => crd::resources(definition),
+            };
+            known.insert(name.to_owned(), (revision, resources));
+        }
+        let mut all: Vec<Arc<Resource>> = known.values().flat_map(|(_, r)| r.iter().cloned()).collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        self.registry.store(Arc::new(Registry::new(all)));
+    }
+
+    /// Deletes the objects of a definition that is being deleted, and lets it go when they are gone.
+    pub(crate) async fn empty_definition(&self, context: &Context, definition: &Object) {
+        let resource = crd::resources(definition).into_iter().next();
+        if let Some(resource) = resource {
+            let everything = crate::selector::Selector::default();
+            let options = DeleteOptions::default();
+            let all = verbs::delete_collection(self, context, &resource, None, &everything, &options);
+            if let Err(error) = Box::pin(all).await {
+                tracing::warn!(definition = object::name(definition), %error, "cannot delete all objects of a definition");
+            }
+        }
+        self.release_definition(object::name(definition)).await;
+    }
+
+    /// After an object is gone: its definition may have waited for that.
+    pub(crate) async fn after_delete(&self, resource: &Resource) {
+        if resource.custom.is_some() {
+            self.release_definition(&format!("{}.{}", resource.plural(), resource.group()))
+                .await;
+        }
+    }
+
+    async fn release_definition(&self, name: &str) {
+        let Some(definition) = self.store.get(DEFINITIONS, "", name) else {
+            return;
+        };
+        let group = object::text(&definition, &["spec", "group"]);
+        let plural = object::text(&definition, &["spec", "names", "plural"]);
+        if !object::is_terminating(&definition)
+            || !self.store.list(&format!("{group}/{plural}"), None).objects.is_empty()
+        {
+            return;
+        }
+        let Ok(resource) = self.resource(&CUSTOM_RESOURCE_DEFINITIONS) else {
+            return;
+        };
+        let context = Context::new(Arc::new(crate::User::system("system:apiserver")), "apiserver");
+        let released = verbs::change(self, &context, &resource, Part::Main, "", name, |old| {
+            let mut new = old.clone();
+            let rest: Vec<&str> = object::finalizers(old)
+                .into_iter()
+                .filter(|f| *f != crd::CLEANUP)
+                .collect();
+            object::set_meta(&mut new, "finalizers", serde_json::json!(rest));
+            Ok(new)
+        });
+        if let Err(error) = Box::pin(released).await
+            && !error.is_not_found()
+        {
+            tracing::warn!(definition = name, %error, "cannot release a definition whose objects are gone");
+        }
+    }
 }
 
-/// Where admission and validation stand in the verbs.
-impl Api {
-    /// Reads a body: unknown fields, defaults.
-    pub(crate) fn decode(&self, _context: &Context, _resource: &Resource, _body: &mut Value) -> Result<(), Status> {
-        Ok(())
-    }
-
-    /// Judges an object that is about to be created.
-    pub(crate) async fn check_create(&self, _: &Context, _: &Resource, _body: &mut Value) -> Result<(), Status> {
-        Ok(())
-    }
-
-    /// Judges an object that is about to be changed.
-    pub(crate) async fn check_update(
-        &self,
-        _: &Context,
-        _: &Resource,
-        _: Part,
-        _new: &mut Value,
-        _old: &Value,
-    ) -> Result<(), Status> {
-        Ok(())
-    }
-
-    /// Judges a deletion.
-    pub(crate) async fn check_delete(&self, _: &Context, _: &Resource, _old: &Value) -> Result<(), Status> {
-        Ok(())
-    }
-}
+/// The shard of the definitions.
+const DEFINITIONS: &str = "apiextensions.k8s.io/customresourcedefinitions";

@@ -153,6 +153,11 @@ impl Client {
         verbs::patch(&self.api, &self.context, &resource, part, namespace, name, &patch).await
     }
 
+    /// A token of a service account; `request` is a `TokenRequest` object, and so is the answer.
+    pub async fn create_token(&self, namespace: &str, account: &str, request: &Value) -> Result<Value, Status> {
+        self.api.tokens().request(&self.api, namespace, account, request)
+    }
+
     /// Deletes an object, or begins to. Returns it as it last was or as it is now.
     pub async fn delete(
         &self,

@@ -50,6 +50,10 @@ pub struct Context {
     pub dry_run: bool,
     /// What happens to unknown fields.
     pub validation: FieldValidation,
+    /// Whether the object comes out of server-side apply, which has tracked the ownership of fields already.
+    pub(crate) applied: bool,
+    /// Keys that stood in the body twice.
+    pub(crate) duplicates: Vec<String>,
     warnings: Arc<Mutex<Vec<String>>>,
 }
 
@@ -61,6 +65,8 @@ impl Context {
             manager: manager.into(),
             dry_run: false,
             validation: FieldValidation::default(),
+            applied: false,
+            duplicates: Vec::new(),
             warnings: Arc::default(),
         }
     }

@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use corten_schema::Schema;
+
 use crate::crd::CustomVersion;
 use crate::kinds::{self, Strategy};
 use crate::resources::{self, ResourceId};
@@ -57,6 +59,14 @@ impl Resource {
 
     pub(crate) fn subresource(&self, name: &str) -> Option<&SubresourceInfo> {
         self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// The schema of its objects.
+    pub(crate) fn schema(&self) -> Option<&Schema> {
+        match &self.custom {
+            Some(custom) => Some(custom.schema()),
+            None => corten_schema::kubernetes::schema(self.group(), &self.id.version, &self.kind),
+        }
     }
 
     pub(crate) fn has_status(&self) -> bool {
@@ -155,11 +165,6 @@ impl Registry {
             .collect();
         found.sort_by(|a, b| a.id.plural.cmp(&b.id.plural));
         found
-    }
-
-    /// A resource by kind, in whatever version.
-    pub(crate) fn by_kind(&self, group: &str, kind: &str) -> Option<&Arc<Resource>> {
-        self.resources.iter().find(|r| r.id.group == group && r.kind == kind)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Custom resource definitions: from the stored definition to served resources.
 
-/// One served version of a custom resource.
-#[derive(Debug)]
-pub(crate) struct CustomVersion {}
+mod definition;
+mod serve;
+
+pub(crate) use definition::{CustomVersion, Definition, problems};
+pub(crate) use serve::{CLEANUP, conditions, resources};

@@ -2,6 +2,7 @@
 //!
 //! A strategy changes or judges one object; it does not store, answer or wait.
 
+mod definitions;
 mod namespaces;
 mod plain;
 mod pods;
@@ -9,6 +10,7 @@ mod secrets;
 pub(crate) mod services;
 mod workloads;
 
+use corten_schema::FieldError;
 use serde_json::Value;
 
 use crate::api::Api;
@@ -36,6 +38,11 @@ pub(crate) trait Strategy: Send + Sync + std::fmt::Debug {
         _: &Value,
     ) -> Result<(), Status> {
         Ok(())
+    }
+
+    /// What is wrong with an object beyond its schema; `old` is the object before an update.
+    fn validate(&self, _new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
+        Vec::new()
     }
 
     /// Takes what must be unique in the cluster, such as a service address; given back unless the write succeeds.
@@ -86,6 +93,8 @@ pub(crate) fn strategy(id: &ResourceId) -> &'static dyn Strategy {
         &services::Services
     } else if *id == resources::SECRETS {
         &secrets::Secrets
+    } else if *id == resources::CUSTOM_RESOURCE_DEFINITIONS {
+        &definitions::Definitions
     } else if *id == resources::EVENTS {
         &plain::Events
     } else if *id == resources::NODES {

@@ -2,7 +2,14 @@
 //!
 //! Defines the seam ([`PodBackend`]) and serves the wire protocols over it. Does not know how containers run.
 
+mod connect;
+mod forward;
+mod log;
+mod spdy;
+mod streams;
+
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -11,6 +18,12 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+pub(crate) use connect::connect;
+pub(crate) use log::log;
+
+use crate::api::Api;
+use crate::http::Target;
+use crate::object::{self, Object};
 use crate::status::Status;
 
 /// The node side of running pods. Called once for each request; the pod given is the one stored at that moment.
@@ -103,4 +116,61 @@ pub struct TerminalSize {
 pub struct ExecExit {
     /// The exit code; 128 + N after signal N, as shells say it.
     pub code: i32,
+}
+
+/// The stored pod of a request and the backend that runs it.
+fn running(api: &Api, target: &Target) -> Result<(Object, Arc<dyn PodBackend>), Status> {
+    let pod = api
+        .store
+        .get("/pods", &target.namespace, &target.name)
+        .ok_or_else(|| Status::not_found("", "pods", &target.name))?;
+    let backend = api.pods.get().cloned().ok_or_else(|| {
+        Status::new(
+            503,
+            "ServiceUnavailable",
+            "no node side is connected to this API yet; try again in a moment",
+        )
+    })?;
+    Ok((pod, backend))
+}
+
+/// The container that a request means: the named one, the annotated default, or the only one.
+fn container(pod: &Value, named: Option<&str>, what: &str) -> Result<String, Status> {
+    let names = |list: &str| -> Vec<&str> {
+        object::items(&pod["spec"][list])
+            .iter()
+            .filter_map(|c| c["name"].as_str())
+            .collect()
+    };
+    let (main, init) = (names("containers"), names("initContainers"));
+    if let Some(named) = named {
+        if main.contains(&named) || init.contains(&named) {
+            return Ok(named.to_owned());
+        }
+        return Err(Status::bad_request(format!(
+            "container {named} is not valid for pod {}",
+            object::name(pod)
+        )));
+    }
+    let default = object::at(
+        pod,
+        &["metadata", "annotations", "kubectl.kubernetes.io/default-container"],
+    );
+    if let Some(default) = default.as_str().filter(|d| main.contains(d)) {
+        return Ok(default.to_owned());
+    }
+    match (main.as_slice(), init.is_empty() || what == "exec") {
+        ([only], true) => Ok((*only).to_owned()),
+        (_, true) => Err(Status::bad_request(format!(
+            "a container name must be specified for pod {}, choose one of: [{}]",
+            object::name(pod),
+            main.join(" ")
+        ))),
+        _ => Err(Status::bad_request(format!(
+            "a container name must be specified for pod {}, choose one of: [{}] or one of the init containers: [{}]",
+            object::name(pod),
+            main.join(" "),
+            init.join(" ")
+        ))),
+    }
 }

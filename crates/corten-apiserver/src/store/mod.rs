@@ -20,8 +20,8 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use disk::Medium;
-pub(crate) use shard::{Cursor, Shard, Snapshot};
-pub use shard::{Expired, Record};
+pub(crate) use shard::{Cursor, Shard, Snapshot, Type, frame};
+pub(crate) use shard::{Expired, Record};
 
 use crate::object::Object;
 

@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::object::Object;
@@ -23,26 +22,26 @@ const HISTORY_AGE_MAX: Duration = Duration::from_secs(300);
 /// The revision asked for is older than the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too old resource version: {asked} ({oldest})")]
-pub struct Expired {
+pub(crate) struct Expired {
     /// The revision asked for.
-    pub asked: u64,
+    pub(crate) asked: u64,
     /// The oldest revision that can be watched from.
-    pub oldest: u64,
+    pub(crate) oldest: u64,
 }
 
 /// One change of one object.
 #[derive(Debug)]
-pub struct Record {
+pub(crate) struct Record {
     /// The revision of the change.
-    pub revision: u64,
+    pub(crate) revision: u64,
     /// The object before; absent for a creation.
-    pub old: Option<Object>,
+    pub(crate) old: Option<Object>,
     /// The object after; for a deletion, the last state with the deletion's revision.
-    pub object: Object,
+    pub(crate) object: Object,
     /// Whether the object is gone.
-    pub deleted: bool,
+    pub(crate) deleted: bool,
     /// `object` as JSON.
-    pub json: Bytes,
+    pub(crate) json: Bytes,
     /// Lines of a watch stream by type, made when the first watcher needs them and shared by the rest.
     frames: [OnceLock<Bytes>; 3],
     at: Instant,
@@ -186,6 +185,11 @@ impl Shard {
             objects: state.objects.range(range(namespace)).map(|(_, o)| o.clone()).collect(),
             revision: state.changed,
         }
+    }
+
+    /// The revision of the newest change.
+    pub(crate) fn changed(&self) -> u64 {
+        self.read().changed
     }
 
     /// The objects as they were at a revision, undone from the history.
@@ -344,9 +348,4 @@ impl Cursor {
     pub(crate) fn after(&self) -> u64 {
         self.after
     }
-}
-
-/// The value of an object, made owned to be changed.
-pub(crate) fn owned(object: Object) -> Value {
-    Arc::unwrap_or_clone(object)
 }

@@ -137,7 +137,18 @@ pub(crate) async fn delete(
         match delete_once(api, resource, old, options, dry_run).await {
             Err(WriteError::Stale) if attempts < ATTEMPTS => {}
             Err(error) => return Err(refused(resource, name, error)),
-            Ok(deleted) => return Ok(deleted),
+            Ok(deleted) => {
+                if !dry_run {
+                    match &deleted {
+                        Deleted::Gone(_) => api.after_delete(resource).await,
+                        Deleted::Ending(definition) if *resource.id.plural == *"customresourcedefinitions" => {
+                            api.empty_definition(context, definition).await;
+                        }
+                        Deleted::Ending(_) => {}
+                    }
+                }
+                return Ok(deleted);
+            }
         }
     }
 }

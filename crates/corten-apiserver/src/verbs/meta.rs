@@ -100,6 +100,10 @@ pub(crate) fn carry_over(resource: &Resource, new: &mut Value, old: &Value) {
             value => object::set_meta(new, field, value.clone()),
         }
     }
+    // Who leaves the managed fields out does not mean to forget who owns what.
+    if new["metadata"]["managedFields"].is_null() && !old["metadata"]["managedFields"].is_null() {
+        object::set_meta(new, "managedFields", old["metadata"]["managedFields"].clone());
+    }
     metadata(new).remove("selfLink");
     tidy(metadata(new));
     if resource.generation && differs_beyond_status(new, old) {

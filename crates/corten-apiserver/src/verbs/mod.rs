@@ -7,6 +7,7 @@ mod delete;
 mod meta;
 mod patch;
 mod read;
+mod scale;
 mod update;
 
 pub(crate) use create::create;
@@ -14,11 +15,31 @@ pub use delete::{DeleteOptions, Preconditions, Propagation};
 pub(crate) use delete::{Deleted, delete, delete_collection};
 pub(crate) use patch::patch;
 pub(crate) use read::{get, in_version, list};
-pub(crate) use update::{Part, update};
+pub(crate) use scale::{ScalePaths, patched_plain, scale_of, set_scale};
+pub(crate) use update::{Part, change, update};
+
+use corten_schema::FieldError;
 
 use crate::registry::Resource;
-use crate::status::Status;
+use crate::status::{Cause, Status};
 use crate::store::WriteError;
+
+/// An object that breaks its schema or a rule.
+pub(crate) fn invalid(resource: &Resource, name: &str, problems: &[FieldError]) -> Status {
+    let causes = problems
+        .iter()
+        .map(|problem| Cause {
+            reason: problem.reason().to_owned(),
+            message: problem.body(),
+            field: if problem.path.is_empty() {
+                "<nil>".to_owned()
+            } else {
+                problem.path.clone()
+            },
+        })
+        .collect();
+    Status::invalid(resource.group(), &resource.kind, name, causes)
+}
 
 /// What a failed write means to the caller.
 pub(crate) fn refused(resource: &Resource, name: &str, error: WriteError) -> Status {

@@ -76,6 +76,7 @@ pub(crate) async fn change(
         attempts += 1;
         let old = super::read::get(api, resource, namespace, name)?;
         let wanted = edit(&old)?;
+        // The stored object is in the storage version; the one at hand is in the request's. Conversion changes nothing else.
         let insists = insists_on(resource, &wanted, &old, name)?;
         match change_once(api, context, resource, part, old, wanted).await {
             Err(status) if status.is_conflict() && !insists && attempts < ATTEMPTS => {}
@@ -125,9 +126,12 @@ async fn change_once(
     resource
         .strategy
         .prepare_update(api, context, resource, part, &mut new, &old)?;
+    if new == *old {
+        return Ok(super::read::in_version(resource, old));
+    }
     api.check_update(context, resource, part, &mut new, &old).await?;
     if new == *old {
-        return Ok(old);
+        return Ok(super::read::in_version(resource, old));
     }
     if context.dry_run {
         return Ok(Arc::new(new));
@@ -154,6 +158,7 @@ async fn change_once(
         let revision = object::revision(&stored);
         if let Ok(last) = api.store.write(write(Change::Delete(revision))).await {
             resource.strategy.after_write(api, resource, None, Some(&last));
+            api.after_delete(resource).await;
         }
     }
     Ok(super::read::in_version(resource, stored))
