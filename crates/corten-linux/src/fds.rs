@@ -73,6 +73,12 @@ pub fn receive(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<Ow
     Ok((received.bytes, files))
 }
 
+/// Hands a file to the tokio runtime this is called on, which then says when it can be read or written. It should be non-blocking.
+pub fn watched(file: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    // SAFETY: the runtime needs the number to stay this open file for as long as it watches; an owned descriptor is closed only when it is dropped.
+    unsafe { tokio::io::unix::AsyncFd::register(file) }.map_err(|error| error.into_parts().1)
+}
+
 /// A copy of an open file with a high number, closed on `exec`, so that it cannot be in the way of the low ones.
 pub(crate) fn high_copy(file: impl AsFd) -> io::Result<OwnedFd> {
     const LOWEST: RawFd = 256;

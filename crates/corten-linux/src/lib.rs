@@ -5,11 +5,13 @@
 pub mod capabilities;
 pub mod fds;
 pub mod memory;
+pub mod mount_tree;
 pub mod mounts;
 pub mod namespaces;
 pub mod net;
 mod netlink;
 pub mod nft;
+pub mod single;
 pub mod spawn;
 pub mod testing;
 

@@ -6,7 +6,8 @@ pub mod kubelet;
 pub mod network;
 pub mod refusal;
 pub mod role;
-pub mod sandbox;
 pub mod status;
 mod supervisor;
 pub mod up;
+
+pub use corten_pod::sandbox;
