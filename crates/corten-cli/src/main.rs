@@ -6,6 +6,7 @@
 mod commands;
 mod output;
 mod place;
+mod yaml;
 
 use std::process::ExitCode;
 

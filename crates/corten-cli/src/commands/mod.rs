@@ -1,5 +1,7 @@
 //! The command tree: one module a command, each with its arguments and a `run`.
 
+mod crds;
+mod doctor;
 mod down;
 mod reset;
 mod run;
@@ -17,6 +19,10 @@ pub(crate) enum Command {
     Down(down::Down),
     /// Show what runs and what is wrong
     Status(status::Status),
+    /// Check whether this machine can run it
+    Doctor(doctor::Doctor),
+    /// Print the definitions of all custom resources
+    Crds(crds::Crds),
     /// Forget all objects of an instance that is not running
     Reset(reset::Reset),
     /// Make a pod of a process of this machine, and follow it
@@ -30,6 +36,8 @@ impl Command {
             Self::Up(up) => up.run(),
             Self::Down(down) => down.run(),
             Self::Status(status) => status.run(),
+            Self::Doctor(doctor) => doctor.run(),
+            Self::Crds(crds) => crds.run(),
             Self::Reset(reset) => reset.run(),
             Self::Run(run) => run.run(),
         }

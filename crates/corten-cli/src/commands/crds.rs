@@ -1,0 +1,41 @@
+//! `corten crds`.
+
+use std::process::ExitCode;
+
+use corten_api::crds::{Channel, definitions};
+
+use crate::{output, yaml};
+
+/// Print the definitions of all the custom resources Corten knows, for `kubectl apply -f -`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Crds {
+    /// The Gateway API's release channel
+    #[arg(long, value_enum, default_value = "standard")]
+    channel: ChannelName,
+    /// As a JSON list instead of YAML documents
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ChannelName {
+    Standard,
+    Experimental,
+}
+
+impl Crds {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let all = definitions(match self.channel {
+            ChannelName::Standard => Channel::Standard,
+            ChannelName::Experimental => Channel::Experimental,
+        });
+        if self.json {
+            let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": all});
+            output::line(serde_json::to_string_pretty(&list)?)?;
+        } else {
+            let documents: Vec<String> = all.iter().map(yaml::document).collect();
+            output::line(documents.join("---\n").trim_end())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
