@@ -70,3 +70,51 @@ fn a_state_directory_that_cannot_be_is_named() {
         "{said}"
     );
 }
+
+/// Runs a shell script as root of a user namespace with its own mounts, in which `corten` can be found.
+#[track_caller]
+fn confined(runtime: &Runtime, script: &str) -> Option<String> {
+    let path = format!(
+        "{}:{}",
+        runtime.dir().join("bin").display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let output = runtime
+        .program("unshare", &["-Urm", "sh", "-ec", script])
+        .env("PATH", path)
+        .output()
+        .ok()?;
+    Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[test]
+fn the_setting_that_forbids_user_namespaces_is_named() {
+    let runtime = Runtime::new(As::User);
+    let script = "command -v setpriv >/dev/null || exit 0
+        echo 0 >/proc/sys/user/max_user_namespaces
+        for command in up doctor; do setpriv --bounding-set=-all --inh-caps=-all corten $command || true; done";
+    let Some(said) = confined(&runtime, script).filter(|said| !said.is_empty()) else {
+        corten_rt::skip!("needs unshare and setpriv (package util-linux)");
+    };
+    assert_eq!(said.matches("user.max_user_namespaces is 0").count(), 2, "{said}");
+    assert_eq!(
+        said.matches("sysctl -w user.max_user_namespaces=65536").count(),
+        2,
+        "{said}"
+    );
+}
+
+#[test]
+fn a_full_disk_is_named() {
+    let runtime = Runtime::new(As::User);
+    let script = "mount -t tmpfs -o size=1m none \"$XDG_STATE_HOME\"; corten up --detach || true; corten up || true";
+    let Some(said) = confined(&runtime, script) else {
+        corten_rt::skip!("needs unshare (package util-linux)");
+    };
+    assert_eq!(said.matches("is full (").count(), 2, "{said}");
+    assert_eq!(
+        said.matches("make room there, or set XDG_STATE_HOME").count(),
+        2,
+        "{said}"
+    );
+}

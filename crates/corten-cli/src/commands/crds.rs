@@ -39,3 +39,23 @@ impl Crds {
         Ok(ExitCode::SUCCESS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use corten_api::decode;
+
+    use super::*;
+
+    #[test]
+    fn the_yaml_means_what_the_json_says() {
+        for definition in definitions(Channel::Experimental) {
+            let text = yaml::document(&definition);
+            let (objects, problems) = decode::objects("crds.yaml", &text);
+            assert!(problems.is_empty(), "{problems:?}");
+            let [object] = &objects[..] else {
+                panic!("one document makes one object")
+            };
+            assert_eq!(object.to_value(), definition);
+        }
+    }
+}
