@@ -153,10 +153,10 @@ pub(crate) fn powers(spec: &PodSpec, container: &Container) -> Result<Powers, St
     let pod = spec.security_context.as_ref();
     let own = container.security_context.as_ref();
     let id = |value: Option<i64>| value.and_then(|id| u32::try_from(id).ok());
-    let user = id(own.and_then(|of| of.run_as_user).or(pod.and_then(|of| of.run_as_user)));
+    let user = id(own.and_then(|of| of.run_as_user).or_else(|| pod.and_then(|of| of.run_as_user)));
     let non_root = own
         .and_then(|of| of.run_as_non_root)
-        .or(pod.and_then(|of| of.run_as_non_root));
+        .or_else(|| pod.and_then(|of| of.run_as_non_root));
     // Without a user the image would decide; there is none, and built-in programs are content with any.
     if non_root == Some(true) && user == Some(0) {
         return Err("container's runAsUser breaks non-root policy".to_owned());
@@ -173,7 +173,7 @@ pub(crate) fn powers(spec: &PodSpec, container: &Container) -> Result<Powers, St
         user,
         group: id(own
             .and_then(|of| of.run_as_group)
-            .or(pod.and_then(|of| of.run_as_group))),
+            .or_else(|| pod.and_then(|of| of.run_as_group))),
         groups,
         security: Security {
             privileged: own.and_then(|of| of.privileged) == Some(true),

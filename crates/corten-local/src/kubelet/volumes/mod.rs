@@ -277,13 +277,30 @@ fn kind(volume: &Volume) -> &'static str {
     kinds.iter().find(|(is, _)| *is).map_or("unknown", |(_, name)| name)
 }
 
-/// Tokens of the API that `client` speaks to.
+/// Tokens of the API that `client` speaks to, bound to the pod that asks.
 pub(crate) fn api_tokens(client: Client) -> Tokens {
-    Arc::new(move |request| {
-        let _ = &client;
-        Box::pin(std::future::ready(Err(format!(
-            "no token for service account {}/{}",
-            request.namespace, request.service_account
-        ))))
+    Arc::new(move |wanted| {
+        let client = client.clone();
+        Box::pin(async move {
+            let (namespace, account) = (&wanted.namespace, &wanted.service_account);
+            let request = serde_json::json!({
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenRequest",
+                "spec": {
+                    "audiences": Vec::from_iter(&wanted.audience),
+                    "expirationSeconds": wanted.seconds,
+                    "boundObjectRef": { "apiVersion": "v1", "kind": "Pod", "name": wanted.pod_name, "uid": wanted.pod_uid },
+                },
+            });
+            let failed = |why: String| format!("failed to fetch token: {why}");
+            let answer = client.create_token(namespace, account, &request).await;
+            let answer = answer.map_err(|status| failed(status.to_string()))?;
+            let text = |field: &str| answer["status"][field].as_str().unwrap_or_default();
+            let expires = text("expirationTimestamp").parse();
+            Ok(Token {
+                token: text("token").to_owned(),
+                expires: expires.map_err(|error| failed(format!("its end is not a time: {error}")))?,
+            })
+        })
     })
 }
