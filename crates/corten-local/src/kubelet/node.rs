@@ -181,7 +181,8 @@ fn arch() -> &'static str {
 /// Registers the node, or takes up the object of an earlier run, and says that it is ready. Returns the object's uid.
 pub(crate) async fn register(client: &Client, identity: &Identity) -> Result<String, Status> {
     let host = Host::read();
-    let wanted = object(identity);
+    let mut wanted = object(identity);
+    wanted["status"] = status(identity, &host, &Value::Null, Timestamp::now());
     let node = match client.create(&resources::NODES, wanted.clone()).await {
         Err(status) if status.is_already_exists() => {
             let patch = json!({ "metadata": { "labels": wanted["metadata"]["labels"] }, "spec": wanted["spec"] });

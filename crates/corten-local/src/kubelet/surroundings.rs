@@ -153,7 +153,9 @@ pub(crate) fn powers(spec: &PodSpec, container: &Container) -> Result<Powers, St
     let pod = spec.security_context.as_ref();
     let own = container.security_context.as_ref();
     let id = |value: Option<i64>| value.and_then(|id| u32::try_from(id).ok());
-    let user = id(own.and_then(|of| of.run_as_user).or_else(|| pod.and_then(|of| of.run_as_user)));
+    let user = id(own
+        .and_then(|of| of.run_as_user)
+        .or_else(|| pod.and_then(|of| of.run_as_user)));
     let non_root = own
         .and_then(|of| of.run_as_non_root)
         .or_else(|| pod.and_then(|of| of.run_as_non_root));

@@ -150,6 +150,17 @@ impl Bench {
                 _ => {}
             }
         }
+        // What controllers make in every namespace.
+        let meta = |name: &str| json!({ "name": name, "namespace": "default" });
+        for name in ["default", "robot"] {
+            let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(name) });
+            client
+                .create(&resources::SERVICE_ACCOUNTS, account)
+                .await
+                .expect("created");
+        }
+        let root = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("kube-root-ca.crt"), "data": { "ca.crt": "PEM" } });
+        client.create(&resources::CONFIG_MAPS, root).await.expect("created");
         let mut bench = Self {
             client,
             fake: Arc::default(),
@@ -427,6 +438,7 @@ async fn volumes_and_variables_come_from_the_api_and_follow_it() {
     let bench = Bench::new().await;
     let spec = json!({
         "serviceAccountName": "robot",
+        "automountServiceAccountToken": false,
         "containers": [{
             "name": "app", "image": "x", "command": ["run", "$(GREETING)"], "args": ["$(POD)"],
             "env": [
