@@ -1,6 +1,7 @@
 //! The local runtime: nodes, pods and control loops on one machine.
 
 pub mod control;
+pub mod controllers;
 pub mod doctor;
 pub mod instance;
 pub mod kubelet;
