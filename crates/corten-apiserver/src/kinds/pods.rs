@@ -35,6 +35,10 @@ impl Strategy for Pods {
                 object::child(new, "status").insert("qosClass".to_owned(), class);
             }
         }
+        let was_waiting = object::text(old, &["spec", "nodeName"]).is_empty();
+        if part == Part::Main && was_waiting && !object::text(new, &["spec", "nodeName"]).is_empty() {
+            scheduled(new);
+        }
         Ok(())
     }
 
@@ -70,6 +74,22 @@ impl Strategy for Pods {
                 | "status.nominatedNodeName"
         )
     }
+}
+
+/// Says that the pod has a node, in the same write that gives it one, as binding does.
+fn scheduled(pod: &mut Value) {
+    let mut conditions: Vec<Value> = object::items(&pod["status"]["conditions"])
+        .iter()
+        .filter(|condition| condition["type"] != "PodScheduled")
+        .cloned()
+        .collect();
+    conditions.push(json!({
+        "type": "PodScheduled",
+        "status": "True",
+        "lastProbeTime": null,
+        "lastTransitionTime": object::now(),
+    }));
+    object::child(pod, "status").insert("conditions".to_owned(), Value::Array(conditions));
 }
 
 /// The quality-of-service class, from the containers' requests and limits of CPU and memory.

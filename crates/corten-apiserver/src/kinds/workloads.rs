@@ -23,6 +23,11 @@ impl Strategy for Workloads {
         Ok(())
     }
 
+    fn status_metadata(&self) -> &'static [&'static str] {
+        // A deployment's revision is written together with its status.
+        &["annotations"]
+    }
+
     fn selectable(&self, field: &str) -> bool {
         field == "status.replicas"
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corten_apiserver::resources::{
-    CONFIG_MAPS, CONTROLLER_REVISIONS, CUSTOM_RESOURCE_DEFINITIONS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, EVENTS,
-    NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICE_ACCOUNTS, SERVICES, STATEFUL_SETS,
+    CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, EVENTS, NAMESPACES, NODES, PODS,
+    REPLICA_SETS, SERVICE_ACCOUNTS, SERVICES, STATEFUL_SETS,
 };
 use corten_apiserver::{Api, Client, DeleteOptions, Object, Patch, Propagation, ResourceId};
 use corten_rt::TaskGroup;
@@ -48,7 +48,8 @@ impl Cluster {
     }
 
     async fn stop(self) {
-        self.tasks.shutdown(Duration::from_secs(5)).await;
+        // The kubelet never ends by itself.
+        self.tasks.shutdown(Duration::ZERO).await;
     }
 
     async fn create(&self, resource: &ResourceId, object: Value) -> Object {
@@ -86,17 +87,18 @@ impl Cluster {
 
     /// Waits until an object is there and as wanted.
     #[track_caller]
-    fn until<'a>(
+    fn until<'a, W: Fn(&Value) -> bool + 'a>(
         &'a self,
-        resource: &'a ResourceId,
+        resource: &ResourceId,
         namespace: &'a str,
         name: &'a str,
-        wanted: impl Fn(&Value) -> bool + 'a,
-    ) -> impl Future<Output = Object> + 'a {
+        wanted: W,
+    ) -> impl Future<Output = Object> + use<'a, W> {
+        let resource = resource.clone();
         let caller = std::panic::Location::caller();
         async move {
             let follow = async {
-                let mut watch = self.client.watch(resource, Some(namespace)).await.expect("a watch");
+                let mut watch = self.client.watch(&resource, Some(namespace)).await.expect("a watch");
                 while let Some(event) = watch.next().await {
                     if let corten_apiserver::Event::Added(new) | corten_apiserver::Event::Modified { new, .. } = event
                         && object::name(&new) == name
@@ -111,7 +113,7 @@ impl Cluster {
             match waited {
                 Ok(found) => found,
                 Err(_) => {
-                    let last = self.client.get(resource, namespace, name).await;
+                    let last = self.client.get(&resource, namespace, name).await;
                     panic!("{resource} {namespace}/{name} did not become as wanted at {caller}; it is {last:#?}");
                 }
             }
@@ -129,7 +131,7 @@ impl Cluster {
         let caller = std::panic::Location::caller();
         async move {
             let follow = async {
-                let mut watch = self.client.watch(resource, Some(namespace)).await.expect("a watch");
+                let mut watch = self.client.watch(&resource, Some(namespace)).await.expect("a watch");
                 let mut is_there = false;
                 while let Some(event) = watch.next().await {
                     match event {
@@ -141,7 +143,7 @@ impl Cluster {
                 }
             };
             if tokio::time::timeout(Duration::from_secs(20), follow).await.is_err() {
-                let last = self.client.get(resource, namespace, name).await;
+                let last = self.client.get(&resource, namespace, name).await;
                 panic!("{resource} {namespace}/{name} did not go at {caller}; it is {last:#?}");
             }
         }
@@ -326,5 +328,238 @@ async fn a_deployment_becomes_available_rolls_and_goes_back() {
         Some("1")
     );
     assert_eq!(object::annotation(&back, "team"), Some("a"));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_image_stops_a_rollout_and_scaling_works_meanwhile() {
+    let cluster = Cluster::start().await;
+    cluster.kubelet.hold("broken");
+    cluster.create(&DEPLOYMENTS, deployment("web", 4)).await;
+    cluster.rolled_out("web").await;
+    cluster
+        .merge(
+            &DEPLOYMENTS,
+            "web",
+            json!({"spec": {"template": template("web", "broken")}}),
+        )
+        .await;
+    let stuck = cluster
+        .until(&DEPLOYMENTS, "default", "web", |d| {
+            object::number(d, "/status/updatedReplicas") == Some(2) && object::number(d, "/status/replicas") == Some(5)
+        })
+        .await;
+    assert_eq!(object::number(&stuck, "/status/availableReplicas"), Some(3));
+    cluster
+        .merge(&DEPLOYMENTS, "web", json!({"spec": {"replicas": 8}}))
+        .await;
+    cluster
+        .until(&DEPLOYMENTS, "default", "web", |d| {
+            object::number(d, "/status/replicas") == Some(10)
+                && object::number(d, "/status/availableReplicas") == Some(6)
+        })
+        .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stateful_set_starts_in_order_and_updates_from_the_top() {
+    let cluster = Cluster::start().await;
+    cluster.create(&STATEFUL_SETS, stateful_set("db", 3)).await;
+    let complete = |s: &Value| {
+        object::number(s, "/status/readyReplicas") == Some(3)
+            && object::number(s, "/status/updatedReplicas") == Some(3)
+            && s["status"]["currentRevision"] == s["status"]["updateRevision"]
+            && object::number(s, "/status/observedGeneration") == object::number(s, "/metadata/generation")
+    };
+    let set = cluster.until(&STATEFUL_SETS, "default", "db", complete).await;
+    let created = messages(&cluster, "SuccessfulCreate", 3).await;
+    assert_eq!(
+        created,
+        [0, 1, 2].map(|i| format!("create Pod db-{i} in StatefulSet db successful"))
+    );
+    cluster
+        .merge(
+            &STATEFUL_SETS,
+            "db",
+            json!({"spec": {"template": template("db", "two")}}),
+        )
+        .await;
+    let before = set["status"]["updateRevision"].clone();
+    let updated = cluster
+        .until(&STATEFUL_SETS, "default", "db", |s| {
+            complete(s) && s["status"]["updateRevision"] != before
+        })
+        .await;
+    let deleted = messages(&cluster, "SuccessfulDelete", 3).await;
+    assert_eq!(
+        deleted,
+        [2, 1, 0].map(|i| format!("delete Pod db-{i} in StatefulSet db successful"))
+    );
+    let revisions = cluster.list(&CONTROLLER_REVISIONS, "app=db").await;
+    assert_eq!(revisions.len(), 2);
+    let pod = cluster.get(&PODS, "default", "db-0").await;
+    assert_eq!(
+        object::label(&pod, "controller-revision-hash"),
+        updated["status"]["updateRevision"].as_str()
+    );
+    cluster
+        .merge(&STATEFUL_SETS, "db", json!({"spec": {"replicas": 1}}))
+        .await;
+    cluster.gone(&PODS, "default", "db-1").await;
+    cluster.stop().await;
+}
+
+fn service(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"namespace": "default", "name": name},
+        "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": "http"}]},
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_follow_their_pods() {
+    let cluster = Cluster::start().await;
+    cluster.create(&SERVICES, service("web")).await;
+    cluster.create(&DEPLOYMENTS, deployment("web", 3)).await;
+    let addresses = |endpoints: &Value| object::items(endpoints, "/subsets/0/addresses").len();
+    cluster.until(&ENDPOINTS, "default", "web", |e| addresses(e) == 3).await;
+    let slices = cluster.list(&ENDPOINT_SLICES, "kubernetes.io/service-name=web").await;
+    let ready: usize = slices
+        .iter()
+        .filter(|slice| slice["addressType"] == "IPv4")
+        .flat_map(|slice| object::items(slice, "/endpoints"))
+        .filter(|endpoint| endpoint["conditions"]["ready"] == true)
+        .count();
+    assert!(ready > 0, "{slices:#?}");
+    cluster
+        .merge(&DEPLOYMENTS, "web", json!({"spec": {"replicas": 1}}))
+        .await;
+    cluster.until(&ENDPOINTS, "default", "web", |e| addresses(e) == 1).await;
+    let slice = object::name(&slices[0]).to_owned();
+    cluster
+        .delete(&SERVICES, "default", "web", Propagation::Background)
+        .await;
+    cluster.gone(&ENDPOINT_SLICES, "default", &slice).await;
+    cluster.gone(&ENDPOINTS, "default", "web").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_has_a_service_and_namespaces_their_contents() {
+    let cluster = Cluster::start().await;
+    let service = cluster.until(&SERVICES, "default", "kubernetes", |_| true).await;
+    assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
+    let slice = cluster.until(&ENDPOINT_SLICES, "default", "kubernetes", |_| true).await;
+    assert_eq!(slice["endpoints"][0]["addresses"], json!(["192.168.77.1"]));
+    cluster.create(&NAMESPACES, json!({"metadata": {"name": "team"}})).await;
+    cluster.until(&SERVICE_ACCOUNTS, "team", "default", |_| true).await;
+    let root = cluster.until(&CONFIG_MAPS, "team", "kube-root-ca.crt", |_| true).await;
+    assert_eq!(root["data"]["ca.crt"], "the root");
+    for namespace in ["kube-system", "kube-public", "kube-node-lease"] {
+        cluster
+            .until(&CONFIG_MAPS, namespace, "kube-root-ca.crt", |_| true)
+            .await;
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dependents_go_with_their_owner_before_it_or_not_at_all() {
+    let cluster = Cluster::start().await;
+    for name in ["background", "foreground", "orphan"] {
+        cluster.create(&DEPLOYMENTS, deployment(name, 1)).await;
+        cluster.rolled_out(name).await;
+    }
+    let set_of = async |name: &str| {
+        let sets = cluster.list(&REPLICA_SETS, &format!("app={name}")).await;
+        object::name(&sets[0]).to_owned()
+    };
+    let pod_of = async |name: &str| {
+        let pods = cluster.list(&PODS, &format!("app={name}")).await;
+        object::name(&pods[0]).to_owned()
+    };
+    let (set, pod) = (set_of("background").await, pod_of("background").await);
+    cluster
+        .delete(&DEPLOYMENTS, "default", "background", Propagation::Background)
+        .await;
+    cluster.gone(&REPLICA_SETS, "default", &set).await;
+    cluster.gone(&PODS, "default", &pod).await;
+
+    let pod = pod_of("foreground").await;
+    cluster
+        .delete(&DEPLOYMENTS, "default", "foreground", Propagation::Foreground)
+        .await;
+    cluster.gone(&DEPLOYMENTS, "default", "foreground").await;
+    let left = cluster
+        .client
+        .get(&PODS, "default", &pod)
+        .await
+        .expect_err("it went before");
+    assert!(left.is_not_found());
+
+    let set = set_of("orphan").await;
+    cluster
+        .delete(&DEPLOYMENTS, "default", "orphan", Propagation::Orphan)
+        .await;
+    cluster.gone(&DEPLOYMENTS, "default", "orphan").await;
+    let set = cluster.get(&REPLICA_SETS, "default", &set).await;
+    assert!(object::items(&set, "/metadata/ownerReferences").is_empty());
+    // Made again, it adopts what it left.
+    cluster.create(&DEPLOYMENTS, deployment("orphan", 1)).await;
+    cluster.rolled_out("orphan").await;
+    assert_eq!(set_of("orphan").await, object::name(&set));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_namespace_takes_all_with_it() {
+    let cluster = Cluster::start().await;
+    cluster.create(&NAMESPACES, json!({"metadata": {"name": "team"}})).await;
+    cluster.until(&SERVICE_ACCOUNTS, "team", "default", |_| true).await;
+    let mut web = deployment("web", 2);
+    web["metadata"]["namespace"] = json!("team");
+    cluster.create(&DEPLOYMENTS, web).await;
+    cluster
+        .until(&DEPLOYMENTS, "team", "web", |d| {
+            object::number(d, "/status/availableReplicas") == Some(2)
+        })
+        .await;
+    let held = json!({"metadata": {"namespace": "team", "name": "held", "finalizers": ["example.com/hold"]}});
+    cluster.create(&CONFIG_MAPS, held).await;
+    cluster.delete(&NAMESPACES, "", "team", Propagation::Background).await;
+    cluster
+        .until(&NAMESPACES, "", "team", |n| {
+            object::condition(n, "NamespaceFinalizersRemaining").is_some_and(|c| {
+                object::text(c, "/message")
+                    == "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances"
+            })
+        })
+        .await;
+    let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    cluster
+        .client
+        .patch(&CONFIG_MAPS, "team", "held", None, release)
+        .await
+        .expect("it is released");
+    cluster.gone(&NAMESPACES, "", "team").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_pods_are_ready_in_seconds() {
+    let cluster = Cluster::start().await;
+    let started = Instant::now();
+    cluster.create(&DEPLOYMENTS, deployment("one", 1)).await;
+    cluster.rolled_out("one").await;
+    let one = started.elapsed();
+    let started = Instant::now();
+    cluster.create(&DEPLOYMENTS, deployment("many", 200)).await;
+    cluster.rolled_out("many").await;
+    let many = started.elapsed();
+    println!("one pod: {one:?}; two hundred: {many:?}");
+    assert!(many < Duration::from_secs(15), "{many:?}");
     cluster.stop().await;
 }
