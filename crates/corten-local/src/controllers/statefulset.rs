@@ -145,7 +145,7 @@ fn reconcile(set: &Value, candidates: &[&Value], revisions: &[&Value], now: Time
 fn unsupported(set: &Value) -> Option<Action> {
     let claims: Vec<&str> = object::items(set, "/spec/volumeClaimTemplates")
         .iter()
-        .map(|claim| object::name(claim))
+        .map(object::name)
         .collect();
     if claims.is_empty() {
         return None;

@@ -131,7 +131,7 @@ impl Cluster {
         let caller = std::panic::Location::caller();
         async move {
             let follow = async {
-                let mut watch = self.client.watch(&resource, Some(namespace)).await.expect("a watch");
+                let mut watch = self.client.watch(resource, Some(namespace)).await.expect("a watch");
                 let mut is_there = false;
                 while let Some(event) = watch.next().await {
                     match event {
@@ -143,7 +143,7 @@ impl Cluster {
                 }
             };
             if tokio::time::timeout(Duration::from_secs(20), follow).await.is_err() {
-                let last = self.client.get(&resource, namespace, name).await;
+                let last = self.client.get(resource, namespace, name).await;
                 panic!("{resource} {namespace}/{name} did not go at {caller}; it is {last:#?}");
             }
         }

@@ -82,7 +82,7 @@ pub(super) fn update_new(look: &mut Look<'_>, new: &Value, sets: &[&Value]) -> O
         .filter(|v| v.as_i64() != Some(0));
     let current = set.pointer("/spec/minReadySeconds").filter(|v| v.as_i64() != Some(0));
     if min_ready != current {
-        let min_ready = min_ready.cloned().unwrap_or(json!(0));
+        let min_ready = min_ready.cloned().unwrap_or_else(|| json!(0));
         object::put(&mut set, &["spec", "minReadySeconds"], min_ready);
     }
     if set != *new {

@@ -275,7 +275,7 @@ fn pack(
                 && object::items(slice, "/ports").is_empty()
                 && slice.pointer("/metadata/labels") == placeholder.pointer("/metadata/labels")
         };
-        match surplus.iter().position(|slice| is_there(slice)) {
+        match surplus.iter().position(is_there) {
             Some(at) => {
                 surplus.remove(at);
             }

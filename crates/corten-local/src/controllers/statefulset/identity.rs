@@ -52,7 +52,7 @@ pub(super) fn pod(set: &Value, ordinal: i64, revision: &str) -> Value {
 fn add_volumes(set: &Value, pod: &mut Value) {
     let claims: Vec<&str> = object::items(set, "/spec/volumeClaimTemplates")
         .iter()
-        .map(|claim| object::name(claim))
+        .map(object::name)
         .collect();
     if claims.is_empty() {
         return;
