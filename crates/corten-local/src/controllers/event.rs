@@ -60,13 +60,10 @@ pub(crate) fn first(notice: &Notice, now: Timestamp) -> Value {
         Some(action) => {
             event["action"] = json!(action);
             event["eventTime"] = json!(object::micros(now));
-            event["firstTimestamp"] = Value::Null;
-            event["lastTimestamp"] = Value::Null;
             event["reportingInstance"] = json!(format!("{}-corten", notice.component));
             event["source"] = json!({});
         }
         None => {
-            event["eventTime"] = Value::Null;
             event["firstTimestamp"] = json!(object::seconds(now));
             event["lastTimestamp"] = json!(object::seconds(now));
             event["count"] = json!(1);

@@ -126,6 +126,10 @@ impl Controller for ApiService {
     }
 
     fn reconcile(&self, key: &Key, objects: &Objects, _now: Timestamp) -> Vec<Action> {
+        if objects.get(&NAMESPACES, &Key::new("", "default")).is_none() {
+            // It is being made, which brings the key back.
+            return Vec::new();
+        }
         let parts = [
             (&SERVICES, self.service()),
             (&ENDPOINTS, self.endpoints()),

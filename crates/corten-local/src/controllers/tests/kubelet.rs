@@ -31,8 +31,15 @@ pub(super) fn node(name: &str) -> Value {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "topology.kubernetes.io/zone": format!("zone-{name}")}},
-        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "",
-            "lastHeartbeatTime": object::seconds(Timestamp::now()), "lastTransitionTime": object::seconds(Timestamp::now())}]},
+        "status": {
+            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "",
+                "lastHeartbeatTime": object::seconds(Timestamp::now()),
+                "lastTransitionTime": object::seconds(Timestamp::now())}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
+            "nodeInfo": {"architecture": "", "bootID": "", "containerRuntimeVersion": "", "kernelVersion": "",
+                "kubeProxyVersion": "", "kubeletVersion": "", "machineID": "", "operatingSystem": "", "osImage": "",
+                "systemUUID": ""},
+        },
     })
 }
 
@@ -137,6 +144,11 @@ impl Kubelet {
             "lastTransitionTime": object::seconds(Timestamp::now()),
         }]);
         // A conflict means that there is newer news of the pod on its way.
-        let _ = self.client.update_status(&PODS, running).await;
+        if let Err(status) = self.client.update_status(&PODS, running).await {
+            assert!(
+                status.is_conflict() || status.is_not_found(),
+                "a status was refused: {status:?}"
+            );
+        }
     }
 }
