@@ -144,11 +144,8 @@ fn print_definition(name: &str, definition: &Value) {
     println!("{header}");
     let package = name.rsplit_once('.').map(|(package, _)| package).unwrap_or_default();
     let required: Vec<&str> = texts(definition.get("required"));
-    for (field, schema) in definition
-        .get("properties")
-        .and_then(Value::as_object)
-        .unwrap_or(&Map::new())
-    {
+    let fields = definition.get("properties").and_then(Value::as_object);
+    for (field, schema) in fields.into_iter().flatten() {
         let mark = if required.contains(&field.as_str()) { "!" } else { "" };
         println!("{field}{mark} {}{}", type_of(schema, package), modifiers(schema));
     }

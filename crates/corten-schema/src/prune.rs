@@ -128,8 +128,11 @@ impl Walk {
             let declared = schema.properties.get(&key);
             if resource && META.contains(&key.as_str()) {
                 // A custom resource declares `metadata` as a mere object, if at all.
-                let meta: Option<&Schema> = declared.filter(|meta| !meta.properties.is_empty()).map(|meta| &**meta);
-                if let Some(meta) = meta.or_else(|| kubernetes::object_meta()).filter(|_| key == "metadata") {
+                let meta = match declared {
+                    Some(meta) if !meta.properties.is_empty() => Some(&**meta),
+                    _ => kubernetes::object_meta(),
+                };
+                if let Some(meta) = meta.filter(|_| key == "metadata") {
                     self.with_key(&key, |walk| {
                         node.with_field("metadata", |node| walk.node(meta, node, false))
                     });

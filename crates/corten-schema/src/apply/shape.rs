@@ -62,13 +62,10 @@ impl<'s> Shape<'s> {
     pub(super) fn field(self, name: &str) -> (Shape<'s>, bool) {
         let declared = self.schema.and_then(|schema| schema.properties.get(name));
         if self.resource && matches!(name, "apiVersion" | "kind" | "metadata") {
-            let described = declared
-                .filter(|schema| !schema.properties.is_empty())
-                .map(|schema| &**schema);
-            let meta = if name == "metadata" {
-                described.or_else(|| kubernetes::object_meta())
-            } else {
-                described
+            let meta = match declared {
+                Some(schema) if !schema.properties.is_empty() => Some(&**schema),
+                _ if name == "metadata" => kubernetes::object_meta(),
+                _ => None,
             };
             return (Shape::of(meta), true);
         }
@@ -142,12 +139,14 @@ impl<'s> Shape<'s> {
             if required && property.type_ == Some(Type::Array) {
                 fields.insert(name.clone(), Value::Null);
             }
-            let always = property
-                .default
-                .as_ref()
-                .is_some_and(|default| default == &Value::Object(Map::new()));
-            if always && property.map_type.is_none() {
-                fields.insert(name.clone(), Shape::of(Some(property)).skeleton());
+            match &property.default {
+                Some(Value::Object(empty)) if empty.is_empty() => {
+                    fields.insert(name.clone(), Shape::of(Some(property)).skeleton());
+                }
+                Some(default) if default == 0 || default == "" => {
+                    fields.insert(name.clone(), default.clone());
+                }
+                _ => {}
             }
         }
         Value::Object(fields)

@@ -82,6 +82,8 @@ fn compare_at(
 
 fn compare_leaves(old: Option<&Value>, new: Option<&Value>, path: &[Element], out: &mut Comparison) {
     match (old, new) {
+        // A null that nobody wrote says as much as nothing.
+        (None | Some(Value::Null), None | Some(Value::Null)) => {}
         (None, _) => out.added.insert(path),
         (_, None) => out.removed.insert(path),
         (Some(old), Some(new)) if old != new => out.modified.insert(path),

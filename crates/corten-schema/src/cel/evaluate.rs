@@ -191,22 +191,7 @@ fn refusal(rule: &Rule, path: String, type_: &str, detail: String) -> FieldError
 fn join(path: &str, field: &str, schema: &Schema) -> String {
     let mut joined = path.to_owned();
     let mut schema = Some(schema);
-    let mut rest = field;
-    while !rest.is_empty() {
-        let name;
-        if let Some(quoted) = rest.strip_prefix("['") {
-            let end = quoted.find("']").unwrap_or(quoted.len());
-            name = quoted.get(..end).unwrap_or_default().replace("\\'", "'");
-            rest = quoted.get(end + 2..).unwrap_or_default();
-        } else {
-            let plain = rest.strip_prefix('.').unwrap_or(rest);
-            let end = plain.find(['.', '[']).unwrap_or(plain.len());
-            name = plain.get(..end.max(1).min(plain.len())).unwrap_or_default().to_owned();
-            rest = plain.get(name.len()..).unwrap_or_default();
-        }
-        if name.is_empty() {
-            break;
-        }
+    for name in segments(field).unwrap_or_default() {
         if schema.is_some_and(Schema::is_map) {
             joined.push_str(&format!("[{name}]"));
         } else {
@@ -218,6 +203,33 @@ fn join(path: &str, field: &str, schema: &Schema) -> String {
         schema = schema.and_then(|schema| schema.field(&name));
     }
     joined
+}
+
+/// Whether a rule's `fieldPath` names a field of the schema.
+pub(super) fn is_field_path(schema: &Schema, field: &str) -> bool {
+    let found = |segments: Vec<String>| {
+        let last = segments.iter().try_fold(schema, |schema, name| schema.field(name));
+        !segments.is_empty() && last.is_some()
+    };
+    segments(field).is_some_and(found)
+}
+
+fn segments(field: &str) -> Option<Vec<String>> {
+    let mut segments = Vec::new();
+    let mut rest = field;
+    while !rest.is_empty() {
+        if let Some(quoted) = rest.strip_prefix("['") {
+            let end = quoted.find("']")?;
+            segments.push(quoted.get(..end)?.replace("\\'", "'"));
+            rest = quoted.get(end + 2..)?;
+        } else {
+            let plain = rest.strip_prefix('.')?;
+            let end = plain.find(['.', '[']).unwrap_or(plain.len());
+            segments.push(plain.get(..end).filter(|name| !name.is_empty())?.to_owned());
+            rest = plain.get(end..)?;
+        }
+    }
+    Some(segments)
 }
 
 /// A whole object: its metadata has a shape of its own.

@@ -34,6 +34,11 @@ pub fn evaluate(schema: &Schema, new: &Value, old: Option<&Value>) -> Report {
     report
 }
 
+/// Whether a rule's `fieldPath` names a field of the schema that the rule stands in.
+pub(crate) fn is_field_path(schema: &Schema, field: &str) -> bool {
+    evaluate::is_field_path(schema, field)
+}
+
 /// Names the rules of a schema that cannot be compiled here, with the reason; they will not be enforced.
 pub fn warnings(schema: &Schema) -> Vec<String> {
     let mut warnings = Vec::new();

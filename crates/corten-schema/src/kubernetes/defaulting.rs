@@ -2,9 +2,32 @@
 
 use super::schema;
 use crate::defaults;
+use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
 type Fields = Map<String, Value>;
+
+/// What the admission plugins of an API server add to a new pod, after ownership was recorded: its priority and how long
+/// it stays on a node that is in trouble.
+pub fn admit_pod(pod: &mut Value) {
+    let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
+    set(spec, "preemptionPolicy", "PreemptLowerPriority");
+    set(spec, "priority", 0);
+    let tolerations = spec.entry("tolerations").or_insert_with(|| json!([]));
+    let Value::Array(tolerations) = tolerations else { return };
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let covers = |toleration: &Value| {
+            let text = |name: &str| toleration.get(name).and_then(Value::as_str).unwrap_or_default();
+            matches!(text("effect"), "" | "NoExecute") && (text("key") == key || text("key").is_empty())
+        };
+        if !tolerations.iter().any(covers) {
+            let effect = "NoExecute";
+            tolerations.push(json!({"effect": effect, "key": key, "operator": "Exists", "tolerationSeconds": 300}));
+        }
+    }
+}
 
 /// Completes an object of a built-in kind as the API server does before it is validated and stored. Kinds that are not
 /// built in are left alone.
@@ -19,6 +42,14 @@ pub fn set_defaults(group: &str, version: &str, kind: &str, object: &mut Value) 
         ("", "Service") => service(object),
         ("", "PodTemplate") => template(object.get_mut("template")),
         ("", "Namespace") => namespace(object),
+        ("", "Secret") => secret(object),
+        ("", "Event") => event(object, &["eventTime", "firstTimestamp", "lastTimestamp"]),
+        ("events.k8s.io", "Event") => {
+            event(
+                object,
+                &["eventTime", "deprecatedFirstTimestamp", "deprecatedLastTimestamp"],
+            );
+        }
         ("apps", "Deployment") => deployment(object),
         ("apps", "StatefulSet") => stateful_set(object),
         ("apps", "DaemonSet") => daemon_set(object),
@@ -78,6 +109,7 @@ fn template(template: Option<&mut Value>) {
 }
 
 fn pod_spec(spec: &mut Fields) {
+    set(spec, "securityContext", json!({}));
     // Each of the two names of the service account follows the other.
     for (from, to) in [
         ("serviceAccountName", "serviceAccount"),
@@ -192,6 +224,27 @@ fn namespace(object: &mut Fields) {
     }
 }
 
+/// `stringData` is a way to write `data`; it is never read back.
+fn secret(object: &mut Fields) {
+    let Some(Value::Object(plain)) = object.remove("stringData") else {
+        return;
+    };
+    let data = object.entry("data").or_insert_with(|| json!({}));
+    if let Value::Object(data) = data {
+        for (key, value) in plain {
+            let encoded = base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap_or_default());
+            data.insert(key, encoded.into());
+        }
+    }
+}
+
+/// Times of events print even where there is none.
+fn event(object: &mut Fields, times: &[&str]) {
+    for time in times {
+        object.entry(*time).or_insert(Value::Null);
+    }
+}
+
 fn deployment(object: &mut Fields) {
     let Some(spec) = fields(object, "spec") else { return };
     template(spec.get_mut("template"));
@@ -212,6 +265,18 @@ fn deployment(object: &mut Fields) {
 fn stateful_set(object: &mut Fields) {
     let Some(spec) = fields(object, "spec") else { return };
     template(spec.get_mut("template"));
+    let claims = spec
+        .get_mut("volumeClaimTemplates")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten();
+    for claim in claims.filter_map(Value::as_object_mut) {
+        set(claim, "apiVersion", "v1");
+        set(claim, "kind", "PersistentVolumeClaim");
+        if let Some(status) = fields(claim, "status") {
+            set(status, "phase", "Pending");
+        }
+    }
     set(spec, "updateStrategy", json!({}));
     set(
         spec,

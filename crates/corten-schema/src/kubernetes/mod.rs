@@ -13,7 +13,7 @@ use crate::schema::{Named, Schema};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
-pub use defaulting::set_defaults;
+pub use defaulting::{admit_pod, set_defaults};
 
 /// The schema of a built-in kind; the group of core kinds is empty.
 pub fn schema(group: &str, version: &str, kind: &str) -> Option<&'static Schema> {

@@ -206,7 +206,7 @@ fn identity<'a>(key: Option<&str>, item: &'a Value) -> Result<&'a Value, PatchEr
 }
 
 fn merge_list(meta: Meta<'_>, original: Vec<Value>, patch: Vec<Value>) -> Result<Vec<Value>, PatchError> {
-    let Some(first) = original.first().or(patch.first()) else {
+    let Some(first) = original.first().or_else(|| patch.first()) else {
         return Ok(original);
     };
     let objects = first.is_object();

@@ -114,7 +114,15 @@ impl Pattern {
     pub fn regex(&self) -> &Result<Regex, String> {
         self.compiled.get_or_init(|| {
             // Kubernetes writes RE2; of the two syntaxes only \z and \Q..\E differ in what schemas use.
-            Regex::new(&self.source).map_err(|error| error.to_string().replace('\n', " "))
+            Regex::new(&self.source).map_err(|error| {
+                let text = error.to_string();
+                let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                if reason == "unclosed group" {
+                    "missing closing )".to_owned()
+                } else {
+                    reason.to_owned()
+                }
+            })
         })
     }
 }

@@ -27,6 +27,13 @@ impl Schema {
         Parser::new(None).finish(openapi)
     }
 
+    /// Reads a schema like [`Schema::parse`], with the paths of errors starting at `path`.
+    pub fn parse_at(openapi: &Value, path: &str) -> Result<Schema, Vec<FieldError>> {
+        let mut parser = Parser::new(None);
+        parser.path = path.to_owned();
+        parser.finish(openapi)
+    }
+
     /// Reads a schema of an OpenAPI document whose `$ref`s point into `components` (the document's
     /// `components.schemas`). A definition that contains itself is cut off there as an object that may hold anything.
     pub fn parse_resolved(openapi: &Value, components: &Value) -> Result<Schema, Vec<FieldError>> {
@@ -247,7 +254,7 @@ impl<'a> Parser<'a> {
             Some("set") => Some(ListType::Set),
             Some("map") => Some(ListType::Map),
             _ => {
-                self.unsupported_value("x-kubernetes-list-type", value, &["atomic", "map", "set"]);
+                self.unsupported_value("x-kubernetes-list-type", value, &["atomic", "set", "map"]);
                 None
             }
         }

@@ -49,7 +49,7 @@ fn malformed_schemas_are_reported_with_paths() {
         json!({"items": {"x-kubernetes-list-type": "bag", "maxItems": "3"}}),
         &[
             r#"items.maxItems: Invalid value: "3": must be a whole number"#,
-            r#"items.x-kubernetes-list-type: Unsupported value: "bag": supported values: "atomic", "map", "set""#,
+            r#"items.x-kubernetes-list-type: Unsupported value: "bag": supported values: "atomic", "set", "map""#,
         ],
     );
     check(

@@ -44,7 +44,7 @@ fn identity(fields: &Map<String, Value>, path: &str, errors: &mut Vec<FieldError
     for name in ["apiVersion", "kind"] {
         let path = format!("{path}.{name}");
         match fields.get(name) {
-            None => errors.push(FieldError::required(path, "must not be empty")),
+            None => errors.push(FieldError::required(path, "")),
             Some(Value::String(text)) if !text.is_empty() => {}
             Some(Value::String(text)) => errors.push(FieldError::invalid(path, text.as_str(), "must not be empty")),
             Some(value) => errors.push(FieldError::invalid(path, value.clone(), "must be a string")),

@@ -34,6 +34,34 @@ pub(crate) fn matches(format: &str, text: &str) -> bool {
     }
 }
 
+/// Whether the API server checks the format at all.
+pub(super) fn is_known(format: &str) -> bool {
+    const KNOWN: [&str; 21] = [
+        "datetime",
+        "date",
+        "duration",
+        "byte",
+        "ipv4",
+        "ipv6",
+        "cidr",
+        "mac",
+        "uuid",
+        "uuid3",
+        "uuid4",
+        "uuid5",
+        "hostname",
+        "email",
+        "uri",
+        "hexcolor",
+        "bsonobjectid",
+        "k8sshortname",
+        "k8slongname",
+        "password",
+        "rgbcolor",
+    ];
+    KNOWN.contains(&format.replace('-', "").as_str())
+}
+
 macro_rules! pattern {
     ($name:ident, $pattern:literal) => {
         static $name: LazyLock<Regex> = LazyLock::new(|| Regex::new($pattern).expect("a constant pattern"));
@@ -46,7 +74,7 @@ pattern!(
 );
 pattern!(
     HOSTNAME,
-    r"^([a-zA-Z0-9_]([a-zA-Z0-9_-]*[a-zA-Z0-9_])?\.)*[a-zA-Z0-9_]([a-zA-Z0-9_-]*[a-zA-Z0-9_])?\.?$"
+    r"^([a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?\.)*[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?\.?$"
 );
 pattern!(EMAIL, r#"^[^\s@<>"]+@[^\s@<>"]+$"#);
 pattern!(HEX_COLOR, "^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$");

@@ -37,7 +37,7 @@ pub fn validate(schema: &Schema, new: &Value, old: Option<&Value>) -> Vec<FieldE
 
 /// Validates `new`, with warnings for rules that cannot be run; `old` is the object before an update.
 pub fn check(schema: &Schema, new: &Value, old: Option<&Value>) -> Report {
-    let mut errors = validate_at(schema, new, old, "");
+    let mut errors = validate_at(schema, new, old);
     embedded::check(schema, new, &mut String::new(), &mut errors);
     let mut warnings = Vec::new();
     let blocking = |error: &FieldError| {
@@ -57,15 +57,15 @@ pub fn check(schema: &Schema, new: &Value, old: Option<&Value>) -> Report {
     Report { errors, warnings }
 }
 
-/// Everything but rules and embedded objects, for a value that stands at `path`.
-pub(crate) fn validate_value(schema: &Schema, value: &Value, path: &str) -> Vec<FieldError> {
-    validate_at(schema, value, None, path)
+/// Everything but rules and embedded objects, for a value by itself.
+pub(crate) fn validate_value(schema: &Schema, value: &Value) -> Vec<FieldError> {
+    validate_at(schema, value, None)
 }
 
-fn validate_at(schema: &Schema, new: &Value, old: Option<&Value>, path: &str) -> Vec<FieldError> {
+fn validate_at(schema: &Schema, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut outcome = node::Outcome::default();
-    node::validate(schema, new, old, &mut path.to_owned(), &mut outcome);
+    node::validate(schema, new, old, &mut String::new(), &mut outcome);
     let mut errors = outcome.errors;
-    lists::check(schema, new, old, &mut path.to_owned(), &mut errors);
+    lists::check(schema, new, old, &mut String::new(), &mut errors);
     errors
 }

@@ -160,7 +160,7 @@ fn embedded_objects() {
         json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}),
         json!({"kind": ""}),
         &[
-            "spec.f.apiVersion: Required value: must not be empty",
+            "spec.f.apiVersion: Required value",
             r#"spec.f.kind: Invalid value: "": must not be empty"#,
         ],
     );
