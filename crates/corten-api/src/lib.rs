@@ -11,6 +11,7 @@ pub mod diagnostic;
 pub mod istio;
 pub mod metadata;
 pub mod resource;
+pub mod validate;
 
 /// All kinds of custom resources that are known.
 pub fn kinds() -> impl Iterator<Item = &'static resource::Registered> {

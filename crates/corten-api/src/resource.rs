@@ -105,7 +105,7 @@ impl<S: Spec> Resource<S> {
                 "metadata" => resource.metadata = Metadata::decode(&entry.value, cx).unwrap_or_default(),
                 "spec" => resource.spec = S::decode(&entry.value, cx).unwrap_or_default(),
                 "status" => resource.status = S::Status::decode(&entry.value, cx),
-                _ => cx.report(
+                _ => cx.warn(
                     Code::UNKNOWN_FIELD,
                     entry.at,
                     "unknown field; did you mean to put it under spec?",

@@ -108,56 +108,54 @@ impl Host {
 
     /// Checks for a fully qualified name: DNS labels, without a wildcard; a dot at the end is allowed.
     pub fn check_fqdn(&self) -> Result<(), HostError> {
-        let labels = self.labels()?;
-        for label in &labels {
-            if !is_dns_label(label) {
+        self.check_length()?;
+        self.check_labels(&self.0)
+    }
+
+    /// As [`Host::check_fqdn`], but the first label may be or begin with `*`.
+    pub fn check_wildcard(&self) -> Result<(), HostError> {
+        self.check_length()?;
+        let (first, rest) = match self.0.split_once('.') {
+            Some((first, rest)) => (first, Some(rest)),
+            None => (self.0.as_str(), None),
+        };
+        if !is_wildcard_dns_label(first) {
+            return Err(self.bad_label(first));
+        }
+        rest.map_or(Ok(()), |rest| self.check_labels(rest))
+    }
+
+    fn check_length(&self) -> Result<(), HostError> {
+        match self.0.len() {
+            0 => Err(HostError::Empty),
+            1..=255 => Ok(()),
+            _ => Err(HostError::TooLong(self.0.chars().take(40).collect())),
+        }
+    }
+
+    fn check_labels(&self, name: &str) -> Result<(), HostError> {
+        let labels: Vec<&str> = name.split('.').collect();
+        if labels.last().is_some_and(|top| top.parse::<i64>().is_ok()) {
+            return Err(HostError::NumericTop(self.0.clone()));
+        }
+        for (i, label) in labels.iter().enumerate() {
+            // A dot at the end makes the name absolute.
+            let end = i + 1 == labels.len() && label.is_empty();
+            if !end && !is_dns_label(label) {
                 return Err(self.bad_label(label));
             }
         }
         Ok(())
     }
 
-    /// As [`Host::check_fqdn`], but the first label may be or begin with `*`.
-    pub fn check_wildcard(&self) -> Result<(), HostError> {
-        let labels = self.labels()?;
-        for (i, label) in labels.iter().enumerate() {
-            // `*` alone is everything; further on a wildcard means nothing.
-            let good = if i == 0 {
-                is_wildcard_dns_label(label)
-            } else {
-                is_dns_label(label)
-            };
-            if !good {
-                return Err(if label.contains('*') {
-                    HostError::Wildcard(self.0.clone())
-                } else {
-                    self.bad_label(label)
-                });
-            }
-        }
-        Ok(())
-    }
-
     fn bad_label(&self, label: &str) -> HostError {
+        if label.contains('*') {
+            return HostError::Wildcard(self.0.escape_debug().to_string());
+        }
         HostError::Label {
             host: self.0.escape_debug().to_string(),
             label: label.escape_debug().to_string(),
         }
-    }
-
-    fn labels(&self) -> Result<Vec<&str>, HostError> {
-        if self.0.is_empty() {
-            return Err(HostError::Empty);
-        }
-        if self.0.len() > 255 {
-            return Err(HostError::TooLong(self.0.chars().take(40).collect()));
-        }
-        let mut labels: Vec<&str> = self.0.split('.').collect();
-        // A trailing dot makes the name absolute; it adds an empty label that is none.
-        if labels.len() > 1 && labels.last() == Some(&"") {
-            labels.pop();
-        }
-        Ok(labels)
     }
 }
 

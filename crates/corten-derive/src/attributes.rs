@@ -15,6 +15,7 @@ pub(crate) struct Attributes {
     pub(crate) kubernetes: bool,
     pub(crate) hidden: bool,
     pub(crate) experimental: bool,
+    pub(crate) null_items: bool,
     pub(crate) doc: String,
     pub(crate) facts: Facts,
 }
@@ -87,6 +88,7 @@ impl Attributes {
             "kubernetes" => self.kubernetes = true,
             "hidden" => self.hidden = true,
             "experimental" => self.experimental = true,
+            "null_items" => self.null_items = true,
             _ => self.facts.word(&word, meta)?,
         }
         Ok(())

@@ -10,7 +10,8 @@
 //!
 //! Attributes, all within `#[api(...)]`: `name = "..."` (the JSON name), `required`, `kubernetes` (on a type: exact
 //! names only, no protobuf spellings), `hidden` (not in the schema), `also = "..."` (a second spelling that the schema
-//! has as well), `experimental` (only in that channel), `number = N` (of an enum value), and the facts of a schema:
+//! has as well), `experimental` (only in that channel), `null_items` (a list
+//! whose `null` items are left out), `number = N` (of an enum value), and the facts of a schema:
 //! `min_length`, `max_length`, `pattern`, `minimum`, `maximum`, `min_items`, `max_items`, `min_properties`,
 //! `max_properties`, `format`, `nullable`, `list_type`, `list_map_keys`, `map_type`, `default` (JSON), `int_or_string`,
 //! `rule("expression", "message")`, `duration_rule` (at least a millisecond), `items(...)` and `values(...)` for the

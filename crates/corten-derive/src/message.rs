@@ -42,9 +42,11 @@ pub(crate) fn derive(input: &DeriveInput) -> syn::Result<TokenStream> {
                 quote!(Plain),
                 &quote!(<#field_ty as ::corten_api::codec::Field>::schema),
             ));
-            decodes.push(quote! {
-                #index => if let Some(value) = <#field_ty as ::corten_api::codec::Field>::decode(node, cx) { self.#name = value; }
-            });
+            let decode = match field_attributes.null_items {
+                true => quote!(cx.dropping_nulls(|cx| <#field_ty as ::corten_api::codec::Field>::decode(node, cx))),
+                false => quote!(<#field_ty as ::corten_api::codec::Field>::decode(node, cx)),
+            };
+            decodes.push(quote!(#index => if let Some(value) = #decode { self.#name = value; }));
             encodes.push(
                 quote!(::corten_api::codec::encode_field(&Self::INFO.fields[#index], #required, &self.#name, out);),
             );

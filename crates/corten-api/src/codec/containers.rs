@@ -43,10 +43,13 @@ impl<T: Field> Field for Vec<T> {
         let Data::List(items) = &node.data else {
             return cx.wrong_type(node, "a list");
         };
+        let drops_nulls = cx.takes_nulls();
+        let items = items
+            .iter()
+            .enumerate()
+            .filter(|(_, item)| !(drops_nulls && item.is_null()));
         Some(
             items
-                .iter()
-                .enumerate()
                 .filter_map(|(i, item)| cx.item(i, |cx| element(item, cx)))
                 .collect(),
         )

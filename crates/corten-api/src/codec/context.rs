@@ -25,14 +25,26 @@ pub struct FieldProblem {
 pub struct Cx {
     path: String,
     problems: Vec<FieldProblem>,
+    nulls_dropped: bool,
 }
 
 impl Cx {
+    /// Runs `inner` for a list whose `null` items are left out instead of reported.
+    pub fn dropping_nulls<T>(&mut self, inner: impl FnOnce(&mut Cx) -> T) -> T {
+        self.nulls_dropped = true;
+        inner(self)
+    }
+
+    /// Whether the list that begins now may hold `null`.
+    pub(super) fn takes_nulls(&mut self) -> bool {
+        std::mem::take(&mut self.nulls_dropped)
+    }
+
     /// A context that begins at a path, such as `spec`.
     pub fn at(path: &str) -> Cx {
         Cx {
             path: path.to_owned(),
-            problems: Vec::new(),
+            ..Cx::default()
         }
     }
 
@@ -47,6 +59,18 @@ impl Cx {
         self.problems.push(FieldProblem {
             code,
             severity: Severity::Error,
+            path,
+            at,
+            message: message.into(),
+        });
+    }
+
+    /// Reports something about the current field that does not keep the object from being used.
+    pub fn warn(&mut self, code: Code, at: Position, message: impl Into<String>) {
+        let path = self.path.clone();
+        self.problems.push(FieldProblem {
+            code,
+            severity: Severity::Warning,
             path,
             at,
             message: message.into(),

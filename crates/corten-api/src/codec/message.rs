@@ -85,6 +85,13 @@ pub fn decode_message<T: Message>(node: &Node, cx: &mut Cx) -> Option<T> {
     Some(message)
 }
 
+/// Decodes the fields that are given over those of a message; lists and nested messages are replaced as a whole.
+pub fn decode_over<T: Message>(message: &mut T, node: &Node, cx: &mut Cx) {
+    walk(T::INFO, node, cx, &mut |index, inner, node, cx| {
+        message.decode_field(index, inner, node, cx)
+    });
+}
+
 type Visit<'a> = dyn FnMut(usize, usize, &Node, &mut Cx) + 'a;
 
 // Not generic, so that it is compiled once for all types.
@@ -96,7 +103,9 @@ fn walk(info: &'static MessageInfo, node: &Node, cx: &mut Cx, visit: &mut Visit<
     for entry in entries {
         let Some((index, inner, field)) = lookup(info, &entry.key) else {
             let message = unknown(info, &entry.key);
-            cx.field(&entry.key, |cx| cx.report(Code::UNKNOWN_FIELD, entry.at, message));
+            // Kubernetes drops such fields when it stores an object, and Istio ignores them: to refuse the object would
+            // refuse what works elsewhere. Strict field validation is the API server's to ask for.
+            cx.field(&entry.key, |cx| cx.warn(Code::UNKNOWN_FIELD, entry.at, message));
             continue;
         };
         if seen.contains(&field.name) {

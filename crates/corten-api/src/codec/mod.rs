@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 pub use self::{
     context::{Cx, FieldProblem},
     enumeration::{Enumeration, ValueInfo, decode_enumeration, enumeration_schema},
-    message::{Flatten, Message, MessageInfo, OneOf, decode_message, encode_field, encode_message},
+    message::{Flatten, Message, MessageInfo, OneOf, decode_message, decode_over, encode_field, encode_message},
     scalars::{Bytes, IntOrString, Struct},
     schema::{SchemaCx, merge_facts, message_schema, no_schema},
     time::Timestamp,

@@ -79,6 +79,10 @@ fn streams_have_any_number_of_documents() {
         "{\"a\": \"\\ud83d\\ude00\\/\"}\n\t{\"b\":\t[1, -2.5e1, true, null, {}, []]}",
         json!([{"a": "😀/"}, {"b": [1, -25.0, true, null, {}, []]}]),
     );
+    check(
+        "a:\n  b: [\n  x,\n\"y\"\n]\nc: 1\n",
+        json!([{"a": {"b": ["x", "y"]}, "c": 1}]),
+    );
     check("{a: 1, b: [x, 'y']}", json!([{"a": 1, "b": ["x", "y"]}]));
     check("", json!([]));
 }

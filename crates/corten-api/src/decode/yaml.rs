@@ -3,9 +3,12 @@
 //! Anchors are resolved here, within a budget, so that a short text cannot expand into a large tree. What a stream or
 //! an object is, this file does not know.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+};
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::Number;
 
 use super::{
@@ -19,8 +22,69 @@ use crate::diagnostic::{Code, Position};
 /// Decodes the documents of a chunk that begins on line `first_line` of its file. A document that cannot be read ends
 /// the chunk; those before it are returned.
 pub(super) fn documents(text: &str, first_line: u32, limits: &Limits) -> (Vec<Node>, Vec<Problem>) {
+    let mut indented = Indented::default();
+    let mut patched = Cow::Borrowed(text);
+    loop {
+        let (documents, problems, stopped) = parse(&patched, first_line, &indented, limits);
+        // YAML wants everything within brackets to be indented further than what they stand in; the readers of
+        // Kubernetes do not, and closing brackets are often written that way. Only there can this error occur.
+        let line = stopped
+            .filter(|error| error.info().starts_with("invalid indentation"))
+            .map(|e| e.marker().line());
+        match line {
+            Some(line) if text.len() <= INDENT_TEXT_MAX && indented.add(line) => {
+                patched = Cow::Owned(indented.apply(text))
+            }
+            _ => return (documents, problems),
+        }
+    }
+}
+
+/// Texts longer than this are not read again and again for the sake of their indentation.
+const INDENT_TEXT_MAX: usize = 1 << 20;
+
+/// Lines within brackets that were indented further.
+#[derive(Default)]
+struct Indented(BTreeSet<usize>);
+
+impl Indented {
+    const LINES_MAX: usize = 32;
+    /// More than anyone indents.
+    const SPACES: usize = 128;
+
+    fn add(&mut self, line: usize) -> bool {
+        self.0.len() < Self::LINES_MAX && self.0.insert(line)
+    }
+
+    fn apply(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len() + self.0.len() * Self::SPACES);
+        for (i, line) in text.split_inclusive('\n').enumerate() {
+            if self.0.contains(&(i + 1)) {
+                out.extend(std::iter::repeat_n(' ', Self::SPACES));
+            }
+            out.push_str(line);
+        }
+        out
+    }
+
+    fn column(&self, marker: Marker) -> usize {
+        marker.col().saturating_sub(if self.0.contains(&marker.line()) {
+            Self::SPACES
+        } else {
+            0
+        })
+    }
+}
+
+fn parse(
+    text: &str,
+    first_line: u32,
+    indented: &Indented,
+    limits: &Limits,
+) -> (Vec<Node>, Vec<Problem>, Option<ScanError>) {
     let mut builder = Builder {
         first_line,
+        indented,
         limits,
         stack: Vec::new(),
         root: None,
@@ -30,22 +94,27 @@ pub(super) fn documents(text: &str, first_line: u32, limits: &Limits) -> (Vec<No
         problems: Vec::new(),
     };
     let mut parser = Parser::new_from_str(text);
+    let mut stopped = None;
     while let Some(event) = parser.next_event() {
         let outcome = match event {
             Ok((Event::StreamEnd, _)) => break,
             Ok((event, span)) => builder.event(event, span.start),
-            Err(error) => Err(Problem {
-                code: Code::SYNTAX,
-                at: builder.position(*error.marker()),
-                message: format!("not YAML: {}", error.info()),
-            }),
+            Err(error) => {
+                let (at, message) = (builder.position(*error.marker()), format!("not YAML: {}", error.info()));
+                stopped = Some(error);
+                Err(Problem {
+                    code: Code::SYNTAX,
+                    at,
+                    message,
+                })
+            }
         };
         if let Err(problem) = outcome {
             builder.problems.push(problem);
             break;
         }
     }
-    (builder.documents, builder.problems)
+    (builder.documents, builder.problems, stopped)
 }
 
 enum Frame {
@@ -77,6 +146,7 @@ enum KeyName {
 
 struct Builder<'a> {
     first_line: u32,
+    indented: &'a Indented,
     limits: &'a Limits,
     stack: Vec<Frame>,
     root: Option<Node>,
@@ -94,7 +164,9 @@ impl Builder<'_> {
             .saturating_add(self.first_line - 1);
         Position {
             line,
-            column: u32::try_from(marker.col()).unwrap_or(u32::MAX).saturating_add(1),
+            column: u32::try_from(self.indented.column(marker))
+                .unwrap_or(u32::MAX)
+                .saturating_add(1),
         }
     }
 

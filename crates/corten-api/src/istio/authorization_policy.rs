@@ -20,7 +20,7 @@ pub struct AuthorizationPolicySpec {
     pub target_refs: Vec<PolicyTargetReference>,
     /// The rules.
     #[api(max_items = 512)]
-    pub rules: Vec<Rule>,
+    pub rules: Option<Vec<Rule>>,
     /// The action.
     pub action: AuthorizationPolicyAction,
     /// The action detail.
@@ -61,9 +61,9 @@ pub struct RuleTo {
 pub struct Rule {
     /// The from.
     #[api(max_items = 512)]
-    pub from: Vec<RuleFrom>,
+    pub from: Option<Vec<RuleFrom>>,
     /// The to.
-    pub to: Vec<RuleTo>,
+    pub to: Option<Vec<RuleTo>>,
     /// The when.
     pub when: Vec<Condition>,
 }

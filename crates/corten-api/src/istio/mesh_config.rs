@@ -630,6 +630,8 @@ pub struct MeshConfig {
     pub path_normalization: Option<ProxyPathNormalization>,
     /// The default http retry policy.
     pub default_http_retry_policy: Option<HTTPRetry>,
+    /// The default inbound http retry policy.
+    pub default_inbound_http_retry_policy: Option<HTTPRetry>,
     /// The mesh m TLS.
     #[api(name = "meshMTLS")]
     pub mesh_mtls: Option<TLSConfig>,

@@ -22,7 +22,7 @@ pub struct PeerAuthenticationSpec {
         min_properties = 1,
         rule("self.all(key, 0 < int(key) && int(key) <= 65535)", "port must be between 1-65535")
     )]
-    pub port_level_mtls: BTreeMap<u32, MutualTLS>,
+    pub port_level_mtls: Option<BTreeMap<u32, MutualTLS>>,
 }
 
 /// The mutual TLS.

@@ -42,7 +42,7 @@ pub struct ServiceEntrySpec {
         max_items = 4096,
         items(rule("has(self.address) || has(self.network)", "Address is required"))
     )]
-    pub endpoints: Vec<WorkloadEntrySpec>,
+    pub endpoints: Option<Vec<WorkloadEntrySpec>>,
     /// The workload selector.
     pub workload_selector: Option<WorkloadSelector>,
     /// The export to.

@@ -42,6 +42,7 @@ pub struct HTTPRoute {
     /// The name.
     pub name: String,
     /// The match.
+    #[api(null_items)]
     pub match_: Vec<HTTPMatchRequest>,
     /// The route.
     pub route: Vec<HTTPRouteDestination>,

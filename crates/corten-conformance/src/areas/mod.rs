@@ -3,7 +3,9 @@
 //! A runner is a function `fn(&Area) -> Result<Vec<Case>>`: it walks the area's own index, asks the product, compares.
 //! `Err` is for data that cannot be read at all.
 
+mod files;
 mod pending;
+mod validation;
 
 use anyhow::Result;
 
@@ -13,6 +15,8 @@ use crate::outcome::Case;
 /// Runs an area's cases.
 pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
     let feature = match area.name.as_str() {
+        "istio-config-files" | "istio-samples" => return files::run(area),
+        "istio-validation" => return validation::run(area),
         "gateway-api-conformance" => "Gateway API controller and data plane",
         "istio-ambient-model" | "istio-ambient-policy" => "workload discovery",
         "istio-ambient-traffic" | "istio-security-policies" => "policy enforcement",

@@ -1,0 +1,38 @@
+//! MeshNetworks.
+
+use super::{Report, text};
+use crate::istio::mesh_networks::{IstioNetworkGatewayGw, MeshNetworks, NetworkEndpointsNe};
+
+/// The networks of the mesh.
+pub fn mesh_networks(networks: &MeshNetworks, report: &mut Report) {
+    for (name, network) in &networks.networks {
+        for (i, endpoint) in network.endpoints.iter().enumerate() {
+            let at = format!("networks[{name}].endpoints[{i}]");
+            match &endpoint.ne {
+                Some(NetworkEndpointsNe::FromCidr(range)) => {
+                    report.check(format!("{at}.fromCidr"), text::ip_subnet(range))
+                }
+                Some(NetworkEndpointsNe::FromRegistry(registry)) => {
+                    report.check(
+                        format!("{at}.fromRegistry"),
+                        text::label(registry, "the name of a registry,"),
+                    );
+                }
+                None => {}
+            }
+        }
+        for (i, gateway) in network.gateways.iter().enumerate() {
+            let at = format!("networks[{name}].gateways[{i}]");
+            match &gateway.gw {
+                Some(IstioNetworkGatewayGw::RegistryServiceName(service)) => {
+                    report.check(format!("{at}.registryServiceName"), text::fqdn(service));
+                }
+                Some(IstioNetworkGatewayGw::Address(address)) if !text::is_ip_address(address) => {
+                    report.check(format!("{at}.address"), text::fqdn(address));
+                }
+                Some(IstioNetworkGatewayGw::Address(_)) | None => {}
+            }
+            report.check(format!("{at}.port"), text::port(gateway.port.0));
+        }
+    }
+}
