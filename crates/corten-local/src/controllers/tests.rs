@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corten_apiserver::resources::{
-    CONFIG_MAPS, CONTROLLER_REVISIONS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, EVENTS, NAMESPACES, NODES, PODS,
-    REPLICA_SETS, SERVICE_ACCOUNTS, SERVICES, STATEFUL_SETS,
+    CONFIG_MAPS, CONTROLLER_REVISIONS, CUSTOM_RESOURCE_DEFINITIONS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS, EVENTS,
+    NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICE_ACCOUNTS, SERVICES, STATEFUL_SETS,
 };
 use corten_apiserver::{Api, Client, DeleteOptions, Object, Patch, Propagation, ResourceId};
 use corten_rt::TaskGroup;
@@ -98,7 +98,7 @@ impl Cluster {
         let caller = std::panic::Location::caller();
         async move {
             let follow = async {
-                let mut watch = self.client.watch(&resource, Some(namespace)).await.expect("a watch");
+                let mut watch = self.client.watch(&resource, scope(namespace)).await.expect("a watch");
                 while let Some(event) = watch.next().await {
                     if let corten_apiserver::Event::Added(new) | corten_apiserver::Event::Modified { new, .. } = event
                         && object::name(&new) == name
@@ -162,6 +162,11 @@ impl Cluster {
                     .is_some_and(|c| object::text(c, "/reason") == "NewReplicaSetAvailable")
         })
     }
+}
+
+/// The namespace to watch; the empty one means the cluster.
+fn scope(namespace: &str) -> Option<&str> {
+    Some(namespace).filter(|namespace| !namespace.is_empty())
 }
 
 fn template(app: &str, image: &str) -> Value {
@@ -561,5 +566,51 @@ async fn two_hundred_pods_are_ready_in_seconds() {
     let many = started.elapsed();
     println!("one pod: {one:?}; two hundred: {many:?}");
     assert!(many < Duration::from_secs(15), "{many:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn custom_objects_go_with_their_owner_and_their_namespace() {
+    let cluster = Cluster::start().await;
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.com"},
+        "spec": {
+            "group": "example.com",
+            "scope": "Namespaced",
+            "names": {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object"}}}],
+        },
+    });
+    cluster.create(&CUSTOM_RESOURCE_DEFINITIONS, definition).await;
+    cluster
+        .until(&CUSTOM_RESOURCE_DEFINITIONS, "", "things.example.com", |d| {
+            object::is_true(d, "Established")
+        })
+        .await;
+    let things = ResourceId::new("example.com", "v1", "things");
+    cluster.create(&NAMESPACES, json!({"metadata": {"name": "team"}})).await;
+    let thing = |name: &str, owners: Value| {
+        json!({"apiVersion": "example.com/v1", "kind": "Thing",
+            "metadata": {"namespace": "team", "name": name, "ownerReferences": owners}})
+    };
+    let owner = cluster.create(&things, thing("owner", json!([]))).await;
+    let owners =
+        json!([{"apiVersion": "example.com/v1", "kind": "Thing", "name": "owner", "uid": object::uid(&owner)}]);
+    cluster.create(&things, thing("owned", owners)).await;
+    cluster.create(&things, thing("other", json!([]))).await;
+    cluster.delete(&things, "team", "owner", Propagation::Background).await;
+    cluster.gone(&things, "team", "owned").await;
+    cluster.get(&things, "team", "other").await;
+    cluster.delete(&NAMESPACES, "", "team", Propagation::Background).await;
+    cluster.gone(&NAMESPACES, "", "team").await;
+    let left = cluster
+        .client
+        .get(&things, "team", "other")
+        .await
+        .expect_err("it went with its namespace");
+    assert!(left.is_not_found());
     cluster.stop().await;
 }
