@@ -131,7 +131,7 @@ impl Cluster {
         let caller = std::panic::Location::caller();
         async move {
             let follow = async {
-                let mut watch = self.client.watch(resource, Some(namespace)).await.expect("a watch");
+                let mut watch = self.client.watch(resource, scope(namespace)).await.expect("a watch");
                 let mut is_there = false;
                 while let Some(event) = watch.next().await {
                     match event {
