@@ -72,7 +72,6 @@ fn connect(call: &Call, addresses: &mut Vec<(IpAddr, IpAddr)>) -> Result<(Link, 
     })?;
     let missing = |name: &str| Error::Check(format!("interface {name} is not there just after it was made"));
     let outside = node.link(&port)?.ok_or_else(|| missing(&port))?;
-    node.isolate_port(outside.index)?;
     let inside = pod.link(&call.interface)?.ok_or_else(|| missing(&call.interface))?;
     for (address, _) in addresses.iter() {
         pod.add_address(inside.index, full(*address))?;
@@ -96,8 +95,9 @@ fn connect(call: &Call, addresses: &mut Vec<(IpAddr, IpAddr)>) -> Result<(Link, 
 
 /// Settings that new interfaces of the namespace inherit; whether it has IPv6.
 ///
-/// Best effort: where `/proc/sys` is read-only, duplicate address detection only costs the pod's link-local address a second, and
-/// the isolation of ports already makes redirects useless.
+/// Redirects are not accepted, since the node sends them whenever a packet leaves by the bridge it came from (for IPv6 the kernel has
+/// no setting against that), and a pod that followed one would go past the node. Best effort: where `/proc/sys` is read-only, pods of
+/// one node may lose sight of services over IPv6, and everything else works.
 fn prepare_ipv6() -> bool {
     for scope in ["all", "default"] {
         set_sysctl(&format!("net.ipv4.conf.{scope}.accept_redirects"), "0").ok();

@@ -6,8 +6,9 @@
 //!
 //! **Why a pod's address has no subnet.** Two pods on one bridge would answer each other directly, past the node: a reply to a
 //! connection whose destination the node had translated (a service) would then arrive untranslated, from an address that the client
-//! never called. So a pod's address is a /32 (/128) whose only neighbour is the gateway, ports are isolated from each other, and
-//! redirects are not accepted: every packet passes the node's routing and connection tracking, in both directions.
+//! never called. So a pod's address is a /32 (/128) whose only neighbour is the gateway, and redirects are not accepted: every packet
+//! passes the node's routing and connection tracking, in both directions. (Isolating the bridge's ports from each other would enforce
+//! that, but breaks translated packets where bridge netfilter is on, which then bridges them itself.)
 
 mod addresses;
 mod attach;

@@ -2,12 +2,14 @@
 
 pub mod control;
 pub mod controllers;
+pub mod dns;
 pub mod doctor;
 pub mod instance;
 pub mod kubelet;
 pub mod network;
 pub mod refusal;
 pub mod role;
+pub mod services;
 pub mod status;
 mod supervisor;
 pub mod up;

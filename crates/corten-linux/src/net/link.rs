@@ -16,9 +16,6 @@ const LINK_INFO: u16 = 18;
 const NETNS_FD: u16 = 28;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
-const INFO_PORT_KIND: u16 = 4;
-const INFO_PORT_DATA: u16 = 5;
-const PORT_ISOLATED: u16 = 33;
 const VETH_PEER: u16 = 1;
 const BRIDGE_MCAST_SNOOPING: u16 = 23;
 const UP: u32 = 1;
@@ -162,18 +159,6 @@ impl Rtnl {
                 change.attributes(m);
             },
         )
-    }
-
-    /// Keeps a bridge's port from reaching the bridge's other isolated ports: what it sends goes to the bridge's own host only.
-    pub fn isolate_port(&mut self, index: u32) -> Result<(), NetlinkError> {
-        let action = || format!("isolate bridge port {index}");
-        self.tell(NEW_LINK, REQUEST | ACK, action, |m| {
-            LinkChange::default().header(m, index);
-            m.nest(LINK_INFO, |m| {
-                m.attribute(INFO_PORT_KIND, b"bridge");
-                m.nest(INFO_PORT_DATA, |m| m.attribute(PORT_ISOLATED, &[1]));
-            });
-        })
     }
 
     /// Removes a link (and the other end of a pair). No error if there is none of this name.

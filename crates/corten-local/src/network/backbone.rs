@@ -44,6 +44,14 @@ fn up() -> LinkChange<'static> {
 fn settings(ipv6: bool) -> Result<(), NetworkError> {
     let hint = "set a kernel parameter (is /proc/sys writable here?)";
     set_sysctl("net.ipv4.ip_forward", "1").map_err(failed(hint))?;
+    for setting in [
+        "bridge-nf-call-iptables",
+        "bridge-nf-call-ip6tables",
+        "bridge-nf-call-arptables",
+    ] {
+        // Routing already calls the rules; with bridge netfilter a packet would meet them twice. Absent where the kernel has no such thing.
+        set_sysctl(&format!("net.bridge.{setting}"), "0").ok();
+    }
     for scope in ["all", "default"] {
         // Packets between pods of one node leave by the bridge they came from; telling the sender of a shorter way would be wrong.
         set_sysctl(&format!("net.ipv4.conf.{scope}.send_redirects"), "0").map_err(failed(hint))?;

@@ -267,4 +267,4 @@ fn attachment(pod: &PodRef, netns: Option<&Path>) -> cni::Attachment {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
