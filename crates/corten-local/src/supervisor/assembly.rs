@@ -1,20 +1,35 @@
 //! The parts of a running runtime: made in the order of their needs, ended in the reverse.
 
-use std::path::PathBuf;
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use corten_apiserver::{Api, Client};
+use corten_apiserver::pki::Pki;
+use corten_apiserver::{Api, Client, ServerConfig, serve};
 use corten_rt::TaskGroup;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::board::Board;
 use super::component::keep_running;
-use super::overview;
+use super::dialer::FromNode;
+use super::{nodes, overview};
+use crate::controllers::{self, ControllersConfig};
 use crate::instance::Instance;
+use crate::kubelet::{self, Images, Pods};
 use crate::network::{Network, NetworkConfig};
 use crate::up::Assignment;
+
+/// The domain of the cluster's names.
+const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// How long kubelets may take to end their pods.
+const PODS_GRACE: Duration = Duration::from_secs(8);
 
 /// How long what serves may take to finish.
 const SERVICES_GRACE: Duration = Duration::from_secs(2);
@@ -22,9 +37,19 @@ const SERVICES_GRACE: Duration = Duration::from_secs(2);
 /// Everything that runs.
 pub(super) struct Assembly {
     api: Arc<Api>,
-    services: TaskGroup,
-    broken: mpsc::Receiver<String>,
+    /// In the order of their ending.
+    stages: Vec<(TaskGroup, Duration)>,
+    nodes: usize,
+    nodes_ready: watch::Receiver<usize>,
     _network: Arc<Network>,
+}
+
+/// What all parts are made from.
+struct Foundation {
+    api: Arc<Api>,
+    pki: Pki,
+    network: Arc<Network>,
+    board: Arc<Board>,
 }
 
 impl Assembly {
@@ -32,54 +57,194 @@ impl Assembly {
         assignment: &Assignment,
         instance: &Instance,
         runtime_dir: PathBuf,
-        _api: std::net::TcpListener,
+        outside: TcpListener,
         board: Arc<Board>,
     ) -> anyhow::Result<Self> {
-        let (_break, broken) = mpsc::channel(1);
-        let data = instance.data_dir();
-        let open = tokio::task::spawn_blocking(move || Api::open(&data));
-        let config = NetworkConfig::new(
-            assignment.nodes,
-            runtime_dir.join("network"),
-            assignment.programs.clone(),
-        );
-        let network = Arc::new(Network::create(config).await?);
-        let api = open
-            .await?
-            .with_context(|| format!("the objects in {}", instance.data_dir().display()))?;
+        let base = lay(assignment, instance, &runtime_dir, board).await?;
+        let names: Vec<String> = base.network.nodes().iter().map(|node| node.name().to_owned()).collect();
+        nodes::settle(&base.client("system:corten"), &names)
+            .await
+            .context("old nodes")?;
 
-        let services = TaskGroup::new("services");
-        let (nodes_ready, _) = watch::channel(0);
-        let client = Client::new(api.clone(), "system:corten");
-        keep_running(&services, &board.clone(), "overview", move |drain| {
-            overview::run(client.clone(), board.clone(), nodes_ready.clone(), drain)
-        });
+        let (pods_stage, loops) = (TaskGroup::new("kubelets"), TaskGroup::new("control loops"));
+        let serving = TaskGroup::new("services");
+        let (ready_sender, nodes_ready) = watch::channel(0);
+        let pods = Pods::new();
+        base.serve_api(outside, pods.clone(), &serving)?;
+        base.overview(ready_sender, &serving);
+        base.kubelets(assignment, instance, &runtime_dir, &pods, &pods_stage)?;
+        base.controllers(&loops);
         Ok(Self {
-            api,
-            services,
-            broken,
-            _network: network,
+            api: base.api,
+            stages: vec![
+                (pods_stage, PODS_GRACE),
+                (loops, SERVICES_GRACE),
+                (serving, SERVICES_GRACE),
+            ],
+            nodes: assignment.nodes,
+            nodes_ready,
+            _network: base.network,
         })
     }
 
     /// Resolves when the API answers and every node is ready.
     pub(super) fn ready(&self) -> impl Future<Output = ()> + use<> {
-        std::future::ready(())
-    }
-
-    /// Resolves, with the reason, when a part without which nothing works is gone.
-    pub(super) async fn broken(&mut self) -> String {
-        match self.broken.recv().await {
-            Some(reason) => reason,
-            None => std::future::pending().await,
+        let (nodes, mut ready) = (self.nodes, self.nodes_ready.clone());
+        async move {
+            // The sender lives in a component that is restarted for ever.
+            let _ = ready.wait_for(|ready| *ready >= nodes).await;
         }
     }
 
     /// Ends everything in order.
     pub(super) async fn stop(self) {
-        for late in self.services.shutdown(SERVICES_GRACE).await {
-            tracing::warn!(task = late, "had to be cut off");
+        for (stage, grace) in self.stages {
+            for late in stage.shutdown(grace).await {
+                tracing::warn!(task = late, "had to be cut off");
+            }
         }
         self.api.close();
+    }
+}
+
+/// Opens the objects and the keys while the network is being made.
+async fn lay(
+    assignment: &Assignment,
+    instance: &Instance,
+    runtime_dir: &Path,
+    board: Arc<Board>,
+) -> anyhow::Result<Foundation> {
+    let data = instance.data_dir();
+    let (objects, keys) = (data.clone(), data.clone());
+    let api = tokio::task::spawn_blocking(move || Api::open(&objects));
+    let pki = tokio::task::spawn_blocking(move || Pki::open(&keys));
+    let config = NetworkConfig::new(
+        assignment.nodes,
+        runtime_dir.join("network"),
+        assignment.programs.clone(),
+    );
+    let network = Arc::new(Network::create(config).await?);
+    let pki = pki.await??;
+    let path = instance.kubeconfig();
+    let kubeconfig = pki.kubeconfig(
+        &context_name(&assignment.name),
+        &format!("https://{}", assignment.server),
+    );
+    write_private(&path, &kubeconfig).with_context(|| format!("cannot write {}", path.display()))?;
+    let api = api
+        .await?
+        .with_context(|| format!("the objects in {}", data.display()))?;
+    Ok(Foundation {
+        api,
+        pki,
+        network,
+        board,
+    })
+}
+
+/// What the instance is called in its kubeconfig.
+fn context_name(instance: &str) -> String {
+    if instance == crate::instance::DEFAULT_NAME {
+        "corten".into()
+    } else {
+        format!("corten-{instance}")
+    }
+}
+
+/// Replaces a file at once, readable by its owner only.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
+    io::Write::write_all(&mut file, text.as_bytes())?;
+    fs::rename(new, path)
+}
+
+impl Foundation {
+    fn client(&self, user: &str) -> Client {
+        Client::new(self.api.clone(), user)
+    }
+
+    /// Serves the API to clients outside and to pods.
+    fn serve_api(&self, outside: TcpListener, pods: Arc<Pods>, tasks: &TaskGroup) -> anyhow::Result<()> {
+        let address = self.network.api_address();
+        let inside = TcpListener::bind(address).with_context(|| format!("cannot listen on {address} for pods"))?;
+        self.api.set_pods(pods);
+        self.api.set_dialer(Arc::new(FromNode {
+            client: self.client("system:apiserver"),
+            network: self.network.clone(),
+        }));
+        let config = ServerConfig {
+            listeners: vec![outside, inside],
+            pki: self.pki.clone(),
+            api: self.api.clone(),
+        };
+        Ok(serve(config, tasks)?)
+    }
+
+    /// Keeps the status current.
+    fn overview(&self, nodes_ready: watch::Sender<usize>, tasks: &TaskGroup) {
+        let (client, board) = (self.client("system:corten"), self.board.clone());
+        keep_running(tasks, &self.board, "overview", move |drain| {
+            overview::run(client.clone(), board.clone(), nodes_ready.clone(), drain)
+        });
+    }
+
+    /// The control loops.
+    fn controllers(&self, tasks: &TaskGroup) {
+        let config = ControllersConfig {
+            ca: self.pki.ca.clone(),
+            api_service: self.network.api_service_address(),
+            api_endpoint: self.network.api_address(),
+        };
+        let client = self.client("system:kube-controller-manager");
+        keep_running(tasks, &self.board, "control loops", move |drain| {
+            let run = controllers::run(client.clone(), config.clone(), drain);
+            async { Ok::<(), Infallible>(run.await) }
+        });
+    }
+
+    /// A kubelet for each node.
+    fn kubelets(
+        &self,
+        assignment: &Assignment,
+        instance: &Instance,
+        runtime_dir: &Path,
+        pods: &Arc<Pods>,
+        tasks: &TaskGroup,
+    ) -> anyhow::Result<()> {
+        let mut images = Images::built_in(&assignment.programs);
+        for (name, command) in &assignment.images {
+            images.add(&format!("{name}={command}"))?;
+        }
+        let images = Arc::new(images);
+        for node in self.network.nodes() {
+            let name = node.name().to_owned();
+            let dir = runtime_dir.join("nodes").join(&name);
+            fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+            let config = kubelet::Config {
+                node: name.clone(),
+                zone: String::new(),
+                dir,
+                log_dir: instance.pods_dir(),
+                images: images.clone(),
+                cluster_domain: CLUSTER_DOMAIN.into(),
+                // Keys of this and other instances are not for pods.
+                masks: vec![assignment.state_home.clone()],
+            };
+            let (client, network, pods) = (
+                self.client(&format!("system:node:{name}")),
+                self.network.clone(),
+                pods.clone(),
+            );
+            keep_running(tasks, &self.board, &format!("kubelet {name}"), move |drain| {
+                kubelet::run(config.clone(), client.clone(), network.clone(), pods.clone(), drain)
+            });
+        }
+        Ok(())
     }
 }

@@ -6,6 +6,8 @@ mod assembly;
 mod board;
 mod cluster;
 mod component;
+mod dialer;
+mod nodes;
 mod overview;
 
 use std::io::Write;
@@ -63,11 +65,11 @@ pub(crate) async fn run(assignment: Assignment, runtime_dir: PathBuf, sockets: S
         () = stop.notified() => return Ok(()),
     };
     let result = match assembly {
-        Ok(mut assembly) => {
-            let result = attend(&mut assembly, &board, &stop, begin).await;
+        Ok(assembly) => {
+            attend(&assembly, &board, &stop, begin).await;
             board.phase(Phase::Stopping);
             assembly.stop().await;
-            result
+            Ok(())
         }
         Err(error) => Err(error),
     };
@@ -108,23 +110,18 @@ fn converse(
     Ok(())
 }
 
-/// Watches the runtime become ready, and waits for its end.
-async fn attend(assembly: &mut Assembly, board: &Board, stop: &Notify, begin: Instant) -> anyhow::Result<()> {
-    let ready = assembly.ready();
+/// Watches the runtime become ready, and waits until it is asked to stop.
+async fn attend(assembly: &Assembly, board: &Board, stop: &Notify, begin: Instant) {
     tokio::select! {
-        () = ready => {}
-        reason = assembly.broken() => anyhow::bail!(reason),
-        () = stop.notified() => return Ok(()),
+        () = assembly.ready() => {}
+        () = stop.notified() => return,
     }
     let took = begin.elapsed();
     tracing::info!(milliseconds = took.as_millis(), "ready");
     board.ready(took);
     // What the start needed only once goes back to the kernel.
     corten_linux::memory::trim();
-    tokio::select! {
-        reason = assembly.broken() => anyhow::bail!(reason),
-        () = stop.notified() => Ok(()),
-    }
+    stop.notified().await;
 }
 
 /// Tells the outer process why it is over. It may be gone, and then nobody needs to know.

@@ -50,6 +50,7 @@ fn live(count: &str) -> anyhow::Result<()> {
         control: UnixListener::from(control),
         api: TcpListener::from(api),
     };
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(64)
@@ -63,6 +64,19 @@ fn live(count: &str) -> anyhow::Result<()> {
     // The lock is held to the very end.
     drop(lock);
     result
+}
+
+/// Every pod needs some open files, and the usual soft limit is for programs that use `select`.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 fn given(count: &str) -> anyhow::Result<[OwnedFd; 4]> {

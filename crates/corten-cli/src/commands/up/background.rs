@@ -1,16 +1,21 @@
 //! `corten up --detach`: the process that stays, and the one that waits until it is ready and goes.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ChildStdout, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use corten_local::control::Message;
 use corten_local::instance::Instance;
 use corten_local::status::Phase;
 use corten_local::up::UpOptions;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::view;
 use crate::output;
+
+/// How long an instance may take to become ready before the user is told what is wrong. It takes less than a second.
+const READY_MAX: Duration = Duration::from_secs(60);
 
 /// Starts the process that stays, with the same arguments, and waits until it is ready.
 pub(super) fn start(instance: &Instance) -> anyhow::Result<ExitCode> {
