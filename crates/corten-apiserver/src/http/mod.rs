@@ -4,6 +4,7 @@ mod body;
 mod discovery;
 mod openapi;
 mod page;
+mod protobuf;
 mod query;
 mod read_body;
 mod request;

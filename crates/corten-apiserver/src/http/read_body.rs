@@ -55,6 +55,16 @@ pub(crate) fn decode(content_type: &str, bytes: &[u8]) -> Result<Decoded, Status
     match media {
         "" | "application/json" => from_json(bytes),
         "application/yaml" | "application/x-yaml" => from_yaml(bytes),
+        "application/vnd.kubernetes.protobuf" => {
+            let value = super::protobuf::decode(bytes).map_err(|error| match error {
+                super::protobuf::DecodeError::Kind(_) => unsupported(&format!("{media}: {error}")),
+                error => Status::bad_request(format!("the request body is not readable protobuf: {error}")),
+            })?;
+            Ok(Decoded {
+                value,
+                duplicates: Vec::new(),
+            })
+        }
         other => Err(unsupported(other)),
     }
 }
@@ -211,12 +221,6 @@ mod tests {
         for bad in ["", "{", "{} x", "\u{1}"] {
             assert_eq!(from_json(bad.as_bytes()).map(|_| ()).expect_err(bad).code, 400);
         }
-        assert_eq!(
-            decode("application/vnd.kubernetes.protobuf", b"")
-                .map(|_| ())
-                .expect_err("no")
-                .code,
-            415
-        );
+        assert_eq!(decode("application/cbor", b"").map(|_| ()).expect_err("no").code, 415);
     }
 }

@@ -4,6 +4,7 @@
 
 mod connect;
 mod forward;
+mod inflate;
 mod log;
 mod spdy;
 mod streams;

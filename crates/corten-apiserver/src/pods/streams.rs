@@ -8,6 +8,8 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::connect::Socket;
 use super::{ExecExit, ExecOptions, ExecStreams, PodBackend, TerminalSize};
@@ -125,7 +127,12 @@ async fn output(
     }
     let status = outcome(result);
     let _ = sink.send(message(ERROR, status.to_string().as_bytes())).await;
-    let _ = sink.send(Message::Close(None)).await;
+    // Clients take a close without a code for a failure.
+    let normal = CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    };
+    let _ = sink.send(Message::Close(Some(normal))).await;
     let _ = sink.close().await;
 }
 
