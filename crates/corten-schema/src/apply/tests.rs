@@ -345,3 +345,27 @@ fn managers_do_not_pile_up() {
     assert_eq!(object["metadata"]["managedFields"].as_array().map(Vec::len), Some(10));
     assert_ne!(managed(&object, "ancient-changes"), Value::Null);
 }
+
+#[test]
+fn merged_lists_keep_both_orders() {
+    let schema = Schema::parse(&json!({"type": "object", "properties": {"set": {"type": "array",
+        "x-kubernetes-list-type": "set", "items": {"type": "string"}}}}))
+    .unwrap();
+    for (live, applied, expected) in [
+        (
+            json!(["x", "a", "y", "b", "z"]),
+            json!(["b", "c", "a"]),
+            json!(["x", "y", "b", "z", "c", "a"]),
+        ),
+        (json!(["a", "b"]), json!(["b", "a"]), json!(["b", "a"])),
+        (json!(["a", "b"]), json!(["c"]), json!(["a", "b", "c"])),
+        (json!(["a", "b"]), json!(["c", "b"]), json!(["a", "c", "b"])),
+        (json!([]), json!(["c", "b"]), json!(["c", "b"])),
+    ] {
+        let object = |set: &Value| json!({"apiVersion": "e.io/v1", "kind": "E", "metadata": {"name": "a"}, "set": set});
+        let mut live = object(&live);
+        track(&schema, None, &mut live, "server", "Update", "", NOW);
+        let merged = apply(&schema, Some(&live), &object(&applied), "one", "", false, NOW).unwrap();
+        assert_eq!(merged["set"], expected);
+    }
+}

@@ -197,37 +197,57 @@ pub(super) fn merge(shape: Shape<'_>, live: &Value, applied: &Value) -> Value {
     }
 }
 
-/// Applied items come in the applied order; live ones keep their place relative to those that both have.
+/// Applied items come in the applied order. Live ones that are not applied keep their place among the live ones: each
+/// comes as soon as it is reached, before further applied items.
 fn merge_lists(shape: Shape<'_>, live: &[Value], applied: &[Value]) -> Value {
-    let element = |item: &Value| shape.element(item).ok();
-    let live_elements: Vec<Option<Element>> = live.iter().map(element).collect();
-    let applied_elements: Vec<Option<Element>> = applied.iter().map(element).collect();
-    let find = |list: &[Option<Element>], wanted: &Option<Element>| {
-        wanted
-            .as_ref()
-            .and_then(|_| list.iter().position(|element| element == wanted))
+    let elements = |items: &[Value]| items.iter().map(|item| shape.element(item).ok()).collect::<Vec<_>>();
+    let (live_elements, applied_elements) = (elements(live), elements(applied));
+    let in_live = |element: &Option<Element>| element.is_some() && live_elements.contains(element);
+    let in_applied = |element: &Option<Element>| element.is_some() && applied_elements.contains(element);
+    let merged = |index: usize| {
+        let same = live_elements
+            .iter()
+            .position(|element| element.is_some() && *element == applied_elements[index]);
+        same.map_or_else(
+            || applied[index].clone(),
+            |same| merge(shape.items(), &live[same], &applied[index]),
+        )
     };
-    let merged = |index: usize| match find(&live_elements, &applied_elements[index]) {
-        Some(found) => merge(shape.items(), &live[found], &applied[index]),
-        None => applied[index].clone(),
-    };
+    let mut shared = applied_elements.iter().filter(|element| in_live(element));
+    let mut next_shared = shared.next();
     let mut out = Vec::with_capacity(live.len() + applied.len());
-    let mut next = 0;
-    for (index, item) in live.iter().enumerate() {
-        match find(&applied_elements, &live_elements[index]) {
-            None => out.push(item.clone()),
-            // Everything applied up to this shared item comes before what follows it in the live list.
-            Some(shared) => {
-                while next <= shared {
-                    out.push(merged(next));
-                    next += 1;
-                }
+    let (mut l, mut a) = (0, 0);
+    while l < live.len() || a < applied.len() {
+        if let (Some(of_live), Some(of_applied)) = (live_elements.get(l), applied_elements.get(a)) {
+            if of_live.is_some() && of_live == of_applied {
+                out.push(merged(a));
+                (l, a) = (l + 1, a + 1);
+                next_shared = shared.next();
+                continue;
+            }
+            // An applied item whose turn has not come: it is taken where the applied order puts it.
+            if in_applied(of_live) && next_shared.is_some_and(|next| next != of_live) {
+                l += 1;
+                continue;
             }
         }
-    }
-    while next < applied.len() {
-        out.push(merged(next));
-        next += 1;
+        if let Some(of_live) = live_elements.get(l) {
+            if !in_applied(of_live) {
+                out.push(live[l].clone());
+                l += 1;
+                continue;
+            }
+            if applied_elements[..a].contains(of_live) {
+                l += 1;
+            }
+        }
+        if a < applied.len() {
+            out.push(merged(a));
+            if next_shared == applied_elements.get(a) {
+                next_shared = shared.next();
+            }
+            a += 1;
+        }
     }
     Value::Array(out)
 }
