@@ -112,11 +112,10 @@ pub(crate) fn status(identity: &Identity, host: &Host, previous: &Value, now: Ti
         "ephemeral-storage": format!("{}Ki", host.disk_bytes / 1024),
         "pods": PODS_MAX,
     });
-    let mut addresses: Vec<Value> = identity
-        .addresses
-        .iter()
-        .map(|address| json!({ "type": "InternalIP", "address": address.to_string() }))
-        .collect();
+    // One of a type: the list is a map by type, and the API holds it to that.
+    let internal = identity.addresses.first();
+    let internal = internal.map(|address| json!({ "type": "InternalIP", "address": address.to_string() }));
+    let mut addresses = Vec::from_iter(internal);
     addresses.push(json!({ "type": "Hostname", "address": identity.name }));
     let conditions = [
         (
