@@ -45,6 +45,11 @@ pub enum Step {
         /// Which directory of the host, and where it is in the new root: the same path.
         target: PathBuf,
     },
+    /// An empty directory over one that an overlay shows, if it exists.
+    Mask {
+        /// Where.
+        target: PathBuf,
+    },
     /// A file or directory of the host as it is, and nothing can be written to it.
     ReadOnly {
         /// Which one, and where: the same path.
@@ -144,19 +149,26 @@ impl<H: Host> Planner<'_, H> {
         let visible = mounts.clone().filter(|point| !noisy(point) && !masked(point)).count();
         if visible > MOUNTS_INSIDE_MAX {
             steps.push(Step::ReadOnly { target: path });
-        } else if mounts.count() == 0
-            && !self.wish.masks.iter().any(|mask| inside(mask))
-            && !self.wish.scratch.starts_with(&path)
-        {
+            return;
+        }
+        let Ok(entries) = self.host.list(&path) else {
+            return;
+        };
+        let whole = mounts.count() == 0 && !self.wish.scratch.starts_with(&path);
+        // An empty directory looks the same without a mount, and is made in no time.
+        if whole && !entries.is_empty() {
+            let masks = self.wish.masks.iter().filter(|mask| inside(mask)).cloned();
+            let masks: Vec<_> = masks.map(|target| Step::Mask { target }).collect();
             steps.push(Step::Overlay { target: path });
-        } else if let Ok(entries) = self.host.list(&path) {
-            steps.push(Step::Directory {
-                target: path.clone(),
-                mode: 0o755,
-            });
-            for (name, entry) in entries {
-                self.entry(path.join(name), &entry, steps);
-            }
+            steps.extend(masks);
+            return;
+        }
+        steps.push(Step::Directory {
+            target: path.clone(),
+            mode: 0o755,
+        });
+        for (name, entry) in entries {
+            self.entry(path.join(name), &entry, steps);
         }
     }
 }

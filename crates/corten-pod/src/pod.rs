@@ -664,8 +664,8 @@ fn takes_upper_layers(dir: &Path) -> bool {
     let parts = ["lower", "upper", "work", "merged"].map(|part| probe.join(part));
     let possible = parts.iter().all(|part| make_dir(part, 0o755).is_ok()) && {
         let merged = &parts[3];
-        // Relative paths need no escaping.
-        let options = c"userxattr,lowerdir=lower,upperdir=upper,workdir=work";
+        // Relative paths need no escaping. Without `volatile` the unmount would wait until the disk has everything, which was most of a pod's start.
+        let options = c"userxattr,volatile,lowerdir=lower,upperdir=upper,workdir=work";
         let flags = rustix::mount::MountFlags::empty();
         let mounted = std::env::set_current_dir(&probe).is_ok()
             && rustix::mount::mount("overlay", merged, "overlay", flags, options).is_ok();

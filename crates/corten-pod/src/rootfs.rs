@@ -67,11 +67,21 @@ impl Rootfs<'_> {
     fn step(&self, number: usize, step: &Step, root: &Path, written: &mut Vec<String>) -> Result<(), Failure> {
         let within = |target: &Path| root.join(target.strip_prefix("/").unwrap_or(target));
         match step {
-            Step::Directory { target, mode } => make_dir(&within(target), *mode),
+            Step::Directory { target, mode } => {
+                // An empty directory that stands for one of the host has its permissions, such as those of /var/tmp.
+                let host = fs::metadata(target)
+                    .ok()
+                    .filter(|found| found.is_dir() && *mode == 0o755);
+                make_dir(
+                    &within(target),
+                    host.map_or(*mode, |found| found.permissions().mode() & 0o7777),
+                )
+            }
             Step::Symlink { target, to } => {
                 symlink(to, within(target)).map_err(|error| Failure::setup(format!("link {}", target.display()), error))
             }
             Step::Overlay { target } => self.overlay(number, target, &within(target), written),
+            Step::Mask { target } => self.mask(&within(target)),
             Step::ReadOnly { target } => read_only(target, &within(target)),
             Step::Proc { writable } => proc(&root.join("proc"), *writable),
             Step::Sys { writable } => sys(&root.join("sys"), *writable),
@@ -118,6 +128,16 @@ impl Rootfs<'_> {
         }
         bind(lower, target)?;
         make_read_only(target).map_err(|error| Failure::setup(format!("protect {}", lower.display()), error))
+    }
+
+    /// An empty directory that nothing can be written to, over one that must not be seen.
+    fn mask(&self, target: &Path) -> Result<(), Failure> {
+        if !target.is_dir() {
+            return Ok(());
+        }
+        let empty = self.layers.join("empty");
+        make_dir(&empty, 0o755)?;
+        read_only(&empty, target)
     }
 
     /// Puts the pod's own files over those of the host, where `/etc` is not an overlay.

@@ -55,6 +55,7 @@ fn check(host: &Fake, scratch: &str, masks: &[&str], expected: Expect) {
         Step::Directory { target, mode } => format!("directory {} {mode:o}\n", target.display()),
         Step::Symlink { target, to } => format!("symlink {} -> {}\n", target.display(), to.display()),
         Step::Overlay { target } => format!("overlay {}\n", target.display()),
+        Step::Mask { target } => format!("mask {}\n", target.display()),
         Step::ReadOnly { target } => format!("read-only {}\n", target.display()),
         other => format!("{other:?}\n"),
     };
@@ -65,7 +66,8 @@ fn check(host: &Fake, scratch: &str, masks: &[&str], expected: Expect) {
 #[test]
 fn an_ordinary_host_is_one_overlay_for_each_top_directory() {
     let host = Fake::new(
-        "/bin->usr/bin /dev/ /etc/ /home/ /proc/ /root! /run/ /sys/ /tmp/ /usr/ /var/ /swapfile /lost+found!",
+        "/bin->usr/bin /dev/ /etc/ /etc/passwd /home/ /home/me/ /proc/ /root! /run/ /srv/ /sys/ /tmp/ /usr/ /usr/bin/ \
+         /var/ /var/log/ /swapfile /lost+found!",
         &["/", "/proc", "/sys", "/dev", "/dev/pts", "/run", "/home"],
     );
     check(
@@ -77,6 +79,7 @@ fn an_ordinary_host_is_one_overlay_for_each_top_directory() {
             overlay /etc
             overlay /home
             directory /root 700
+            directory /srv 755
             read-only /swapfile
             overlay /usr
             overlay /var
@@ -93,7 +96,7 @@ fn an_ordinary_host_is_one_overlay_for_each_top_directory() {
 #[test]
 fn a_mount_inside_a_directory_takes_it_apart() {
     let host = Fake::new(
-        "/mnt/ /mnt/disk/ /mnt/notes /mnt/other/ /mnt/other/data/",
+        "/mnt/ /mnt/disk/ /mnt/disk/file /mnt/notes /mnt/other/ /mnt/other/data/ /mnt/other/data/file",
         &["/", "/mnt/disk", "/mnt/other/data"],
     );
     check(
@@ -119,7 +122,7 @@ fn a_mount_inside_a_directory_takes_it_apart() {
 #[test]
 fn the_state_of_the_runtime_is_hidden_and_its_layers_are_not_below_themselves() {
     let host = Fake::new(
-        "/home/ /home/me/ /home/me/.profile /home/me/state/ /home/me/state/corten/ /home/me/state/corten/secret /home/me/work/",
+        "/home/ /home/me/ /home/me/.profile /home/me/state/ /home/me/state/corten/ /home/me/state/corten/secret /home/me/work/ /home/me/work/file",
         &["/"],
     );
     check(
@@ -144,6 +147,26 @@ fn the_state_of_the_runtime_is_hidden_and_its_layers_are_not_below_themselves() 
 }
 
 #[test]
+fn the_state_of_the_runtime_is_covered_where_an_overlay_is_possible() {
+    let host = Fake::new("/home/ /home/me/ /home/me/state/ /home/me/state/corten/", &["/"]);
+    check(
+        &host,
+        "/run/corten/pods/a",
+        &["/home/me/state/corten"],
+        expect![[r#"
+        overlay /home
+        mask /home/me/state/corten
+        directory /run 755
+        directory /run/lock 1777
+        Tmp
+        Proc { writable: false }
+        Sys { writable: false }
+        Dev
+    "#]],
+    );
+}
+
+#[test]
 fn other_runtimes_mounts_are_not_taken_apart() {
     let layers: Vec<String> = (0..40)
         .map(|n| format!("/var/lib/docker/overlay2/{n}/merged"))
@@ -151,7 +174,7 @@ fn other_runtimes_mounts_are_not_taken_apart() {
     let squashed: Vec<String> = (0..40).map(|n| format!("/snap/app/{n}")).collect();
     let mounts: Vec<&str> = layers.iter().chain(&squashed).map(String::as_str).collect();
     let host = Fake::new(
-        "/snap/ /snap/app/ /var/ /var/lib/ /var/lib/dpkg/ /var/lib/docker/ /var/log/",
+        "/snap/ /snap/app/ /var/ /var/lib/ /var/lib/dpkg/ /var/lib/dpkg/status /var/lib/docker/ /var/log/ /var/log/syslog",
         &mounts,
     );
     check(
