@@ -71,20 +71,21 @@ const CHANNEL_ANNOTATION: &str = "gateway.networking.k8s.io/channel";
 fn version(registered: &Registered, version: &Version, channel: Channel) -> Value {
     let mut out = json!({
         "name": version.name,
-        "served": version.served,
+        "served": version.served && (channel == Channel::Experimental || !version.experimental),
         "storage": version.storage,
-        "subresources": { "status": {} },
+        "subresources": if registered.has_status { json!({ "status": {} }) } else { json!({}) },
         "schema": { "openAPIV3Schema": schema(registered, version, channel) },
     });
     if !version.deprecation.is_empty() {
         put(&mut out, "deprecated", true);
         put(&mut out, "deprecationWarning", version.deprecation);
     }
-    if !registered.kind.columns.is_empty() {
+    let columns = version.columns.unwrap_or(registered.kind.columns);
+    if !columns.is_empty() {
         put(
             &mut out,
             "additionalPrinterColumns",
-            registered.kind.columns.iter().map(column).collect::<Vec<_>>(),
+            columns.iter().map(column).collect::<Vec<_>>(),
         );
     }
     out
@@ -98,9 +99,9 @@ pub fn schema(registered: &Registered, version: &Version, channel: Channel) -> V
         version: version.name,
     };
     let mut spec = (registered.spec_schema)(&cx);
-    merge_facts(&mut spec, kind.spec_facts);
+    merge_facts(&mut spec, kind.spec_facts, &cx);
     let mut status = (registered.status_schema)(&cx);
-    merge_facts(&mut status, kind.status_facts);
+    merge_facts(&mut status, kind.status_facts, &cx);
     let mut properties = json!({
         "apiVersion": { "type": "string", "description": "The group and version this object is written in." },
         "kind": { "type": "string", "description": "The kind of this object." },
@@ -116,7 +117,7 @@ pub fn schema(registered: &Registered, version: &Version, channel: Channel) -> V
     if kind.spec_required {
         put(&mut root, "required", vec!["spec"]);
     }
-    merge_facts(&mut root, kind.root_facts);
+    merge_facts(&mut root, kind.root_facts, &cx);
     root
 }
 

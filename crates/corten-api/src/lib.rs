@@ -8,14 +8,19 @@ pub mod codec;
 pub mod crds;
 pub mod decode;
 pub mod diagnostic;
+pub mod gateway_api;
+pub mod inference;
 pub mod istio;
 pub mod metadata;
+pub mod multicluster;
 pub mod resource;
 pub mod validate;
 
 /// All kinds of custom resources that are known.
 pub fn kinds() -> impl Iterator<Item = &'static resource::Registered> {
-    istio::KINDS.iter()
+    [istio::KINDS, gateway_api::KINDS, inference::KINDS, multicluster::KINDS]
+        .into_iter()
+        .flatten()
 }
 
 /// The kind an object is of, if it is a known one; its version is not looked at.

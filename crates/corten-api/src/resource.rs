@@ -5,7 +5,7 @@
 
 use crate::{
     codec::{Cx, Field, Json, JsonMap, SchemaCx},
-    decode::SpannedObject,
+    decode::{Node, SpannedObject},
     diagnostic::{Code, Diagnostic, Severity},
     metadata::Metadata,
 };
@@ -54,6 +54,10 @@ pub struct Version {
     pub storage: bool,
     /// The warning to those who use it; empty when it is not deprecated.
     pub deprecation: &'static str,
+    /// The columns of `get`, where they are not those of the kind.
+    pub columns: Option<&'static [Column]>,
+    /// Whether only the experimental channel serves it.
+    pub experimental: bool,
 }
 
 /// A column of `get`.
@@ -74,9 +78,39 @@ pub struct Column {
 /// The spec of a kind: what makes it one.
 pub trait Spec: Field + Default + 'static {
     /// The status of the kind.
-    type Status: Field + Default + 'static;
+    type Status: Status;
     /// The kind.
     const KIND: &'static Kind;
+}
+
+/// The status of a kind.
+pub trait Status: Field + Default + 'static {
+    /// Whether there is one.
+    const EXISTS: bool = true;
+}
+
+/// The status of kinds that have none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NoStatus;
+
+impl Status for NoStatus {
+    const EXISTS: bool = false;
+}
+
+impl Field for NoStatus {
+    fn decode(node: &Node, cx: &mut Cx) -> Option<NoStatus> {
+        cx.warn(Code::UNKNOWN_FIELD, node.at, "objects of this kind have no status");
+        None
+    }
+    fn encode(&self) -> Json {
+        Json::Null
+    }
+    fn is_absent(&self) -> bool {
+        true
+    }
+    fn schema(_: &SchemaCx) -> Json {
+        Json::Null
+    }
 }
 
 /// An object of a kind.
@@ -155,6 +189,8 @@ pub struct Registered {
     pub normalize: fn(&SpannedObject) -> Json,
     /// The schema of the spec.
     pub spec_schema: fn(&SchemaCx) -> Json,
+    /// Whether objects have a status.
+    pub has_status: bool,
     /// The schema of the status.
     pub status_schema: fn(&SchemaCx) -> Json,
 }
@@ -166,6 +202,7 @@ pub const fn registered<S: Spec>() -> Registered {
         check: |object| Resource::<S>::decode(object).1,
         normalize: |object| Resource::<S>::decode(object).0.encode(object.reference.version()),
         spec_schema: S::schema,
+        has_status: S::Status::EXISTS,
         status_schema: S::Status::schema,
     }
 }

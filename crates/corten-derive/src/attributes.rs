@@ -157,6 +157,18 @@ impl Facts {
                     facts.json(),
                 );
             }
+            "when" => {
+                let (mut condition, mut facts) = (String::new(), Facts::default());
+                meta.parse_nested_meta(|nested| {
+                    let word = nested.path.require_ident()?.to_string();
+                    if condition.is_empty() {
+                        condition = word;
+                        return Ok(());
+                    }
+                    facts.word(&word, &nested)
+                })?;
+                self.member(&format!("${condition}"), facts.json());
+            }
             _ => return Err(meta.error(format!("unknown word `{word}`"))),
         }
         Ok(())

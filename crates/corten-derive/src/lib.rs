@@ -15,7 +15,7 @@
 //! `min_length`, `max_length`, `pattern`, `minimum`, `maximum`, `min_items`, `max_items`, `min_properties`,
 //! `max_properties`, `format`, `nullable`, `list_type`, `list_map_keys`, `map_type`, `default` (JSON), `int_or_string`,
 //! `rule("expression", "message")`, `duration_rule` (at least a millisecond), `items(...)` and `values(...)` for the
-//! facts of elements, `schema = "..."` (JSON, for what has no word).
+//! facts of elements, `when(condition, ...)` for those of one channel (`experimental`, `standard`) or version, `schema = "..."` (JSON, for what has no word).
 
 mod attributes;
 mod enumeration;

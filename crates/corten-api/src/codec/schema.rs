@@ -65,13 +65,13 @@ pub fn message_schema(info: &'static MessageInfo, cx: &SchemaCx) -> Json {
             }
         }
     }
-    apply(&mut schema, info.facts);
+    merge_facts(&mut schema, info.facts, cx);
     schema
 }
 
 fn property(field: &FieldInfo, cx: &SchemaCx, properties: &mut JsonMap) {
     let mut schema = (field.schema)(cx);
-    apply(&mut schema, field.facts);
+    merge_facts(&mut schema, field.facts, cx);
     if let Value::Object(map) = &mut schema {
         describe(map, field.doc);
     }
@@ -96,49 +96,48 @@ fn one_of(variants: &[&FieldInfo]) -> Json {
 }
 
 /// Lays facts over a schema: members replace, `null` removes, `items` and `additionalProperties` go into the element,
-/// rules are added to rules.
-fn apply(schema: &mut Json, facts: &str) {
-    merge_facts(schema, facts);
-}
-
-/// Lays facts over a schema, where there are any.
-pub fn merge_facts(schema: &mut Json, facts: &str) {
+/// rules are added to rules, and what stands under `$name` counts only in the channel or version of that name.
+pub fn merge_facts(schema: &mut Json, facts: &str, cx: &SchemaCx) {
     if facts.is_empty() {
         return;
     }
     // The macros print these; a malformed one is a mistake in a `schema = "..."` attribute, and the schema tests' to find.
     if let Ok(facts) = serde_json::from_str::<Json>(facts) {
-        merge(schema, facts);
+        merge(schema, facts, cx);
     }
 }
 
-fn merge(schema: &mut Json, facts: Json) {
-    let (Value::Object(schema), Value::Object(facts)) = (schema, facts) else {
-        return;
-    };
+impl SchemaCx {
+    fn holds(&self, condition: &str) -> bool {
+        match condition {
+            "experimental" => self.experimental,
+            "standard" => !self.experimental,
+            version => version == self.version,
+        }
+    }
+}
+
+fn merge(schema: &mut Json, facts: Json, cx: &SchemaCx) {
+    let Value::Object(facts) = facts else { return };
     for (key, fact) in facts {
-        match (key.as_str(), schema.get_mut(&key)) {
+        if let Some(condition) = key.strip_prefix('$') {
+            if cx.holds(condition) {
+                merge(schema, fact, cx);
+            }
+            continue;
+        }
+        let Value::Object(members) = schema else { return };
+        match (key.as_str(), members.get_mut(&key)) {
             (_, _) if fact.is_null() => {
-                schema.remove(&key);
+                members.remove(&key);
             }
-            ("properties", Some(inner)) => {
-                let (Value::Object(inner), Value::Object(fact)) = (inner, fact) else {
-                    continue;
-                };
-                for (name, fact) in fact {
-                    match inner.get_mut(&name) {
-                        Some(property) => merge(property, fact),
-                        None => _ = inner.insert(name, fact),
-                    }
-                }
-            }
-            ("items" | "additionalProperties", Some(inner)) => merge(inner, fact),
+            ("items" | "additionalProperties" | "properties", Some(inner)) => merge(inner, fact, cx),
             ("x-kubernetes-validations", Some(Value::Array(rules))) => {
                 if let Value::Array(more) = fact {
                     rules.extend(more);
                 }
             }
-            _ => _ = schema.insert(key, fact),
+            _ => _ = members.insert(key, fact),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::telemetry::TelemetrySpec;
 use super::virtual_service::VirtualServiceSpec;
 use super::workload_entry::WorkloadEntrySpec;
 use super::workload_group::WorkloadGroupSpec;
-use crate::resource::{Column, Kind, Registered, Resource, Spec, Version, registered};
+use crate::resource::{Column, Kind, Registered, Resource, Spec, Status, Version, registered};
 
 /// Controllers of other makers keep their own fields there.
 const STATUS_FACTS: &str = r#"{"x-kubernetes-preserve-unknown-fields":true}"#;
@@ -36,6 +36,8 @@ impl Spec for TrafficExtensionSpec {
             served: true,
             storage: true,
             deprecation: "",
+            columns: None,
+            experimental: false,
         }],
         columns: &[Column {
             name: "Age",
@@ -69,6 +71,8 @@ impl Spec for WasmPluginSpec {
             served: true,
             storage: true,
             deprecation: "",
+            columns: None,
+            experimental: false,
         }],
         columns: &[Column {
             name: "Age",
@@ -103,18 +107,24 @@ impl Spec for DestinationRuleSpec {
                 served: true,
                 storage: true,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1alpha3",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1beta1",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
         ],
         columns: &[
@@ -158,6 +168,8 @@ impl Spec for EnvoyFilterSpec {
             served: true,
             storage: true,
             deprecation: "",
+            columns: None,
+            experimental: false,
         }],
         columns: &[],
         spec_required: false,
@@ -186,18 +198,24 @@ impl Spec for GatewaySpec {
                 served: true,
                 storage: true,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1alpha3",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1beta1",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
         ],
         columns: &[],
@@ -226,6 +244,8 @@ impl Spec for ProxyConfigSpec {
             served: true,
             storage: true,
             deprecation: "",
+            columns: None,
+            experimental: false,
         }],
         columns: &[],
         spec_required: false,
@@ -254,18 +274,24 @@ impl Spec for ServiceEntrySpec {
                 served: true,
                 storage: true,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1alpha3",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1beta1",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
         ],
         columns: &[
@@ -324,18 +350,24 @@ impl Spec for SidecarSpec {
                 served: true,
                 storage: true,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1alpha3",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1beta1",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
         ],
         columns: &[],
@@ -365,18 +397,24 @@ impl Spec for VirtualServiceSpec {
                 served: true,
                 storage: true,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1alpha3",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1beta1",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
         ],
         columns: &[
@@ -428,18 +466,24 @@ impl Spec for WorkloadEntrySpec {
                 served: true,
                 storage: true,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1alpha3",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1beta1",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
         ],
         columns: &[
@@ -484,18 +528,24 @@ impl Spec for WorkloadGroupSpec {
                 served: true,
                 storage: true,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1alpha3",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1beta1",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
         ],
         columns: &[Column {
@@ -531,12 +581,16 @@ impl Spec for AuthorizationPolicySpec {
                 served: true,
                 storage: true,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1beta1",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
         ],
         columns: &[
@@ -581,12 +635,16 @@ impl Spec for PeerAuthenticationSpec {
                 served: true,
                 storage: true,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1beta1",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
         ],
         columns: &[
@@ -631,12 +689,16 @@ impl Spec for RequestAuthenticationSpec {
                 served: true,
                 storage: true,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1beta1",
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
         ],
         columns: &[],
@@ -666,12 +728,16 @@ impl Spec for TelemetrySpec {
                 served: true,
                 storage: false,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
             Version {
                 name: "v1alpha1",
                 served: true,
                 storage: true,
                 deprecation: "",
+                columns: None,
+                experimental: false,
             },
         ],
         columns: &[Column {
@@ -691,6 +757,8 @@ impl Spec for TelemetrySpec {
 }
 /// A Telemetry object.
 pub type Telemetry = Resource<TelemetrySpec>;
+
+impl Status for IstioStatus {}
 
 /// All of Istio's kinds.
 pub const KINDS: &[Registered] = &[

@@ -96,7 +96,7 @@ fn is_prime(number: u64) -> bool {
             && (3..)
                 .step_by(2)
                 .take_while(|f| f * f <= number)
-                .all(|f| number % f != 0))
+                .all(|f| !number.is_multiple_of(f)))
 }
 
 /// Weights and failover between places.
@@ -133,7 +133,8 @@ pub fn locality_setting(at: &str, setting: &LocalityLoadBalancerSetting, detects
         format!("{at}.distribute"),
         localities(setting.distribute.iter().map(|d| d.from.as_str())),
     );
-    if !(setting.failover.is_empty() && setting.failover_priority.is_empty()) && !detects_outliers {
+    let fails_over = !setting.failover.is_empty() || !setting.failover_priority.is_empty();
+    if fails_over && !detects_outliers {
         report.warning(at, "without outlierDetection failover never happens");
     }
     let pairs = setting.failover.iter().map(|f| (f.from.as_str(), f.to.as_str()));
@@ -153,7 +154,8 @@ pub fn zone_aware_setting(
             report.error(format!("{at}.failoverPriority[{i}]"), message);
         }
     }
-    if !(setting.failover.is_empty() && setting.failover_priority.is_empty()) && !detects_outliers {
+    let fails_over = !setting.failover.is_empty() || !setting.failover_priority.is_empty();
+    if fails_over && !detects_outliers {
         report.warning(at, "without outlierDetection failover never happens");
     }
     let pairs = setting.failover.iter().map(|f| (f.from.as_str(), f.to.as_str()));

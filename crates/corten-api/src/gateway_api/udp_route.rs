@@ -1,0 +1,86 @@
+//! UDPRoute: where datagrams go.
+
+use corten_derive::Message;
+
+use super::shared::{BackendRef, GatewayDefaultScope, ParentReference, RouteParentStatus};
+
+/// The UDP route spec.
+#[derive(Debug, Clone, Default, PartialEq, Message)]
+#[api(kubernetes)]
+pub struct UDPRouteSpec {
+    /// The parent refs.
+    #[api(
+        max_items = 32,
+        list_type = "atomic",
+        when(
+            experimental,
+            rule(
+                "self.all(p1, self.all(p2, p1.group == p2.group && p1.kind == p2.kind && p1.name == p2.name && (((!has(p1.__namespace__) || p1.__namespace__ == '') && (!has(p2.__namespace__) || p2.__namespace__ == '')) || (has(p1.__namespace__) && has(p2.__namespace__) && p1.__namespace__ == p2.__namespace__)) ? ((!has(p1.sectionName) || p1.sectionName == '') == (!has(p2.sectionName) || p2.sectionName == '') && (!has(p1.port) || p1.port == 0) == (!has(p2.port) || p2.port == 0)): true))",
+                "sectionName or port must be specified when parentRefs includes 2 or more references to the same parent"
+            ),
+            rule(
+                "self.all(p1, self.exists_one(p2, p1.group == p2.group && p1.kind == p2.kind && p1.name == p2.name && (((!has(p1.__namespace__) || p1.__namespace__ == '') && (!has(p2.__namespace__) || p2.__namespace__ == '')) || (has(p1.__namespace__) && has(p2.__namespace__) && p1.__namespace__ == p2.__namespace__ )) && (((!has(p1.sectionName) || p1.sectionName == '') && (!has(p2.sectionName) || p2.sectionName == '')) || ( has(p1.sectionName) && has(p2.sectionName) && p1.sectionName == p2.sectionName)) && (((!has(p1.port) || p1.port == 0) && (!has(p2.port) || p2.port == 0)) || (has(p1.port) && has(p2.port) && p1.port == p2.port))))",
+                "sectionName or port must be unique when parentRefs includes 2 or more references to the same parent"
+            )
+        ),
+        when(
+            standard,
+            rule(
+                "self.all(p1, self.all(p2, p1.group == p2.group && p1.kind == p2.kind && p1.name == p2.name && (((!has(p1.__namespace__) || p1.__namespace__ == '') && (!has(p2.__namespace__) || p2.__namespace__ == '')) || (has(p1.__namespace__) && has(p2.__namespace__) && p1.__namespace__ == p2.__namespace__ )) ? ((!has(p1.sectionName) || p1.sectionName == '') == (!has(p2.sectionName) || p2.sectionName == '')) : true))",
+                "sectionName must be specified when parentRefs includes 2 or more references to the same parent"
+            ),
+            rule(
+                "self.all(p1, self.exists_one(p2, p1.group == p2.group && p1.kind == p2.kind && p1.name == p2.name && (((!has(p1.__namespace__) || p1.__namespace__ == '') && (!has(p2.__namespace__) || p2.__namespace__ == '')) || (has(p1.__namespace__) && has(p2.__namespace__) && p1.__namespace__ == p2.__namespace__ )) && (((!has(p1.sectionName) || p1.sectionName == '') && (!has(p2.sectionName) || p2.sectionName == '')) || (has(p1.sectionName) && has(p2.sectionName) && p1.sectionName == p2.sectionName))))",
+                "sectionName must be unique when parentRefs includes 2 or more references to the same parent"
+            )
+        )
+    )]
+    pub parent_refs: Vec<ParentReference>,
+    /// The rules.
+    #[api(
+        required,
+        when(v1, max_items = 1),
+        when(v1alpha2, max_items = 16),
+        min_items = 1,
+        list_type = "atomic",
+        when(
+            experimental,
+            when(
+                v1alpha2,
+                rule(
+                    "self.all(l1, !has(l1.name) || self.exists_one(l2, has(l2.name) && l1.name == l2.name))",
+                    "Rule name must be unique within the route"
+                )
+            )
+        )
+    )]
+    pub rules: Vec<UDPRouteRule>,
+    /// The use default gateways.
+    #[api(experimental)]
+    pub use_default_gateways: Option<GatewayDefaultScope>,
+}
+
+/// The UDP route rule.
+#[derive(Debug, Clone, Default, PartialEq, Message)]
+#[api(kubernetes)]
+pub struct UDPRouteRule {
+    /// The backend refs.
+    #[api(required, max_items = 16, min_items = 1, list_type = "atomic")]
+    pub backend_refs: Vec<BackendRef>,
+    /// The name.
+    #[api(
+        max_length = 253,
+        min_length = 1,
+        pattern = r#"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"#
+    )]
+    pub name: Option<String>,
+}
+
+/// The UDP route status.
+#[derive(Debug, Clone, Default, PartialEq, Message)]
+#[api(kubernetes)]
+pub struct UDPRouteStatus {
+    /// The parents.
+    #[api(required, max_items = 32, list_type = "atomic")]
+    pub parents: Vec<RouteParentStatus>,
+}
