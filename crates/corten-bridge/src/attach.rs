@@ -114,7 +114,7 @@ fn prepare_ipv6() -> bool {
 }
 
 fn open_netns(call: &Call) -> Result<NetNs, Error> {
-    let path = call.netns.as_deref().unwrap_or(Path::new(""));
+    let path = call.netns.as_deref().unwrap_or_else(|| Path::new(""));
     NetNs::open(path).map_err(|error| Error::Environment(format!("cannot open CNI_NETNS {}: {error}", path.display())))
 }
 

@@ -4,6 +4,7 @@
 //! An [`Rtnl`] keeps the namespace it was opened in. Knows nothing of pods or nodes.
 
 mod address;
+mod conntrack;
 mod link;
 mod route;
 mod sysctl;
@@ -12,6 +13,7 @@ use std::io;
 use std::net::IpAddr;
 
 pub use address::Address;
+pub use conntrack::{Connection, Conntrack};
 pub use link::{Link, LinkChange, LinkKind, NewLink};
 pub use route::{PolicyRule, Route, RouteKind, RouteScope};
 pub use sysctl::{has_ipv6, set_sysctl, sysctl};

@@ -27,6 +27,9 @@ pub(crate) struct Socket {
     buffer: Vec<u8>,
 }
 
+/// An error number, with the kernel's explanation.
+pub(crate) type Refusal = (io::Error, Option<String>);
+
 /// One message of an answer.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -105,7 +108,7 @@ impl Socket {
         })
     }
 
-    fn collect(&mut self, sequence: u32) -> Result<Vec<Reply>, (io::Error, Option<String>)> {
+    fn collect(&mut self, sequence: u32) -> Result<Vec<Reply>, Refusal> {
         let mut replies = Vec::new();
         loop {
             let mut done = None;
@@ -160,7 +163,7 @@ impl Socket {
 }
 
 /// The result in an error message's body, with the kernel's explanation.
-pub(crate) fn error_of(flags: u16, body: &[u8]) -> Result<(), (io::Error, Option<String>)> {
+pub(crate) fn error_of(flags: u16, body: &[u8]) -> Result<(), Refusal> {
     let number = body
         .get(..4)
         .map_or(0, |code| i32::from_ne_bytes([code[0], code[1], code[2], code[3]]));

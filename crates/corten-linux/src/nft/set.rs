@@ -138,7 +138,7 @@ impl Element {
 
 impl Set {
     /// A plain set.
-    pub fn set(name: impl Into<String>, key: &[Type]) -> Set {
+    pub fn plain(name: impl Into<String>, key: &[Type]) -> Set {
         Set {
             name: name.into(),
             key: key.to_vec(),
@@ -152,7 +152,7 @@ impl Set {
     pub fn vmap(name: impl Into<String>, key: &[Type]) -> Set {
         Set {
             data: Data::Verdict,
-            ..Set::set(name, key)
+            ..Set::plain(name, key)
         }
     }
 
@@ -160,7 +160,7 @@ impl Set {
     pub fn map(name: impl Into<String>, key: &[Type], data: &[Type]) -> Set {
         Set {
             data: Data::Values(data.to_vec()),
-            ..Set::set(name, key)
+            ..Set::plain(name, key)
         }
     }
 
@@ -168,7 +168,7 @@ impl Set {
     pub fn dynamic(name: impl Into<String>, key: &[Type]) -> Set {
         Set {
             dynamic: true,
-            ..Set::set(name, key)
+            ..Set::plain(name, key)
         }
     }
 }

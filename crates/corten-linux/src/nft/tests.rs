@@ -174,7 +174,7 @@ fn services() -> Table {
             comment: Some("echo".into()),
             ..Element::new([Value::V4([10, 244, 1, 2].into()), Value::V4([10, 244, 1, 2].into())])
         }],
-        ..Set::set("hairpin", &[Type::V4, Type::V4])
+        ..Set::plain("hairpin", &[Type::V4, Type::V4])
     };
     let pair = Expression::Concat(vec![Expression::Ip(Side::Source), Expression::Ip(Side::Destination)]);
     Table {

@@ -26,7 +26,7 @@ pub(super) enum Found {
     /// Records of the asked type; empty where the name has others only.
     Records(Vec<Record>),
     /// The name is another one's alias.
-    Alias(Record, Name),
+    Alias(Box<(Record, Name)>),
     /// There is no such name.
     Nothing,
     /// Not in our zone.
@@ -212,7 +212,7 @@ impl Lookup<'_> {
         };
         target.set_fqdn(true);
         let record = self.record(RData::CNAME(CNAME(target.clone())));
-        Found::Alias(record, target)
+        Found::Alias(Box::new((record, target)))
     }
 
     fn host(&self, known: &Known<'_>, label: &str) -> Found {

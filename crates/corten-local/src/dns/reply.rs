@@ -86,7 +86,8 @@ fn resolve(
         match zone.find(catalog, &name, query.query_type()) {
             Found::Records(found) => records = found,
             Found::Nothing => code = ResponseCode::NXDomain,
-            Found::Alias(record, target) => {
+            Found::Alias(alias) => {
+                let (record, target) = *alias;
                 aliases.push(record);
                 if aliases.len() > ALIASES_MAX {
                     let reply = response(&request, ResponseCode::ServFail);

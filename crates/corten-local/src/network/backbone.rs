@@ -124,6 +124,10 @@ pub(super) fn node(
     ipv6: bool,
 ) -> Result<(), NetworkError> {
     let backbone = index(runtime, BACKBONE)?;
+    let entered = || failed("enter a node's network namespace");
+    // First: links take their settings when they are made. With duplicate address detection on, a link-local address could not be
+    // used for a second, and without one the node asks for no neighbour on behalf of its pods.
+    node.netns().run(|| settings(ipv6)).map_err(entered())??;
     runtime
         .add_link(&NewLink {
             name: node.name(),
@@ -140,9 +144,7 @@ pub(super) fn node(
             },
         })
         .map_err(refused)?;
-    node.netns()
-        .run(|| inside(config, node, ipv6))
-        .map_err(failed("enter a node's network namespace"))??;
+    node.netns().run(|| inside(config, node, ipv6)).map_err(entered())??;
     for (range, via) in reach(node, ipv6) {
         runtime.set_route(&Route::via(range, via)).map_err(refused)?;
     }
@@ -150,7 +152,6 @@ pub(super) fn node(
 }
 
 fn inside(config: &NetworkConfig, node: &NodeNetwork, ipv6: bool) -> Result<(), NetworkError> {
-    settings(ipv6)?;
     let mut rtnl = Rtnl::open().map_err(failed("open a netlink socket"))?;
     let loopback = index(&mut rtnl, "lo")?;
     rtnl.set_link(loopback, &up()).map_err(refused)?;

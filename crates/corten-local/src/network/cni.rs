@@ -143,29 +143,29 @@ impl Chain {
 
 /// What a chain is called for.
 #[derive(Clone, Debug)]
-pub struct Attachment {
+pub(super) struct Attachment {
     /// The container's id.
-    pub container: String,
+    pub(super) container: String,
     /// The pod's namespace; empty in a DEL after it is gone.
-    pub netns: String,
+    pub(super) netns: String,
     /// The interface inside.
-    pub interface: String,
+    pub(super) interface: String,
     /// `CNI_ARGS`: who the pod is.
-    pub args: Vec<(String, String)>,
+    pub(super) args: Vec<(String, String)>,
 }
 
 /// The node whose chain it is.
 #[derive(Debug)]
-pub struct Host<'a> {
+pub(super) struct Host<'a> {
     /// Where the plugins run.
-    pub netns: &'a NetNs,
+    pub(super) netns: &'a NetNs,
     /// Where they are looked for, in order.
-    pub path: Vec<PathBuf>,
+    pub(super) path: Vec<PathBuf>,
 }
 
 impl Host<'_> {
     /// ADD, plugin by plugin; the last one's result.
-    pub async fn add(&self, chain: &Chain, attachment: &Attachment) -> Result<Value, CniError> {
+    pub(super) async fn add(&self, chain: &Chain, attachment: &Attachment) -> Result<Value, CniError> {
         let mut result = None;
         for index in 0..chain.plugins.len() {
             result = Some(self.call("ADD", chain, index, attachment, result.as_ref()).await?);
@@ -174,7 +174,12 @@ impl Host<'_> {
     }
 
     /// DEL, in reverse order; goes on after an error, so that the others still clean up, and returns the first.
-    pub async fn delete(&self, chain: &Chain, attachment: &Attachment, added: Option<&Value>) -> Result<(), CniError> {
+    pub(super) async fn delete(
+        &self,
+        chain: &Chain,
+        attachment: &Attachment,
+        added: Option<&Value>,
+    ) -> Result<(), CniError> {
         let mut first = Ok(());
         for index in (0..chain.plugins.len()).rev() {
             let result = self.call("DEL", chain, index, attachment, added).await.map(drop);
@@ -184,7 +189,7 @@ impl Host<'_> {
     }
 
     /// CHECK, against what ADD gave.
-    pub async fn check(&self, chain: &Chain, attachment: &Attachment, added: &Value) -> Result<(), CniError> {
+    pub(super) async fn check(&self, chain: &Chain, attachment: &Attachment, added: &Value) -> Result<(), CniError> {
         for index in 0..chain.plugins.len() {
             self.call("CHECK", chain, index, attachment, Some(added)).await?;
         }

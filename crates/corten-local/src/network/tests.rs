@@ -95,9 +95,11 @@ fn pods_of_all_nodes_reach_each_other() {
             let address: IpAddr = address.parse().unwrap();
             let listener = to.run(|| TcpListener::bind((address, 0))).unwrap().unwrap();
             let target = listener.local_addr().unwrap();
+            let begun = std::time::Instant::now();
             from.run(move || std::net::TcpStream::connect(target))
                 .unwrap()
                 .unwrap_or_else(|error| panic!("{address}: {error}"));
+            println!("{address} took {:?}", begun.elapsed());
         }
         let listener = a.run(|| tokio_listener("10.244.1.2:0")).unwrap();
         network

@@ -22,4 +22,6 @@ pub use run::run;
 pub use state::State;
 
 #[cfg(test)]
+mod live;
+#[cfg(test)]
 mod tests;

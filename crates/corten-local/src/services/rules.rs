@@ -101,7 +101,7 @@ pub(super) fn frame(config: &NetworkConfig) -> Table {
         sets.push(Set::vmap(names.vips, &vip));
         sets.push(Set::map(names.endpoints, &numbered, &[ip, Type::Port]));
         sets.push(Set::vmap(names.sticky, &numbered));
-        sets.push(Set::set(names.hairpin, &[ip, ip]));
+        sets.push(Set::plain(names.hairpin, &[ip, ip]));
     }
     let vips = [false, true].map(|v6| Rule::new([Statement::Vmap(key(v6, None), names(v6).vips.into())]));
     let jump = |chain: &str| [Rule::new([Statement::jump(chain)])];

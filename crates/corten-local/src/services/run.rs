@@ -1,11 +1,13 @@
 //! The driver: changes of the catalog to every namespace's rules.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 
 use corten_apiserver::{Client, Status};
 use corten_linux::NetNs;
+use corten_linux::net::Conntrack;
 use corten_linux::nft::{NetlinkError, Nft, Transaction};
 use corten_rt::Drain;
 
@@ -27,20 +29,27 @@ pub enum ServicesError {
     Kernel(#[from] NetlinkError),
 }
 
+/// UDP addresses and their endpoints.
+type Datagrams = HashMap<SocketAddr, BTreeSet<SocketAddr>>;
+
 /// One namespace with its rules.
 struct Place {
     view: NodeView,
     state: State,
     nft: Nft,
+    conntrack: Conntrack,
 }
 
 impl Place {
     /// Puts the empty frame in place, so that the API's own address works before any object is known.
     fn open(network: &Network, netns: &NetNs, view: NodeView) -> Result<Place, ServicesError> {
+        let (nft, conntrack) = netns.run(|| io::Result::Ok((Nft::open()?, Conntrack::open()?)))??;
+        let state = State::new(network.config());
         let mut place = Place {
             view,
-            state: State::new(network.config()),
-            nft: netns.run(Nft::open)??,
+            state,
+            nft,
+            conntrack,
         };
         place.state.update([(api_id(), api_plan(network))]);
         place.rebuild()?;
@@ -60,6 +69,7 @@ impl Place {
             )
         });
         let plans: Vec<_> = plans.collect();
+        let before = self.state.datagrams(changed);
         let transaction = self.state.update(plans);
         if transaction.is_empty() {
             return Ok(());
@@ -72,7 +82,28 @@ impl Place {
         if let Err(error) = result {
             // Somebody else changed our table, or a bug: the state is known, so it can be made from scratch.
             tracing::warn!(node = self.view.name, %error, "service rules did not apply; making them anew");
-            return self.rebuild();
+            self.rebuild()?;
+        }
+        self.forget(before, &self.state.datagrams(changed))
+    }
+
+    /// Forgets the UDP connections to endpoints that an address no longer leads to.
+    fn forget(&mut self, before: Datagrams, after: &Datagrams) -> Result<(), NetlinkError> {
+        let mut gone = before;
+        for (address, endpoints) in &mut gone {
+            endpoints.retain(|endpoint| !after.get(address).is_some_and(|now| now.contains(endpoint)));
+        }
+        gone.retain(|_, endpoints| !endpoints.is_empty());
+        if gone.is_empty() {
+            return Ok(());
+        }
+        for connection in self.conntrack.list()? {
+            if gone
+                .get(&connection.destination)
+                .is_some_and(|endpoints| endpoints.contains(&connection.answers))
+            {
+                self.conntrack.forget(&connection)?;
+            }
         }
         Ok(())
     }

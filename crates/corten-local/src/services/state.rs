@@ -3,6 +3,7 @@
 //! Pure bookkeeping. Incremental equals from scratch: [`State::table`] is always the frame plus what the present services contribute.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 
 use corten_linux::nft::{Chain, Element, Operation, Set, Table, Transaction, Value};
 use ipnet::IpNet;
@@ -11,6 +12,9 @@ use super::ServiceId;
 use super::plan::{Target, Vip};
 use super::rules::{self, Contribution};
 use crate::network::NetworkConfig;
+
+/// The IP protocol.
+const UDP: u8 = 17;
 
 type ElementKey = (&'static str, Vec<Value>);
 
@@ -50,6 +54,24 @@ impl State {
             chains: BTreeMap::new(),
             sets: BTreeMap::new(),
         }
+    }
+
+    /// The UDP addresses of these services and the endpoints each leads to: what connection tracking must be compared with after a
+    /// change, since it remembers the endpoint that a client's first packet was sent to.
+    pub fn datagrams<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a ServiceId>,
+    ) -> HashMap<SocketAddr, BTreeSet<SocketAddr>> {
+        let mut all = HashMap::new();
+        for (vip, target) in ids.into_iter().filter_map(|id| self.services.get(id)).flatten() {
+            if vip.protocol == UDP {
+                all.insert(
+                    SocketAddr::new(vip.address, vip.port),
+                    target.cluster.iter().copied().collect(),
+                );
+            }
+        }
+        all
     }
 
     /// Replaces what these services have and returns the change of the kernel's rules.

@@ -639,7 +639,7 @@ impl Cluster {
     }
 }
 
-fn serve(name: &str, netns: &NetNs) {
+pub(super) fn serve(name: &str, netns: &NetNs) {
     for any in ["0.0.0.0:8080", "[::]:8080"] {
         let bind = || {
             let domain = if any.starts_with('[') {
