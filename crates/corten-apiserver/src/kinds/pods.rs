@@ -86,6 +86,7 @@ fn scheduled(pod: &mut Value) {
     conditions.push(json!({
         "type": "PodScheduled",
         "status": "True",
+        "lastProbeTime": null,
         "lastTransitionTime": object::now(),
     }));
     object::child(pod, "status").insert("conditions".to_owned(), Value::Array(conditions));

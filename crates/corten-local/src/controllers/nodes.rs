@@ -196,6 +196,7 @@ fn abandon(pod: &Value, now: Timestamp) -> Vec<Action> {
         conditions.push(json!({
             "type": "DisruptionTarget",
             "status": "True",
+            "lastProbeTime": null,
             "lastTransitionTime": object::seconds(now),
             "reason": "DeletionByPodGC",
             "message": "PodGC: node no longer exists",

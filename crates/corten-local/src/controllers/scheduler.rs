@@ -235,6 +235,7 @@ fn waits(pod: &Value, reason: &str, message: &str, now: Timestamp) -> Option<Act
     let condition = json!({
         "type": "PodScheduled",
         "status": "False",
+        "lastProbeTime": null,
         "lastTransitionTime": since,
         "reason": reason,
         "message": message,
