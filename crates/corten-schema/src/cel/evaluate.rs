@@ -12,6 +12,9 @@ use cel::{Context, ExecutionError, Value as Cel};
 use serde_json::Value;
 use std::sync::Arc;
 
+/// A rule whose loops could run more often than this is not run: the interpreter cannot be stopped.
+const ITERATIONS_MAX: u64 = 3_000_000;
+
 /// Runs the rules at `path` and below.
 pub(super) fn walk(
     schema: &Schema,
@@ -82,7 +85,22 @@ fn place(schema: &Schema, new: &Value, old: Option<&Value>, path: &str, root: bo
         .then(|| old.map(convert))
         .flatten();
 
+    let (of_new, of_old) = (longest(new), old.map(longest).unwrap_or_default());
+    let lengths = (of_new.0.max(of_old.0), of_new.1.max(of_old.1));
     for (compiled, rule) in rules.rules.iter().zip(schema.validations.iter()) {
+        let length = if compiled.splits {
+            lengths.0.max(lengths.1)
+        } else {
+            lengths.0
+        };
+        if length
+            .checked_pow(compiled.loops)
+            .is_none_or(|iterations| iterations > ITERATIONS_MAX)
+        {
+            let problem = format!("it could take too long on {length} items");
+            report.warnings.push(program::warning(rule, &problem));
+            continue;
+        }
         let optional = rule.optional_old_self.unwrap_or_default();
         if compiled.uses_old_self {
             let value = match (&old_self, optional) {
@@ -99,6 +117,25 @@ fn place(schema: &Schema, new: &Value, old: Option<&Value>, path: &str, root: bo
         }
         run_rule(compiled, rule, schema, path, &context, report);
     }
+}
+
+/// The length of the longest list or map in a value, and that of the longest text.
+fn longest(value: &Value) -> (u64, u64) {
+    let length = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+    let inner: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::String(text) => return (0, length(text.len())),
+        Value::Array(items) => Box::new(items.iter()),
+        Value::Object(fields) => Box::new(fields.values()),
+        _ => return (0, 0),
+    };
+    let own = match value {
+        Value::Array(items) => items.len(),
+        Value::Object(fields) => fields.len(),
+        _ => 0,
+    };
+    inner
+        .map(longest)
+        .fold((length(own), 0), |(list, text), (l, t)| (list.max(l), text.max(t)))
 }
 
 fn run_rule(

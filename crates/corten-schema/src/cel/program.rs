@@ -2,11 +2,12 @@
 
 use super::functions;
 use crate::schema::{Rule, Schema};
-use cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use cel::common::ast::{EntryExpr, Expr, IdedEntryExpr, IdedExpr};
 use cel::{Context, Env, ExecutionError, Program, Value};
+use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 /// Longer rules are not compiled: no API has them, and the parser recurses over what it reads.
 const LENGTH_MAX: usize = 10_000;
@@ -31,9 +32,13 @@ impl fmt::Debug for CompiledRules {
 
 /// One rule, with the reason it cannot be compiled where that is so.
 pub(super) struct CompiledRule {
-    pub(super) program: Result<Program, String>,
-    pub(super) message: Option<Result<Program, String>>,
+    pub(super) program: Result<Arc<Program>, String>,
+    pub(super) message: Option<Result<Arc<Program>, String>>,
     pub(super) uses_old_self: bool,
+    /// How many loops run inside of each other.
+    pub(super) loops: u32,
+    /// Whether lists are made of text, which then counts as a list too.
+    pub(super) splits: bool,
 }
 
 /// The rules at the top of a schema, compiled now if they were not before.
@@ -70,18 +75,40 @@ fn compile_rule(rule: &Rule) -> CompiledRule {
     let uses_old_self = program
         .as_ref()
         .is_ok_and(|program| program.references().has_variable("oldSelf"));
+    let loops = program.as_ref().map_or(0, |program| loops(program.expression()));
+    let splits = program.as_ref().is_ok_and(|program| {
+        let references = program.references();
+        references.has_function("split") || references.has_function("findAll")
+    });
     CompiledRule {
         program,
         message: rule.message_expression.as_deref().map(compile),
         uses_old_self,
+        loops,
+        splits,
     }
 }
 
-/// Parses in a thread of its own, because only there the stack can be made large enough for any input.
-fn compile(source: &str) -> Result<Program, String> {
+/// The programs in use, by their source: versions of a CRD, and kinds of one family, repeat each other's rules.
+static PROGRAMS: LazyLock<Mutex<HashMap<Box<str>, Weak<Program>>>> = LazyLock::new(Mutex::default);
+
+fn compile(source: &str) -> Result<Arc<Program>, String> {
     if source.len() > LENGTH_MAX {
         return Err(format!("it is longer than {LENGTH_MAX} bytes"));
     }
+    let shared = || PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(program) = shared().get(source).and_then(Weak::upgrade) {
+        return Ok(program);
+    }
+    let program = Arc::new(parse_apart(source)?);
+    let mut shared = shared();
+    shared.retain(|_, program| program.strong_count() > 0);
+    shared.insert(source.into(), Arc::downgrade(&program));
+    Ok(program)
+}
+
+/// Parses in a thread of its own, because only there the stack can be made large enough for any input.
+fn parse_apart(source: &str) -> Result<Program, String> {
     std::thread::scope(|scope| {
         let parser = std::thread::Builder::new()
             .stack_size(PARSER_STACK_BYTES)
@@ -109,33 +136,52 @@ fn parse(source: &str) -> Result<Program, String> {
     }
 }
 
+/// The longest way down the tree.
 fn depth(expression: &IdedExpr) -> usize {
-    let entries = |entries: &[cel::common::ast::IdedEntryExpr]| {
-        let entry = |entry: &cel::common::ast::IdedEntryExpr| match &entry.expr {
-            EntryExpr::StructField(field) => depth(&field.value),
-            EntryExpr::MapEntry(entry) => depth(&entry.key).max(depth(&entry.value)),
-        };
-        entries.iter().map(entry).max()
-    };
-    let inner = match &expression.expr {
-        Expr::Call(call) => call.args.iter().chain(call.target.as_deref()).map(depth).max(),
+    1 + children(expression).into_iter().map(depth).max().unwrap_or_default()
+}
+
+/// How deep loops are nested. What a loop runs over is worked out once, outside of it.
+fn loops(expression: &IdedExpr) -> u32 {
+    let deepest = |inner: &[&IdedExpr]| inner.iter().map(|inner| loops(inner)).max().unwrap_or_default();
+    match &expression.expr {
         Expr::Comprehension(comprehension) => {
-            let parts = [
-                &comprehension.iter_range,
-                &comprehension.accu_init,
-                &comprehension.loop_cond,
-                &comprehension.loop_step,
-                &comprehension.result,
-            ];
-            parts.into_iter().map(depth).max()
+            let inside = [&comprehension.loop_cond, &comprehension.loop_step];
+            (1 + deepest(&inside)).max(deepest(&[&comprehension.iter_range, &comprehension.result]))
         }
-        Expr::List(list) => list.elements.iter().map(depth).max(),
+        _ => deepest(&children(expression)),
+    }
+}
+
+fn children(expression: &IdedExpr) -> Vec<&IdedExpr> {
+    fn entries(entries: &[IdedEntryExpr]) -> Vec<&IdedExpr> {
+        let entry = |entry| match entry {
+            &IdedEntryExpr {
+                expr: EntryExpr::StructField(ref field),
+                ..
+            } => vec![&field.value],
+            &IdedEntryExpr {
+                expr: EntryExpr::MapEntry(ref entry),
+                ..
+            } => vec![&entry.key, &entry.value],
+        };
+        entries.iter().flat_map(entry).collect()
+    }
+    match &expression.expr {
+        Expr::Call(call) => call.args.iter().chain(call.target.as_deref()).collect(),
+        Expr::Comprehension(comprehension) => vec![
+            &comprehension.iter_range,
+            &comprehension.accu_init,
+            &comprehension.loop_cond,
+            &comprehension.loop_step,
+            &comprehension.result,
+        ],
+        Expr::List(list) => list.elements.iter().collect(),
         Expr::Map(map) => entries(&map.entries),
         Expr::Struct(structure) => entries(&structure.entries),
-        Expr::Select(select) => Some(depth(&select.operand)),
-        Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => None,
-    };
-    1 + inner.unwrap_or_default()
+        Expr::Select(select) => vec![&select.operand],
+        Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => Vec::new(),
+    }
 }
 
 /// Runs a program. The interpreter is someone else's; a panic in it must not take the process along.

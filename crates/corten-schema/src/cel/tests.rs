@@ -234,3 +234,18 @@ fn monstrous_rules_do_no_harm() {
         evaluate(&schema, &json!({"a": 1}), None);
     }
 }
+
+#[test]
+fn rules_that_would_run_for_ages_are_named_instead() {
+    let rule = "self.list.all(a, self.list.all(b, self.list.all(c, a + b + c != '')))";
+    let list = |length: usize| json!({"list": vec!["x"; length]});
+    assert_eq!(run(object(rule), list(10), None), Report::default());
+    let report = run(object(rule), list(10_000), None);
+    let [warning] = report.warnings.as_slice() else {
+        panic!("{:?}", report.warnings)
+    };
+    assert!(warning.ends_with("it could take too long on 10000 items"), "{warning}");
+    // One loop after another is no loop inside of another.
+    let rule = "self.list.all(a, a != '') && self.list.all(a, a != '') && self.list.filter(a, a != '').all(a, a != '')";
+    assert_eq!(run(object(rule), list(2_000), None), Report::default());
+}

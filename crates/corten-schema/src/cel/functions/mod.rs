@@ -94,6 +94,7 @@ fn declare_all(env: &mut Env) -> Result<(), DeclarationError> {
 
 /// Whether a function name, or the last part of a qualified one, means something. Operators always do.
 pub(super) fn is_known(name: &str) -> bool {
+    // `lists.range` is left out: it makes lists of any length out of one number.
     const STANDARD: &[&str] = &[
         "size",
         "contains",
@@ -147,7 +148,6 @@ pub(super) fn is_known(name: &str) -> bool {
         "distinct",
         "sort",
         "sortBy",
-        "range",
         "greatest",
         "least",
         "ceil",
