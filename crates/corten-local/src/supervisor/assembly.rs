@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::fs;
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,12 +18,13 @@ use tokio::sync::watch;
 use super::board::Board;
 use super::component::keep_running;
 use super::dialer::FromNode;
-use super::{nodes, overview};
+use super::{Outside, nodes, overview};
 use crate::controllers::{self, ControllersConfig};
 use crate::instance::Instance;
 use crate::kubelet::{self, Images, Pods};
 use crate::network::{Network, NetworkConfig};
 use crate::up::Assignment;
+use crate::{dns, services};
 
 /// The domain of the cluster's names.
 const CLUSTER_DOMAIN: &str = "cluster.local";
@@ -57,7 +58,7 @@ impl Assembly {
         assignment: &Assignment,
         instance: &Instance,
         runtime_dir: PathBuf,
-        outside: TcpListener,
+        outside: Outside,
         board: Arc<Board>,
     ) -> anyhow::Result<Self> {
         let base = lay(assignment, instance, &runtime_dir, board).await?;
@@ -70,10 +71,12 @@ impl Assembly {
         let serving = TaskGroup::new("services");
         let (ready_sender, nodes_ready) = watch::channel(0);
         let pods = Pods::new();
-        base.serve_api(outside, pods.clone(), &serving)?;
+        base.serve_api(outside.api, pods.clone(), &serving)?;
         base.overview(ready_sender, &serving);
         base.kubelets(assignment, instance, &runtime_dir, &pods, &pods_stage)?;
         base.controllers(&loops);
+        base.services(&serving);
+        base.dns(Arc::new(outside.resolvers), &serving);
         Ok(Self {
             api: base.api,
             stages: vec![
@@ -205,6 +208,27 @@ impl Foundation {
         keep_running(tasks, &self.board, "control loops", move |drain| {
             let run = controllers::run(client.clone(), config.clone(), drain);
             async { Ok::<(), Infallible>(run.await) }
+        });
+    }
+
+    /// The rules that make services of addresses.
+    fn services(&self, tasks: &TaskGroup) {
+        let (client, network) = (self.client("system:kube-proxy"), self.network.clone());
+        keep_running(tasks, &self.board, "service rules", move |drain| {
+            services::run(client.clone(), network.clone(), drain)
+        });
+    }
+
+    /// The cluster's DNS, which asks the host's resolvers for other names.
+    fn dns(&self, resolvers: Arc<Vec<UdpSocket>>, tasks: &TaskGroup) {
+        let (client, network) = (self.client("system:coredns"), self.network.clone());
+        keep_running(tasks, &self.board, "dns", move |drain| {
+            let (client, network, resolvers) = (client.clone(), network.clone(), resolvers.clone());
+            async move {
+                let sockets = dns::Sockets::bind(&network)?;
+                let upstream = resolvers.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?;
+                dns::run(client, network, sockets, upstream, drain).await
+            }
         });
     }
 

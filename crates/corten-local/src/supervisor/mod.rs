@@ -11,7 +11,7 @@ mod nodes;
 mod overview;
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +37,14 @@ pub(crate) struct Sockets {
     pub(crate) control: UnixListener,
     /// Where clients outside reach the API.
     pub(crate) api: TcpListener,
+    /// To the host's resolvers.
+    pub(crate) resolvers: Vec<UdpSocket>,
+}
+
+/// The sockets that parts of the runtime work with, as opposed to those of the conversations.
+pub(crate) struct Outside {
+    pub(crate) api: TcpListener,
+    pub(crate) resolvers: Vec<UdpSocket>,
 }
 
 /// How long the conversations may take to tell the last word.
@@ -59,9 +67,13 @@ pub(crate) async fn run(assignment: Assignment, runtime_dir: PathBuf, sockets: S
     let conversations = TaskGroup::new("control");
     converse(&conversations, &board, &stop, sockets.channel, sockets.control)?;
 
+    let outside = Outside {
+        api: sockets.api,
+        resolvers: sockets.resolvers,
+    };
     // A request to stop also ends a start that hangs.
     let assembly = tokio::select! {
-        assembly = Assembly::start(&assignment, &instance, runtime_dir, sockets.api, board.clone()) => assembly,
+        assembly = Assembly::start(&assignment, &instance, runtime_dir, outside, board.clone()) => assembly,
         () = stop.notified() => return Ok(()),
     };
     let result = match assembly {

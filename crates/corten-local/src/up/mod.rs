@@ -7,6 +7,7 @@
 
 mod outer;
 pub(crate) mod process_one;
+mod resolvers;
 mod teardown;
 
 use std::collections::BTreeMap;

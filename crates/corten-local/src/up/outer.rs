@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Assignment, ROLE, UpError, UpOptions, attempt};
+use super::{Assignment, ROLE, UpError, UpOptions, attempt, resolvers};
 use crate::control::{self, Message, Request};
 use crate::instance::{Holder, Instance, Lock, Locked};
 use crate::refusal;
@@ -67,7 +67,9 @@ pub async fn run(
         programs: programs_dir().map_err(attempt("find the directory of this program"))?,
         log_levels: options.log_levels,
     };
-    let (mut channel, mut child) = start(instance, &lock, control.into(), api.into())?;
+    let mut sockets = vec![OwnedFd::from(control), OwnedFd::from(api)];
+    sockets.extend(resolvers::connect().into_iter().map(OwnedFd::from));
+    let (mut channel, mut child) = start(instance, &lock, sockets)?;
     let holder = Holder {
         pid: me,
         process_one: Some(child.pid()),
@@ -183,14 +185,15 @@ fn programs_dir() -> io::Result<PathBuf> {
 }
 
 /// Starts the inner process, with its log as output.
-fn start(instance: &Instance, lock: &Lock, control: OwnedFd, api: OwnedFd) -> Result<(Channel, Child), UpError> {
+fn start(instance: &Instance, lock: &Lock, sockets: Vec<OwnedFd>) -> Result<(Channel, Child), UpError> {
     let path = instance.log();
     let log = open_log(&path).map_err(attempt(format!("open the log {}", path.display())))?;
     let errors = log.try_clone().map_err(attempt("open the log twice"))?;
     let nothing = File::open("/dev/null").map_err(attempt("open /dev/null"))?;
     let (ours, theirs) = StdUnixStream::pair().map_err(attempt("make a socket pair"))?;
     let lock = lock.share().map_err(attempt("share the lock"))?;
-    let given = [OwnedFd::from(theirs), lock, control, api];
+    let mut given = vec![OwnedFd::from(theirs), lock];
+    given.extend(sockets);
     let mut spawn = Spawn::this_program()
         .name("corten")
         .arg(ROLE)

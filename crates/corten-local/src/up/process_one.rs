@@ -3,7 +3,7 @@
 //! Prepares the namespaces, then hands over to the supervisor. Everything here happens before there is a second thread.
 
 use std::io::{self, Read};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,8 @@ pub(crate) const RUNTIME_DIR: &str = "/run/corten";
 /// Threads that run tasks. The runtime is idle nearly always, and each thread costs memory.
 const WORKERS: usize = 2;
 
-/// Lives as process 1, given `count` open files: the channel to the outer process, the lock, the control socket, the API's socket.
+/// Lives as process 1, given `count` open files: the channel to the outer process, the lock, the control socket, the API's socket,
+/// and a socket to each of the host's resolvers.
 pub(crate) fn main(count: &str) -> ExitCode {
     memory::keep_small(2);
     match live(count) {
@@ -34,7 +35,7 @@ pub(crate) fn main(count: &str) -> ExitCode {
 }
 
 fn live(count: &str) -> anyhow::Result<()> {
-    let [channel, lock, control, api] = given(count)?;
+    let ([channel, lock, control, api], resolvers) = given(count)?;
     let channel = UnixStream::from(channel);
     let assignment = assignment(&channel)?;
     if let Err(problem) = corten_rt::log::start(assignment.log_levels.as_deref()) {
@@ -49,6 +50,7 @@ fn live(count: &str) -> anyhow::Result<()> {
         channel,
         control: UnixListener::from(control),
         api: TcpListener::from(api),
+        resolvers: resolvers.into_iter().map(UdpSocket::from).collect(),
     };
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -79,11 +81,12 @@ fn raise_open_files() {
     }
 }
 
-fn given(count: &str) -> anyhow::Result<[OwnedFd; 4]> {
-    let files = fds::given(count.parse()?)?;
-    files
-        .try_into()
-        .map_err(|_| anyhow::anyhow!("process 1 is started by `corten up`, not by hand"))
+fn given(count: &str) -> anyhow::Result<([OwnedFd; 4], Vec<OwnedFd>)> {
+    let mut files = fds::given(count.parse()?)?;
+    anyhow::ensure!(files.len() >= 4, "process 1 is started by `corten up`, not by hand");
+    let resolvers = files.split_off(4);
+    let first = files.try_into().map_err(|_| anyhow::anyhow!("four files were kept"))?;
+    Ok((first, resolvers))
 }
 
 /// Reads the first line and no byte of what follows.
