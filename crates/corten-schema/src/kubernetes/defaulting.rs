@@ -2,6 +2,7 @@
 
 use super::schema;
 use crate::defaults;
+use crate::schema::Schema;
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
@@ -35,6 +36,7 @@ pub fn set_defaults(group: &str, version: &str, kind: &str, object: &mut Value) 
     let Some(schema) = schema(group, version, kind) else {
         return;
     };
+    drop_empty(schema, object);
     defaults::apply(schema, object);
     let Value::Object(object) = object else { return };
     match (group, kind) {
@@ -57,6 +59,35 @@ pub fn set_defaults(group: &str, version: &str, kind: &str, object: &mut Value) 
         ("networking.k8s.io", "NetworkPolicy") => network_policy(object),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => subjects(object),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => custom_resource_definition(object),
+        _ => {}
+    }
+}
+
+/// Drops empty lists and maps where they mean the same as none: everywhere but in required fields.
+fn drop_empty(schema: &Schema, value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, value| {
+                // An empty list of managers asks to forget them.
+                let optional = !schema.required.contains(name) && name != "managedFields";
+                let property = schema.properties.get(name).filter(|_| optional);
+                match (property, value) {
+                    (Some(_), Value::Array(items)) => !items.is_empty(),
+                    (Some(property), Value::Object(fields)) => !(fields.is_empty() && property.is_map()),
+                    _ => true,
+                }
+            });
+            for (name, value) in fields {
+                if let Some(inner) = schema.field(name) {
+                    drop_empty(inner, value);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(inner) = &schema.items {
+                items.iter_mut().for_each(|item| drop_empty(inner, item));
+            }
+        }
         _ => {}
     }
 }

@@ -173,3 +173,20 @@ fn image_tags_decide_the_pull_policy() {
         assert_eq!(pod["spec"]["containers"][0]["imagePullPolicy"], policy, "{image}");
     }
 }
+
+#[test]
+fn empty_lists_and_maps_are_none() {
+    let mut pod = json!({"metadata": {"labels": {}, "name": "a", "managedFields": []}, "spec": {"containers": [
+        {"name": "a", "image": "a:1", "env": [], "securityContext": {}, "livenessProbe": {"exec": {"command": []}}}],
+        "volumes": [{"name": "v", "emptyDir": {}}], "nodeSelector": {}}});
+    set_defaults("", "v1", "Pod", &mut pod);
+    assert_eq!(pod["metadata"], json!({"name": "a", "managedFields": []}));
+    let container = &pod["spec"]["containers"][0];
+    assert_eq!(
+        (container.get("env"), container.get("securityContext")),
+        (None, Some(&json!({})))
+    );
+    assert_eq!(container["livenessProbe"]["exec"], json!({}));
+    assert_eq!(pod["spec"]["volumes"], json!([{"name": "v", "emptyDir": {}}]));
+    assert_eq!(pod["spec"].get("nodeSelector"), None);
+}

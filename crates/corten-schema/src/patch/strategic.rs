@@ -2,6 +2,7 @@
 //! delete, keep, and in which order. `kubectl apply` and `kubectl edit` send these for built-in kinds.
 
 use super::PatchError;
+use crate::go;
 use crate::schema::Schema;
 use serde_json::{Map, Value};
 
@@ -62,16 +63,20 @@ fn malformed<T>(text: impl Into<String>) -> Result<T, PatchError> {
     Err(PatchError::Malformed(text.into()))
 }
 
+fn unknown_directive<T>(map: &Value) -> Result<T, PatchError> {
+    let directive = map.get(PATCH).map(go::plain).unwrap_or_default();
+    malformed(format!("unknown patch type: {directive} in map: {}", go::plain(map)))
+}
+
 fn merge_fields(schema: Option<&Schema>, mut original: Fields, mut patch: Fields) -> Result<Fields, PatchError> {
-    if let Some(directive) = patch.remove(PATCH) {
-        return match directive.as_str() {
-            Some("replace") => Ok(patch),
-            Some("delete") => Ok(Fields::new()),
-            _ => malformed(format!(
-                "unknown patch type: {directive} in map: {}",
-                Value::Object(patch)
-            )),
-        };
+    match patch.get(PATCH).map(Value::as_str) {
+        None => {}
+        Some(Some("replace")) => {
+            patch.remove(PATCH);
+            return Ok(patch);
+        }
+        Some(Some("delete")) => return Ok(Fields::new()),
+        Some(_) => return unknown_directive(&Value::Object(patch)),
     }
     retain_keys(&mut original, &mut patch)?;
     ordered_lists(schema, &mut original, &mut patch)?;
@@ -184,10 +189,9 @@ fn check_order(meta: Meta<'_>, patched: &[Value], order: &[Value]) -> Result<(),
     for item in patched.iter().filter(|item| item.get(PATCH).is_none()) {
         let identity = identity(meta.key, item)?;
         if !rest.any(|ordered| self::identity(meta.key, ordered).is_ok_and(|ordered| ordered == identity)) {
+            let (patched, order) = (go::plain(&Value::from(patched)), go::plain(&Value::from(order)));
             return malformed(format!(
-                "the order in patch list {} doesn't match $setElementOrder list {}",
-                Value::from(patched),
-                Value::from(order)
+                "The order in patch list:\n{patched}\n doesn't match $setElementOrder list:\n{order}\n"
             ));
         }
     }
@@ -200,7 +204,10 @@ fn identity<'a>(key: Option<&str>, item: &'a Value) -> Result<&'a Value, PatchEr
         None => Ok(item),
         Some(key) => match item.get(key) {
             Some(value) => Ok(value),
-            None => malformed(format!("map: {item} does not contain declared merge key: {key}")),
+            None => malformed(format!(
+                "map: {} does not contain declared merge key: {key}",
+                go::plain(item)
+            )),
         },
     }
 }
@@ -259,7 +266,7 @@ fn apply_item_directives(
             Some(Value::String(directive)) if directive == "merge" => {
                 return malformed("merging lists cannot yet be specified in the patch");
             }
-            Some(directive) => return malformed(format!("unknown patch type: {directive} in map: {item}")),
+            Some(_) => return unknown_directive(&item),
         }
     }
     if replace {

@@ -234,12 +234,12 @@ fn strategic_patches_that_make_no_sense() {
         (
             json!({"labels": {}}),
             json!({"labels": {"$patch": "merge"}}),
-            r#"unknown patch type: "merge" in map: {}"#,
+            "unknown patch type: merge in map: map[$patch:merge]",
         ),
         (
             json!({"containers": [{"name": "a"}]}),
             json!({"containers": [{"image": "a"}]}),
-            r#"map: {"image":"a"} does not contain declared merge key: name"#,
+            "map: map[image:a] does not contain declared merge key: name",
         ),
         (
             json!({"strategy": {}}),
