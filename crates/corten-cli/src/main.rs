@@ -3,9 +3,11 @@
 //! Reads arguments and environment, runs one command and maps what came of it to an exit code. Each command is a module of
 //! [`commands`]; what it does is in the libraries.
 
+mod cluster;
 mod commands;
 mod output;
 mod place;
+mod show;
 mod yaml;
 
 use std::process::ExitCode;

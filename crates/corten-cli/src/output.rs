@@ -10,6 +10,13 @@ pub(crate) fn line(text: impl AsRef<str>) -> io::Result<()> {
     out.flush()
 }
 
+/// Writes a text as it is to standard output.
+pub(crate) fn text(text: impl AsRef<str>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_ref().as_bytes())?;
+    out.flush()
+}
+
 /// Whether a command failed only because nobody reads on (`corten status | head -1`).
 pub(crate) fn reader_is_gone(error: &anyhow::Error) -> bool {
     let cause = error.root_cause().downcast_ref::<io::Error>();

@@ -1,12 +1,20 @@
 //! The command tree: one module a command, each with its arguments and a `run`.
 
+mod apply;
 mod crds;
+mod delete;
 mod doctor;
 mod down;
+mod exec;
+mod get;
+mod label;
+mod logs;
 mod reset;
+mod rollout;
 mod run;
 mod status;
 mod up;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -27,6 +35,25 @@ pub(crate) enum Command {
     Reset(reset::Reset),
     /// Make a pod of a process of this machine, and follow it
     Run(run::Run),
+    /// Show objects
+    Get(get::Get),
+    /// Make objects as files say they should be
+    Apply(apply::Apply),
+    /// Delete objects
+    Delete(delete::Delete),
+    /// Set or remove labels
+    Label(label::Mark),
+    /// Set or remove annotations
+    Annotate(label::Mark),
+    /// Print what a container has written
+    Logs(logs::Logs),
+    /// Run a command in a container
+    Exec(exec::Exec),
+    /// Follow and steer the rollout of a Deployment or StatefulSet
+    #[command(subcommand)]
+    Rollout(rollout::Rollout),
+    /// Wait until something holds of objects
+    Wait(wait::Wait),
 }
 
 impl Command {
@@ -40,6 +67,15 @@ impl Command {
             Self::Crds(crds) => crds.run(),
             Self::Reset(reset) => reset.run(),
             Self::Run(run) => run.run(),
+            Self::Get(get) => get.run(),
+            Self::Apply(apply) => apply.run(),
+            Self::Delete(delete) => delete.run(),
+            Self::Label(mark) => mark.run(label::Field::Labels),
+            Self::Annotate(mark) => mark.run(label::Field::Annotations),
+            Self::Logs(logs) => logs.run(),
+            Self::Exec(exec) => exec.run(),
+            Self::Rollout(rollout) => rollout.run(),
+            Self::Wait(wait) => wait.run(),
         }
     }
 }

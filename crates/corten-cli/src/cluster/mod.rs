@@ -1,0 +1,215 @@
+//! A cluster that a kubeconfig names, and the requests that commands make of it.
+//!
+//! Any cluster will do: nothing here knows whether it is the local runtime's.
+
+mod discovery;
+mod target;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use http::{Method, Request};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::Value;
+
+pub(crate) use discovery::{Resource, Resources};
+pub(crate) use target::{Target, Targets, parse as parse_targets, pod as pod_of};
+
+/// The media type of tables.
+pub(crate) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+
+/// Which cluster, and which namespace in it.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Connection {
+    /// The namespace; the kubeconfig's own when left out
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// The kubeconfig file; by default those in KUBECONFIG, else ~/.kube/config, else that of the running local instance
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<std::path::PathBuf>,
+    /// The kubeconfig's context to use
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+}
+
+/// A cluster one can make requests of.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    client: kube::Client,
+    /// The namespace that commands are about unless they say otherwise.
+    pub(crate) namespace: String,
+    server: String,
+}
+
+impl Connection {
+    /// Runs a command's work against the cluster, on a runtime of its own.
+    pub(crate) fn run<T>(&self, work: impl AsyncFnOnce(Cluster) -> Result<T>) -> Result<T> {
+        // An error means that one was chosen already, which serves as well.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let outcome = runtime.block_on(async { work(self.open().await?).await });
+        // A read of standard input cannot be taken back, and nobody waits for it any more.
+        runtime.shutdown_background();
+        outcome
+    }
+
+    async fn open(&self) -> Result<Cluster> {
+        let kubeconfig = self.read()?;
+        let options = KubeConfigOptions {
+            context: self.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .context("the kubeconfig is not usable")?;
+        // Follows and waits read for as long as they like; a server that is not there should be noticed.
+        config.read_timeout = None;
+        config.connect_timeout = Some(Duration::from_secs(10));
+        let namespace = self
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone());
+        let server = config.cluster_url.to_string();
+        Ok(Cluster {
+            client: kube::Client::try_from(config)?,
+            namespace,
+            server,
+        })
+    }
+
+    fn read(&self) -> Result<Kubeconfig> {
+        if let Some(path) = &self.kubeconfig {
+            return Kubeconfig::read_from(path).with_context(|| format!("reading {}", path.display()));
+        }
+        let usual = std::env::var_os("HOME").map(|home| std::path::Path::new(&home).join(".kube/config"));
+        if std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty())
+            || usual.is_some_and(|path| path.is_file())
+        {
+            return Kubeconfig::read().context("reading the kubeconfig");
+        }
+        let local = crate::place::home()?.join("default/kubeconfig");
+        if local.is_file() {
+            return Kubeconfig::read_from(&local).with_context(|| format!("reading {}", local.display()));
+        }
+        bail!(
+            "no cluster: start one with `corten up` and set KUBECONFIG as it says, or name a kubeconfig with --kubeconfig"
+        )
+    }
+}
+
+impl Cluster {
+    /// The client, for the verbs that stream.
+    pub(crate) fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
+    /// One request with a JSON answer.
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Result<Value, Refusal> {
+        let mut request = Request::builder().method(method).uri(path).header("accept", accept);
+        let mut bytes = Vec::new();
+        if let Some((media, content)) = body {
+            request = request.header("content-type", media);
+            bytes = content;
+        }
+        let request = request.body(bytes).map_err(|error| Refusal::Other(error.into()))?;
+        self.client.request(request).await.map_err(|error| self.refusal(error))
+    }
+
+    /// Reads a path.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Refusal> {
+        self.request(Method::GET, path, "application/json", None).await
+    }
+
+    /// Patches a path.
+    pub(crate) async fn patch(&self, path: &str, media: &str, patch: &Value) -> Result<Value, Refusal> {
+        self.request(
+            Method::PATCH,
+            path,
+            "application/json",
+            Some((media, patch.to_string().into_bytes())),
+        )
+        .await
+    }
+
+    /// What went wrong, in the words of the server if it answered.
+    pub(crate) fn refusal(&self, error: kube::Error) -> Refusal {
+        match error {
+            kube::Error::Api(status) => Refusal::Status {
+                code: status.code,
+                reason: status.reason.clone(),
+                message: status.message.clone(),
+            },
+            other => Refusal::Other(anyhow::Error::new(other).context(format!("asking the server {}", self.server))),
+        }
+    }
+}
+
+/// Why a request was not done.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The server's answer.
+    Status { code: u16, reason: String, message: String },
+    /// There was no answer.
+    Other(anyhow::Error),
+}
+
+impl Refusal {
+    /// Whether there is no such object.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status { code: 404, .. })
+    }
+}
+
+impl From<Refusal> for anyhow::Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Status { reason, message, .. } if !reason.is_empty() => {
+                anyhow::anyhow!("from server ({reason}): {message}")
+            }
+            Refusal::Status { message, .. } => anyhow::anyhow!("from server: {message}"),
+            Refusal::Other(error) => error,
+        }
+    }
+}
+
+/// A query string of the pairs that are present; empty without any.
+pub(crate) fn query(pairs: &[(&str, Option<String>)]) -> String {
+    let mut text = String::new();
+    for (key, value) in pairs {
+        if let Some(value) = value {
+            text.push(if text.is_empty() { '?' } else { '&' });
+            text.push_str(key);
+            text.push('=');
+            for byte in value.bytes() {
+                match byte {
+                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                        text.push(char::from(byte))
+                    }
+                    _ => text.push_str(&format!("%{byte:02X}")),
+                }
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_encoded() {
+        assert_eq!(query(&[("a", None)]), "");
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            query(&[("a", some("x=1,y!=2")), ("b", None), ("c", some("d e"))]),
+            "?a=x%3D1%2Cy%21%3D2&c=d%20e"
+        );
+    }
+}

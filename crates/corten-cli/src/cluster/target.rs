@@ -1,0 +1,199 @@
+//! What a command is about: `pods`, `pod a b`, `pod/a svc/b`, with a selector or all.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use super::{Cluster, Resource, Resources, query};
+
+/// The words and flags by which objects are chosen.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Targets {
+    /// TYPE, TYPE NAME..., or TYPE/NAME...; several types are separated by commas
+    #[arg(required = true, value_name = "TYPE[/NAME]")]
+    words: Vec<String>,
+    /// Only objects with these labels
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<String>,
+}
+
+/// One thing to ask for: an object, or a collection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) resource: Resource,
+    /// One object; all of them when absent.
+    pub(crate) name: Option<String>,
+    pub(crate) selector: Option<String>,
+}
+
+impl Targets {
+    /// What the words mean on this cluster.
+    pub(crate) fn resolve(&self, resources: &Resources) -> Result<Vec<Target>> {
+        parse(&self.words, self.selector.as_deref(), resources)
+    }
+}
+
+/// What words mean.
+pub(crate) fn parse(words: &[String], selector: Option<&str>, resources: &Resources) -> Result<Vec<Target>> {
+    let target = |resource: &Resource, name: Option<&str>| Target {
+        resource: resource.clone(),
+        name: name.map(str::to_owned),
+        selector: selector.map(str::to_owned),
+    };
+    let mut targets = Vec::new();
+    if words.iter().any(|word| word.contains('/')) {
+        ensure!(selector.is_none(), "a selector cannot be combined with names");
+        for word in words {
+            let (kind, name) = word
+                .split_once('/')
+                .filter(|(kind, name)| !kind.is_empty() && !name.is_empty())
+                .with_context(|| format!("{word:?} is not TYPE/NAME; when one argument has a slash, all do"))?;
+            targets.extend(
+                resources
+                    .named(kind)?
+                    .into_iter()
+                    .map(|resource| target(resource, Some(name))),
+            );
+        }
+        return Ok(targets);
+    }
+    let (kinds, names) = words.split_first().context("name a resource type, for example pods")?;
+    ensure!(
+        names.is_empty() || selector.is_none(),
+        "a selector cannot be combined with names"
+    );
+    for kind in kinds.split(',') {
+        for resource in resources.named(kind)? {
+            if names.is_empty() {
+                targets.push(target(resource, None));
+            }
+            targets.extend(names.iter().map(|name| target(resource, Some(name))));
+        }
+    }
+    Ok(targets)
+}
+
+impl Target {
+    /// The objects, each whole.
+    pub(crate) async fn objects(&self, cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Value>> {
+        if let Some(name) = &self.name {
+            ensure!(
+                namespace.is_some() || !self.resource.namespaced,
+                "an object with a name is in one namespace, not in all"
+            );
+            return Ok(vec![cluster.get(&self.resource.path(namespace, Some(name))).await?]);
+        }
+        let selector = query(&[("labelSelector", self.selector.clone())]);
+        let list = cluster.get(&(self.resource.path(namespace, None) + &selector)).await?;
+        let api_version = if self.resource.group.is_empty() {
+            self.resource.version.clone()
+        } else {
+            format!("{}/{}", self.resource.group, self.resource.version)
+        };
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        Ok(items
+            .into_iter()
+            .map(|mut item| {
+                // Items of a list do not carry their type.
+                item["apiVersion"] = api_version.as_str().into();
+                item["kind"] = self.resource.kind.as_str().into();
+                item
+            })
+            .collect())
+    }
+}
+
+/// The pod that `POD` or `TYPE/NAME` means: the pod itself, or the first running pod that a workload or service selects.
+pub(crate) async fn pod(cluster: &Cluster, word: &str) -> Result<String> {
+    let Some((kind, name)) = word.split_once('/') else {
+        return Ok(word.to_owned());
+    };
+    let resources = Resources::of(cluster).await?;
+    let resource = *resources
+        .named(kind)?
+        .first()
+        .context("a word means at least one resource")?;
+    if resource.plural == "pods" && resource.group.is_empty() {
+        return Ok(name.to_owned());
+    }
+    let object = cluster
+        .get(&resource.path(Some(&cluster.namespace), Some(name)))
+        .await?;
+    let selector = selector_of(&object).with_context(|| format!("{word} selects no pods"))?;
+    let path = format!(
+        "/api/v1/namespaces/{}/pods{}",
+        cluster.namespace,
+        query(&[("labelSelector", Some(selector))])
+    );
+    let pods = cluster.get(&path).await?;
+    let pods = pods["items"].as_array().cloned().unwrap_or_default();
+    let is_ready = |pod: &&Value| {
+        let conditions = pod["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+        pod["metadata"]["deletionTimestamp"].is_null()
+            && conditions
+                .iter()
+                .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    };
+    let chosen = pods.iter().find(is_ready).or_else(|| pods.first());
+    match chosen.and_then(|pod| pod["metadata"]["name"].as_str()) {
+        Some(name) => Ok(name.to_owned()),
+        None => bail!("{word} has no pods"),
+    }
+}
+
+/// The label selector of a workload or service, as a query.
+fn selector_of(object: &Value) -> Option<String> {
+    let selector = &object["spec"]["selector"];
+    let labels = if selector["matchLabels"].is_object() {
+        &selector["matchLabels"]
+    } else {
+        selector
+    };
+    let labels = labels.as_object()?.iter();
+    let parts: Vec<String> = labels
+        .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::discovery::tests::resources;
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(words: &str, expect: &[&str]) {
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        let targets = parse(&words, None, &resources()).expect("good words");
+        let shown: Vec<String> = targets
+            .iter()
+            .map(|target| format!("{}/{}", target.resource.plural, target.name.as_deref().unwrap_or("*")))
+            .collect();
+        assert_eq!(shown, expect);
+    }
+
+    #[test]
+    fn words_mean_objects() {
+        check("pods", &["pods/*"]);
+        check("po,deploy", &["pods/*", "deployments/*"]);
+        check("pod a b", &["pods/a", "pods/b"]);
+        check("pod/a deploy/b", &["pods/a", "deployments/b"]);
+        for bad in ["pod/a b", "pod/", "/a", "gizmo"] {
+            let words: Vec<String> = bad.split(' ').map(str::to_owned).collect();
+            assert!(parse(&words, None, &resources()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn selectors_of_workloads_and_services() {
+        assert_eq!(
+            selector_of(&json!({"spec": {"selector": {"matchLabels": {"a": "1", "b": "2"}}}})).as_deref(),
+            Some("a=1,b=2")
+        );
+        assert_eq!(
+            selector_of(&json!({"spec": {"selector": {"a": "1"}}})).as_deref(),
+            Some("a=1")
+        );
+        assert_eq!(selector_of(&json!({"spec": {}})), None);
+    }
+}

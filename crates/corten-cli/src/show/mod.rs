@@ -1,0 +1,91 @@
+//! How objects are printed: tables, YAML, JSON, names, and templates of JSON paths.
+
+pub(crate) mod jsonpath;
+pub(crate) mod table;
+
+use std::str::FromStr;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::yaml;
+use jsonpath::Template;
+
+/// The value of `-o`.
+#[derive(Clone, Debug)]
+pub(crate) enum Format {
+    /// A table; all columns when wide.
+    Table {
+        wide: bool,
+    },
+    Json,
+    Yaml,
+    /// `kind.group/name`.
+    Name,
+    /// A template of JSON paths.
+    JsonPath(Template),
+    /// Columns with a heading and a path each.
+    Columns(Vec<(String, Template)>),
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, rest) = text
+            .split_once('=')
+            .map_or((text, None), |(name, rest)| (name, Some(rest)));
+        match (name, rest) {
+            ("wide", None) => Ok(Self::Table { wide: true }),
+            ("json", None) => Ok(Self::Json),
+            ("yaml", None) => Ok(Self::Yaml),
+            ("name", None) => Ok(Self::Name),
+            ("jsonpath", Some(template)) => Ok(Self::JsonPath(template.parse()?)),
+            ("custom-columns", Some(columns)) => {
+                let column = |column: &str| {
+                    let (heading, path) = column
+                        .split_once(':')
+                        .ok_or_else(|| format!("{column:?} is not HEADING:PATH"))?;
+                    Ok((heading.to_owned(), Template::path(path)?))
+                };
+                columns
+                    .split(',')
+                    .map(column)
+                    .collect::<Result<_, String>>()
+                    .map(Self::Columns)
+            }
+            _ => Err(format!(
+                "{text:?} is no output format; there are wide, json, yaml, name, jsonpath=TEMPLATE and custom-columns=HEADING:PATH,..."
+            )),
+        }
+    }
+}
+
+/// Prints objects in any format but a table. `single` prints one object as itself rather than as a list.
+pub(crate) fn objects(
+    format: &Format,
+    objects: &[Value],
+    single: bool,
+    names: impl Fn(&Value) -> String,
+) -> Result<String> {
+    let whole = || match objects {
+        [only] if single => only.clone(),
+        _ => {
+            serde_json::json!({"apiVersion": "v1", "items": objects, "kind": "List", "metadata": {"resourceVersion": ""}})
+        }
+    };
+    Ok(match format {
+        Format::Json => serde_json::to_string_pretty(&whole())? + "\n",
+        Format::Yaml => yaml::document(&whole()),
+        Format::Name => objects.iter().map(|object| names(object) + "\n").collect(),
+        Format::JsonPath(template) => template.render(&whole())?,
+        Format::Columns(columns) => {
+            let mut rows = vec![columns.iter().map(|(heading, _)| heading.clone()).collect::<Vec<_>>()];
+            for object in objects {
+                rows.push(columns.iter().map(|(_, path)| path.cell(object)).collect());
+            }
+            table::lines(&rows)
+        }
+        Format::Table { .. } => unreachable!("tables are asked from the server"),
+    })
+}
