@@ -14,7 +14,7 @@ use std::time::Duration;
 use corten_linux::NetNs;
 use corten_linux::testing::{Isolation, isolated};
 use corten_pod::sandbox::{
-    ContainerSpec, Exit, HostsEntry, Mount, ResolvConf, Sandbox, SandboxSpec, Security, StartError,
+    ContainerSpec, Exit, HostsEntry, Mount, NetworkNamespace, ResolvConf, Sandbox, SandboxSpec, Security, StartError,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -512,6 +512,42 @@ fn ports_of_a_pod_can_be_dialled() {
             let refused = pod.sandbox.dial(port).await.unwrap_err();
             assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
         }
+    });
+}
+
+#[test]
+fn a_pod_can_join_the_network_of_another_place() {
+    run(|| async {
+        let node = Pod::new().await;
+        let path = node.sandbox.netns_path().to_owned();
+        let mut pod = Pod::with(|spec| spec.netns = NetworkNamespace::Path(path.clone())).await;
+        assert_eq!(pod.sandbox.netns_path(), path);
+        let mut container = pod.script("main", "readlink /proc/self/ns/net; ls /sys/class/net");
+        container.security.privileged = true;
+        let expected = fs::read_link(&path).unwrap().display().to_string();
+        assert_eq!(pod.output(container).await, [expected.as_str(), "lo"]);
+    });
+}
+
+#[test]
+fn many_containers_share_a_pod() {
+    run(|| async {
+        let mut pod = Pod::new().await;
+        let names: Vec<_> = (0..8).map(|number| format!("c{number}")).collect();
+        let starts = names
+            .iter()
+            .map(|name| pod.sandbox.start(pod.script(name, "echo $HOSTNAME; exit 0")));
+        let started = futures_util::future::join_all(starts).await;
+        assert!(started.iter().all(Result::is_ok), "{started:?}");
+        let mut ended = Vec::new();
+        for _ in &names {
+            let exit = pod.exit().await;
+            assert_eq!(exit.code, 0);
+            ended.push(exit.container);
+        }
+        ended.sort();
+        assert_eq!(ended, names);
+        assert!(names.iter().all(|name| pod.log(name) == ["stdout F web"]));
     });
 }
 
