@@ -6,10 +6,10 @@
 use std::{collections::BTreeSet, path::Path};
 
 use corten_api::{
-    crds::{Channel, definitions},
+    crds::{Channel, definitions, differences as compare},
     decode::objects,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 #[test]
 fn generated_definitions_equal_the_published_ones() {
@@ -36,9 +36,11 @@ fn generated_definitions_equal_the_published_ones() {
                 differences.insert(format!("{directory} {name}: not generated"));
                 continue;
             };
-            let mut found = Vec::new();
-            compare("", &normal(ours), &normal(theirs), &mut found);
-            differences.extend(found.into_iter().map(|d| format!("{directory} {name}{d}")));
+            differences.extend(
+                compare(ours, theirs)
+                    .into_iter()
+                    .map(|d| format!("{directory} {name}{d}")),
+            );
         }
         let names: BTreeSet<&str> = published
             .iter()
@@ -99,89 +101,6 @@ fn published(directory: &Path) -> Vec<Value> {
         .filter(|o| o.reference.kind == "CustomResourceDefinition")
         .map(|o| o.to_value())
         .collect()
-}
-
-/// What is compared: no descriptions, no metadata besides the name, no order where order means nothing.
-fn normal(definition: &Value) -> Value {
-    let mut spec = definition.get("spec").cloned().unwrap_or_default();
-    let versions = spec
-        .get("versions")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    let mut named = Map::new();
-    for mut version in versions {
-        let name = version
-            .get("name")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        if let Some(root) = version
-            .pointer_mut("/schema/openAPIV3Schema/properties")
-            .and_then(Value::as_object_mut)
-        {
-            // Part of every object whether the definition says so or not.
-            for implied in ["apiVersion", "kind", "metadata"] {
-                root.remove(implied);
-            }
-        }
-        named.insert(name, version);
-    }
-    if let Some(map) = spec.as_object_mut() {
-        map.insert("versions".to_owned(), Value::Object(named));
-        map.remove("preserveUnknownFields");
-        map.remove("conversion");
-    }
-    tidy(&mut spec, false);
-    spec
-}
-
-fn tidy(value: &mut Value, inside_properties: bool) {
-    match value {
-        Value::Object(map) => {
-            if !inside_properties {
-                map.remove("description");
-                for key in ["required", "x-kubernetes-validations"] {
-                    if let Some(Value::Array(items)) = map.get_mut(key) {
-                        items.sort_by_key(Value::to_string);
-                    }
-                }
-            }
-            for (key, value) in map.iter_mut() {
-                tidy(value, key == "properties" && !inside_properties);
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| tidy(item, false)),
-        _ => {}
-    }
-}
-
-fn compare(path: &str, ours: &Value, theirs: &Value, found: &mut Vec<String>) {
-    match (ours, theirs) {
-        (Value::Object(a), Value::Object(b)) => {
-            for key in a.keys().chain(b.keys().filter(|k| !a.contains_key(*k))) {
-                let path = format!("{path}.{key}");
-                match (a.get(key), b.get(key)) {
-                    (Some(a), Some(b)) => compare(&path, a, b, found),
-                    (Some(a), None) => found.push(format!("{path}: generated {}, not published", brief(a))),
-                    (None, Some(b)) => found.push(format!("{path}: published {}, not generated", brief(b))),
-                    (None, None) => {}
-                }
-            }
-        }
-        (Value::Number(a), Value::Number(b)) if a.as_f64() == b.as_f64() => {}
-        (a, b) if a == b => {}
-        (a, b) => found.push(format!("{path}: generated {}, published {}", brief(a), brief(b))),
-    }
-}
-
-fn brief(value: &Value) -> String {
-    let text = value.to_string();
-    if text.len() > 300 {
-        format!("{}...", text.chars().take(300).collect::<String>())
-    } else {
-        text
-    }
 }
 
 fn corten_testdata(area: &str) -> Option<std::path::PathBuf> {

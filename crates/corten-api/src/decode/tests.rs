@@ -83,6 +83,10 @@ fn streams_have_any_number_of_documents() {
         "a:\n  b: [\n  x,\n\"y\"\n]\nc: 1\n",
         json!([{"a": {"b": ["x", "y"]}, "c": 1}]),
     );
+    check(
+        "a:\n  b:\n    c: \"x\n  y\n z\"\nd: 1\n",
+        json!([{"a": {"b": {"c": "x y z"}}, "d": 1}]),
+    );
     check("{a: 1, b: [x, 'y']}", json!([{"a": 1, "b": ["x", "y"]}]));
     check("", json!([]));
 }

@@ -24,36 +24,44 @@ use crate::diagnostic::{Code, Position};
 pub(super) fn documents(text: &str, first_line: u32, limits: &Limits) -> (Vec<Node>, Vec<Problem>) {
     let mut indented = Indented::default();
     let mut patched = Cow::Borrowed(text);
+    let mut attempts = 0;
     loop {
         let (documents, problems, stopped) = parse(&patched, first_line, &indented, limits);
-        // YAML wants everything within brackets to be indented further than what they stand in; the readers of
+        // YAML wants everything within brackets and quotes to be indented further than what it stands in; the readers of
         // Kubernetes do not, and closing brackets are often written that way. Only there can this error occur.
-        let line = stopped
-            .filter(|error| error.info().starts_with("invalid indentation"))
-            .map(|e| e.marker().line());
-        match line {
-            Some(line) if text.len() <= INDENT_TEXT_MAX && indented.add(line) => {
-                patched = Cow::Owned(indented.apply(text))
+        match stopped.filter(|error| error.info().starts_with("invalid indentation")) {
+            Some(error) if attempts < ATTEMPTS_MAX && text.len() <= INDENT_TEXT_MAX && indented.add(text, &error) => {
+                attempts += 1;
+                patched = Cow::Owned(indented.apply(text));
             }
             _ => return (documents, problems),
         }
     }
 }
 
-/// Texts longer than this are not read again and again for the sake of their indentation.
+/// Texts longer than this are not read again and again for the sake of their indentation, and none more often than this.
 const INDENT_TEXT_MAX: usize = 1 << 20;
+const ATTEMPTS_MAX: usize = 32;
 
-/// Lines within brackets that were indented further.
+/// Lines within brackets and quotes that were indented further.
 #[derive(Default)]
 struct Indented(BTreeSet<usize>);
 
 impl Indented {
-    const LINES_MAX: usize = 32;
     /// More than anyone indents.
     const SPACES: usize = 128;
 
-    fn add(&mut self, line: usize) -> bool {
-        self.0.len() < Self::LINES_MAX && self.0.insert(line)
+    /// Adds the lines that an error is about; `false` if there is nothing to add.
+    fn add(&mut self, text: &str, error: &ScanError) -> bool {
+        let line = error.marker().line();
+        if !error.info().ends_with("in quoted scalar") {
+            return self.0.insert(line);
+        }
+        let column = self.column(*error.marker());
+        let more = line + 1..=line + quoted_lines(text, line, column);
+        let before = self.0.len();
+        self.0.extend(more);
+        self.0.len() > before
     }
 
     fn apply(&self, text: &str) -> String {
@@ -74,6 +82,23 @@ impl Indented {
             0
         })
     }
+}
+
+/// How many lines a quoted scalar goes on after the one it begins on.
+fn quoted_lines(text: &str, line: usize, column: usize) -> usize {
+    let rest: String = text.split_inclusive('\n').skip(line.saturating_sub(1)).collect();
+    let mut chars = rest.chars().skip(column);
+    let quote = chars.next();
+    let mut lines = 0;
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if quote == Some('"') => lines += usize::from(chars.next() == Some('\n')),
+            '\n' => lines += 1,
+            c if Some(c) == quote => break,
+            _ => {}
+        }
+    }
+    lines
 }
 
 fn parse(

@@ -3,8 +3,10 @@
 //! A runner is a function `fn(&Area) -> Result<Vec<Case>>`: it walks the area's own index, asks the product, compares.
 //! `Err` is for data that cannot be read at all.
 
+mod crds;
 mod files;
 mod pending;
+mod semantics;
 mod validation;
 
 use anyhow::Result;
@@ -16,6 +18,8 @@ use crate::outcome::Case;
 pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
     let feature = match area.name.as_str() {
         "istio-config-files" | "istio-samples" => return files::run(area),
+        "crds" => return crds::run(area),
+        "istio-semantics" => return semantics::run(area),
         "istio-validation" => return validation::run(area),
         "gateway-api-conformance" => "Gateway API controller and data plane",
         "istio-ambient-model" | "istio-ambient-policy" => "workload discovery",
@@ -32,7 +36,6 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-helm" | "istio-install" => "installation on Kubernetes",
         "istio-istioctl" => "inspection commands",
         "istio-sidecar-injection" => "sidecar injection",
-        "istio-semantics" => "routing and policy semantics",
         _ => "an area without a runner",
     };
     pending::run(area, feature)

@@ -2,12 +2,16 @@
 //!
 //! The published definitions are not read here; a test compares with them.
 
+mod compare;
+
 use serde_json::{Value, json};
 
 use crate::{
     codec::{Json, JsonMap, SchemaCx, merge_facts},
     resource::{Column, Registered, Version},
 };
+
+pub use self::compare::differences;
 
 /// Which release channel of the Gateway API is wanted. Istio's kinds have only one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
