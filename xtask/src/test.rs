@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
             &mut Command::new(bin.join("corten-conformance")),
         )?;
     }
-    cargo_tests(&mut tally, filter)?;
+    cargo_tests(&mut tally, filter, &bin)?;
 
     if !tally.skips.is_empty() {
         println!("\nskipped, because this machine lacks what they need:");
@@ -121,7 +121,7 @@ fn step(tally: &mut Tally, name: &str, command: &mut Command) -> Result<()> {
 }
 
 /// Runs cargo's tests, echoing their output, and adds up the summaries of all test binaries.
-fn cargo_tests(tally: &mut Tally, filter: Option<&str>) -> Result<()> {
+fn cargo_tests(tally: &mut Tally, filter: Option<&str>, bin: &Path) -> Result<()> {
     let skip_log = tempfile_path();
     let mut command = cargo::command();
     command
@@ -129,6 +129,8 @@ fn cargo_tests(tally: &mut Tally, filter: Option<&str>) -> Result<()> {
         .args(filter);
     let mut child = command
         .env("CORTEN_SKIP_LOG", &skip_log)
+        // Already built, with the features of the whole workspace: end-to-end tests need not build them again.
+        .env("CORTEN_BIN", bin)
         .stdout(Stdio::piped())
         .spawn()
         .context("running cargo test")?;
