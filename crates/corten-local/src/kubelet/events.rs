@@ -155,9 +155,15 @@ pub(crate) async fn run(client: Client, node: String, mut news: mpsc::Receiver<N
     let mut correlator = Correlator::default();
     while let Some(one) = news.recv().await {
         let now = Timestamp::now();
-        if let Err(error) = write(&client, &node, &mut correlator, &one, now).await {
+        match write(&client, &node, &mut correlator, &one, now).await {
+            Ok(()) => {}
             // A namespace that is going away takes no more events; that is no one's fault.
-            tracing::debug!(reason = one.reason, %error, "an event was not written");
+            Err(status) if status.is_not_found() || status.code == 403 => {
+                tracing::debug!(reason = one.reason, %status, "an event was not written");
+            }
+            Err(status) => {
+                tracing::warn!(reason = one.reason, about = one.about.name, %status, "an event was not written")
+            }
         }
     }
 }
@@ -227,7 +233,6 @@ fn object(news: &News, name: &str, node: &str, now: Timestamp) -> Value {
         "count": 1,
         "firstTimestamp": time(now),
         "lastTimestamp": time(now),
-        "eventTime": null,
     })
 }
 

@@ -20,6 +20,9 @@ pub(crate) const MAJOR_MINOR: &str = "1.34";
 /// How long a node that was not heard of counts as alive, and how often it is heard of.
 const LEASE_SECONDS: i32 = 40;
 const RENEWAL: Duration = Duration::from_secs(10);
+/// How soon a renewal that failed is tried again, and how many failures in a row are nothing to speak of.
+const RENEWAL_RETRY: Duration = Duration::from_millis(500);
+const LEASE_FAILURES_SILENT: u32 = 5;
 /// As many pods as a node takes.
 const PODS_MAX: &str = "250";
 
@@ -201,15 +204,25 @@ pub(crate) async fn register(client: &Client, identity: &Identity) -> Result<Str
 
 /// Renews the node's lease until the group ends. The object's status is written only when the node registers: nothing in it changes.
 pub(crate) async fn keep_lease(client: Client, identity: Identity, uid: String, mut drain: corten_rt::Drain) {
-    let mut timer = tokio::time::interval(RENEWAL);
-    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut failures = 0;
     loop {
+        let pause = match renew(&client, &identity, &uid).await {
+            Ok(()) => {
+                failures = 0;
+                RENEWAL
+            }
+            Err(status) => {
+                // The namespace of leases may be made after the first node.
+                failures += 1;
+                if failures > LEASE_FAILURES_SILENT {
+                    tracing::warn!(node = identity.name, %status, "the node's lease was not renewed");
+                }
+                RENEWAL_RETRY
+            }
+        };
         tokio::select! {
-            _ = timer.tick() => {}
+            () = tokio::time::sleep(pause) => {}
             () = drain.wait() => return,
-        }
-        if let Err(error) = renew(&client, &identity, &uid).await {
-            tracing::warn!(node = identity.name, %error, "the node's lease was not renewed");
         }
     }
 }

@@ -203,7 +203,9 @@ impl Starting {
         };
         let words = |words: &Option<Vec<String>>| env::expand_words(words.as_deref().unwrap_or_default(), &env);
         let mut argv = words(&container.command);
+        let mut mounts = Vec::new();
         if argv.is_empty() {
+            mounts.extend(own_program(&program));
             argv = program;
         }
         argv.extend(words(&container.args));
@@ -213,11 +215,9 @@ impl Starting {
             .transpose()
             .map_err(config)?
             .unwrap_or_default();
-        let mounts = container
-            .volume_mounts
-            .iter()
-            .flatten()
-            .map(|mount| self.mount(mount, &env));
+        for mount in container.volume_mounts.iter().flatten() {
+            mounts.push(self.mount(mount, &env).map_err(config)?);
+        }
         let message_path = container
             .termination_message_path
             .as_deref()
@@ -225,7 +225,7 @@ impl Starting {
         Ok(ContainerSpec {
             name: container.name.clone(),
             argv,
-            mounts: mounts.collect::<Result<_, _>>().map_err(config)?,
+            mounts,
             env,
             cwd: container
                 .working_dir
@@ -267,6 +267,17 @@ impl Starting {
             sub_path,
         })
     }
+}
+
+/// The program of a mapped image is there even where pods have a directory of their own, such as `/tmp`.
+fn own_program(command: &[String]) -> Option<Mount> {
+    let program = PathBuf::from(command.first()?);
+    (program.is_absolute() && program.is_file()).then(|| Mount {
+        source: program.clone(),
+        target: program,
+        read_only: true,
+        sub_path: None,
+    })
 }
 
 /// A sub-path of a volume that changes all at once names a file of the version that is present now.
