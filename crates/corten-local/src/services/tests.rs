@@ -477,6 +477,50 @@ fn a_change_of_one_service_is_a_few_elements() {
     .assert_eq(&change(&mut objects, &none, &mut state));
 }
 
+#[test]
+fn a_thousand_services_fit_and_change_quickly() {
+    isolate!();
+    let mut objects = Catalog::default();
+    let web = |number: u32| {
+        (
+            format!("s{number}"),
+            format!("10.96.{}.{}", 1 + number / 250, number % 250),
+        )
+    };
+    for (name, address) in (0..1000).map(web) {
+        put(
+            &mut objects,
+            &service(&name, &address, json!({ "ports": [{ "port": 80, "nodePort": 30000 }] })),
+        );
+        put(
+            &mut objects,
+            &slice(&name, 8080, &[("10.244.1.2", "node1"), ("10.244.2.2", "node2")]),
+        );
+    }
+    let mut state = State::new(&config());
+    let begun = std::time::Instant::now();
+    state.update(plans(&objects, &node1()));
+    let planned = begun.elapsed();
+    let mut nft = Nft::open().unwrap();
+    nft.apply_in_parts(&Transaction::replace(&state.table())).unwrap();
+    println!(
+        "1000 services: planned in {planned:?}, in the kernel after {:?}",
+        begun.elapsed()
+    );
+    let begun = std::time::Instant::now();
+    for (name, _) in (0..100).map(web) {
+        let id = put(&mut objects, &slice(&name, 8080, &[("10.244.1.3", "node1")])).expect("it changed");
+        let vips = plan(objects.get(&id.0, &id.1).expect("it is there"), &node1());
+        nft.apply(&state.update([(id, vips)])).unwrap();
+    }
+    println!("a change takes {:?}", begun.elapsed() / 100);
+    let held = nft
+        .image(Family::Inet, "corten-services")
+        .unwrap()
+        .expect("the table is there");
+    assert_eq!(held, state.table().image());
+}
+
 /// Random services, as small numbers decide.
 fn random_objects(seed: &mut u64) -> Vec<Value> {
     let mut next = |below: u64| {
