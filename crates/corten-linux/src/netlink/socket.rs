@@ -10,7 +10,6 @@ use super::{NetlinkError, attributes};
 
 const MESSAGE_ERROR: u16 = 2;
 const MESSAGE_DONE: u16 = 3;
-const FLAG_MULTI: u16 = 2;
 /// `NLM_F_ACK_TLVS`: attributes follow the error.
 const FLAG_ACK_TLVS: u16 = 0x200;
 /// `NLM_F_CAPPED`: the request's payload is not repeated.
@@ -29,6 +28,9 @@ pub(crate) struct Socket {
 
 /// An error number, with the kernel's explanation.
 pub(crate) type Refusal = (io::Error, Option<String>);
+
+/// Takes a message's type, flags, sequence number and body.
+pub(crate) type Each<'a> = dyn FnMut(u16, u16, u32, &[u8]) + 'a;
 
 /// One message of an answer.
 #[derive(Debug)]
@@ -118,13 +120,13 @@ impl Socket {
                 }
                 match kind {
                     MESSAGE_ERROR => done = Some(error_of(flags, body)),
-                    MESSAGE_DONE => done = Some(Ok(())),
+                    // A dump that fails in the middle says so in its last message.
+                    MESSAGE_DONE => done = Some(error_of(flags, body)),
                     _ => replies.push(Reply {
                         kind,
                         body: body.to_vec(),
                     }),
                 }
-                let _ = flags & FLAG_MULTI;
             })
             .map_err(|error| (error, None))?;
             if let Some(result) = done {
@@ -134,7 +136,7 @@ impl Socket {
     }
 
     /// Reads one datagram and hands its messages (type, flags, sequence, body) to `each`.
-    pub(crate) fn receive(&mut self, each: &mut dyn FnMut(u16, u16, u32, &[u8])) -> io::Result<()> {
+    pub(crate) fn receive(&mut self, each: &mut Each<'_>) -> io::Result<()> {
         let (read, length) =
             rustix::io::retry_on_intr(|| rustix::net::recv(&self.fd, self.buffer.as_mut_slice(), RecvFlags::TRUNC))?;
         if length > read {
