@@ -11,6 +11,7 @@ pub mod diagnostic;
 pub mod gateway_api;
 pub mod inference;
 pub mod istio;
+pub mod kubernetes;
 pub mod metadata;
 pub mod multicluster;
 pub mod resource;

@@ -36,7 +36,10 @@ pub fn message_schema(info: &'static MessageInfo, cx: &SchemaCx) -> Json {
                 }
             }
             FieldKind::OneOf(variants) => {
-                let variants: Vec<&FieldInfo> = variants.iter().filter(|v| !v.hidden).collect();
+                let variants: Vec<&FieldInfo> = variants
+                    .iter()
+                    .filter(|v| !v.hidden && (cx.experimental || !v.experimental))
+                    .collect();
                 variants
                     .iter()
                     .for_each(|variant| property(variant, cx, &mut properties));

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+pub(crate) use self::node::remove;
 pub use self::node::{Data, Entry, Node};
 use crate::diagnostic::{Code, Diagnostic, Location, ObjectRef, Position, Severity};
 

@@ -155,6 +155,34 @@ impl Node {
     }
 }
 
+/// Removes what stands at a field path from a value, if anything does; items of lists become `null`, so that those after
+/// them keep their numbers.
+pub(crate) fn remove(value: &mut Value, path: &str) {
+    let mut segments: Vec<Segment<'_>> = segments(path).collect();
+    let Some(last) = segments.pop() else { return };
+    let mut at = value;
+    for segment in segments {
+        let next = match (at, segment) {
+            (Value::Object(map), Segment::Key(key) | Segment::Bracket(key)) => map.get_mut(key),
+            (Value::Array(items), Segment::Bracket(index)) => index.parse().ok().and_then(|i: usize| items.get_mut(i)),
+            _ => None,
+        };
+        match next {
+            Some(next) => at = next,
+            None => return,
+        }
+    }
+    match (at, last) {
+        (Value::Object(map), Segment::Key(key) | Segment::Bracket(key)) => _ = map.remove(key),
+        (Value::Array(items), Segment::Bracket(index)) => {
+            if let Some(item) = index.parse().ok().and_then(|i: usize| items.get_mut(i)) {
+                *item = Value::Null;
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Protobuf's JSON form allows a field to be written as `maxRequests` or `max_requests`.
 fn same_field(written: &str, wanted: &str) -> bool {
     written == wanted || (written.contains('_') && written.chars().filter(|c| *c != '_').eq_ignore_case(wanted.chars()))

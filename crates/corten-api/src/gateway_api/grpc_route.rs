@@ -1,7 +1,7 @@
 //! GRPCRoute: how gRPC calls are routed.
 
 use corten_core::{Host, Port};
-use corten_derive::{Enumeration, Message};
+use corten_derive::{Enumeration, Message, OneOf};
 
 use super::http_route::{HTTPHeaderFilter, HTTPRequestMirrorFilter};
 use super::shared::{
@@ -200,17 +200,25 @@ pub struct GRPCBackendRef {
     )
 )]
 pub struct GRPCRouteFilter {
-    /// The extension ref.
-    pub extension_ref: Option<LocalObjectReference>,
-    /// The request header modifier.
-    pub request_header_modifier: Option<HTTPHeaderFilter>,
-    /// The request mirror.
-    pub request_mirror: Option<HTTPRequestMirrorFilter>,
-    /// The response header modifier.
-    pub response_header_modifier: Option<HTTPHeaderFilter>,
+    /// The config.
+    #[api(flatten, schema = r#"{"oneOf":false}"#)]
+    pub config: Option<GRPCRouteFilterConfig>,
     /// The type.
     #[api(required)]
     pub type_: GRPCRouteFilterType,
+}
+
+/// The GRPC route filter config.
+#[derive(Debug, Clone, PartialEq, OneOf)]
+pub enum GRPCRouteFilterConfig {
+    /// The extension ref.
+    ExtensionRef(LocalObjectReference),
+    /// The request header modifier.
+    RequestHeaderModifier(HTTPHeaderFilter),
+    /// The request mirror.
+    RequestMirror(HTTPRequestMirrorFilter),
+    /// The response header modifier.
+    ResponseHeaderModifier(HTTPHeaderFilter),
 }
 
 /// The GRPC route match.

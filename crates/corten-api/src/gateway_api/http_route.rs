@@ -1,7 +1,7 @@
 //! HTTPRoute: how HTTP requests are routed.
 
 use corten_core::{Duration, Host, Port};
-use corten_derive::{Enumeration, Message};
+use corten_derive::{Enumeration, Message, OneOf};
 
 use super::shared::{
     BackendObjectReference, Fraction, GatewayDefaultScope, LocalObjectReference, ParentReference, RouteParentStatus,
@@ -351,26 +351,34 @@ pub struct HTTPBackendRef {
     )
 )]
 pub struct HTTPRouteFilter {
-    /// The cors.
-    pub cors: Option<HTTPCORSFilter>,
-    /// The extension ref.
-    pub extension_ref: Option<LocalObjectReference>,
-    /// The request header modifier.
-    pub request_header_modifier: Option<HTTPHeaderFilter>,
-    /// The request mirror.
-    pub request_mirror: Option<HTTPRequestMirrorFilter>,
-    /// The request redirect.
-    pub request_redirect: Option<HTTPRequestRedirectFilter>,
-    /// The response header modifier.
-    pub response_header_modifier: Option<HTTPHeaderFilter>,
+    /// The config.
+    #[api(flatten, schema = r#"{"oneOf":false}"#)]
+    pub config: Option<HTTPRouteFilterConfig>,
     /// The type.
     #[api(required)]
     pub type_: HTTPRouteFilterType,
+}
+
+/// The HTTP route filter config.
+#[derive(Debug, Clone, PartialEq, OneOf)]
+pub enum HTTPRouteFilterConfig {
+    /// The cors.
+    Cors(HTTPCORSFilter),
+    /// The extension ref.
+    ExtensionRef(LocalObjectReference),
+    /// The request header modifier.
+    RequestHeaderModifier(HTTPHeaderFilter),
+    /// The request mirror.
+    RequestMirror(HTTPRequestMirrorFilter),
+    /// The request redirect.
+    RequestRedirect(HTTPRequestRedirectFilter),
+    /// The response header modifier.
+    ResponseHeaderModifier(HTTPHeaderFilter),
     /// The url rewrite.
-    pub url_rewrite: Option<HTTPURLRewriteFilter>,
+    UrlRewrite(HTTPURLRewriteFilter),
     /// The external auth.
     #[api(experimental)]
-    pub external_auth: Option<HTTPExternalAuthFilter>,
+    ExternalAuth(HTTPExternalAuthFilter),
 }
 
 /// The HTTPCORS filter.
@@ -472,15 +480,23 @@ pub struct HTTPRequestRedirectFilter {
     )
 )]
 pub struct HTTPPathModifier {
-    /// The replace full path.
-    #[api(max_length = 1024)]
-    pub replace_full_path: Option<String>,
-    /// The replace prefix match.
-    #[api(max_length = 1024)]
-    pub replace_prefix_match: Option<String>,
+    /// The replacement.
+    #[api(flatten, schema = r#"{"oneOf":false}"#)]
+    pub replacement: Option<HTTPPathReplacement>,
     /// The type.
     #[api(required)]
     pub type_: HTTPPathModifierType,
+}
+
+/// The HTTP path replacement.
+#[derive(Debug, Clone, PartialEq, OneOf)]
+pub enum HTTPPathReplacement {
+    /// The replace full path.
+    #[api(max_length = 1024)]
+    ReplaceFullPath(String),
+    /// The replace prefix match.
+    #[api(max_length = 1024)]
+    ReplacePrefixMatch(String),
 }
 
 /// The HTTPURL rewrite filter.
@@ -626,13 +642,21 @@ pub struct HTTPExternalAuthFilter {
     pub backend_ref: BackendObjectReference,
     /// The forward body.
     pub forward_body: Option<ForwardBodyConfig>,
-    /// The grpc.
-    pub grpc: Option<GRPCAuthConfig>,
-    /// The http.
-    pub http: Option<HTTPAuthConfig>,
+    /// The protocol config.
+    #[api(flatten, schema = r#"{"oneOf":false}"#)]
+    pub protocol_config: Option<HTTPExternalAuthConfig>,
     /// The protocol.
     #[api(required)]
     pub protocol: HTTPRouteExternalAuthProtocol,
+}
+
+/// The HTTP external auth config.
+#[derive(Debug, Clone, PartialEq, OneOf)]
+pub enum HTTPExternalAuthConfig {
+    /// The grpc.
+    Grpc(GRPCAuthConfig),
+    /// The http.
+    Http(HTTPAuthConfig),
 }
 
 /// The forward body config.

@@ -100,14 +100,17 @@ const fn entry<S: Validate>() -> (&'static str, &'static str, Check) {
     (S::KIND.group, S::KIND.kind, check::<S>)
 }
 
-/// Decodes an object of any known kind and validates it, if there is a validator for its kind. An object of an unknown
+/// Decodes an object of any known kind, Kubernetes' own included, and validates it, if there is a validator for its kind. An object of an unknown
 /// kind or version is no business of ours, and nothing is said about it.
 pub fn object(object: &SpannedObject) -> Vec<Diagnostic> {
     let (group, kind) = (object.reference.group(), object.reference.kind.as_str());
     if let Some((_, _, check)) = CHECKS.iter().find(|(g, k, _)| *g == group && *k == kind) {
         return check(object);
     }
-    crate::kind(group, kind).map_or_else(Vec::new, |registered| (registered.check)(object))
+    match crate::kind(group, kind) {
+        Some(registered) => (registered.check)(object),
+        None => crate::kubernetes::check(object),
+    }
 }
 
 fn check<S: Validate>(object: &SpannedObject) -> Vec<Diagnostic> {
