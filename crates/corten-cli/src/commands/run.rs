@@ -40,6 +40,9 @@ pub(crate) struct Run {
     command: Vec<String>,
 }
 
+/// How long the command has to end after SIGTERM.
+const GRACE_SECONDS: i64 = 5;
+
 fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("it is not of the form KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -79,6 +82,8 @@ impl Run {
             .collect();
         let mut spec = json!({
             "restartPolicy": "Never",
+            // Whoever presses Ctrl-C waits.
+            "terminationGracePeriodSeconds": GRACE_SECONDS,
             "containers": [{
                 "name": "run",
                 "image": format!("host/{base}"),
@@ -121,7 +126,7 @@ impl Run {
         let code = tokio::select! {
             code = outcome(&pods, &name) => code,
             code = asked => {
-                eprintln!("pod/{name} is being deleted");
+                eprintln!("pod/{name} is being deleted (once more to kill it)");
                 let ending = async {
                     pods.delete(&name, &DeleteParams::default()).await?;
                     wait(&pods, &name, |_| false).await
@@ -257,7 +262,7 @@ mod tests {
             json!({
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": { "generateName": "till-sh-", "labels": { "app": "till", "v": "1" } },
-                "spec": { "restartPolicy": "Never", "serviceAccountName": "clerk", "containers": [{
+                "spec": { "restartPolicy": "Never", "terminationGracePeriodSeconds": 5, "serviceAccountName": "clerk", "containers": [{
                     "name": "run", "image": "host/till-sh", "command": ["./Till.sh", "--open"], "workingDir": "/work",
                     "ports": [{ "containerPort": 8080 }], "env": [{ "name": "A", "value": "b=c" }],
                 }] },
