@@ -468,3 +468,6 @@ fn address(hook: &Value) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,10 @@ impl Strategy for Custom {
     fn prepare_create(&self, _: &Api, context: &Context, resource: &Resource, new: &mut Value) -> Result<(), Status> {
         if resource.has_status() {
             object::as_map(new).remove("status");
+            // What the schema says of an absent status is shown from the start.
+            if let Some(schema) = resource.schema() {
+                corten_schema::defaults::apply(schema, new);
+            }
         }
         if let Some(warning) = resource.custom.as_ref().and_then(|c| c.warning.as_ref()) {
             context.warn(warning);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use corten_rt::{Drain, TaskGroup};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Method, Request, Response};
 use serde_json::{Value, json};
 
@@ -152,6 +152,14 @@ impl Call<'_> {
     fn document(&self, path: Path) -> Result<Response<Body>, Status> {
         if self.method != Method::GET {
             return Err(Status::method_not_allowed());
+        }
+        if self.headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().ends_with(b"+protobuf"))
+            && matches!(&path, Path::Other(segments) if segments.first().is_some_and(|s| s == "openapi"))
+        {
+            // kubectl asks so for kinds that it did not find in version 3. The document without any kinds, which is no
+            // bytes at all in protobuf, tells it that there is no such kind.
+            let kind = HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+            return Ok(respond::with_type(200, kind, Vec::new()));
         }
         let form = request::accepted(&self.headers);
         let registry = self.api().registry.load();
