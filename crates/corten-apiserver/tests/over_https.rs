@@ -41,7 +41,12 @@ impl Served {
             api: api.clone(),
         };
         serve(config, &tasks).expect("it is served");
-        Self { api, tasks, address, pki }
+        Self {
+            api,
+            tasks,
+            address,
+            pki,
+        }
     }
 
     async fn stop(self) {
@@ -83,7 +88,10 @@ impl Belief {
     fn see(&mut self, event: watcher::Event<ConfigMap>) {
         let entry = |object: &ConfigMap| {
             let data = object.data.clone().unwrap_or_default();
-            (object.metadata.name.clone().unwrap_or_default(), data.get("v").cloned().unwrap_or_default())
+            (
+                object.metadata.name.clone().unwrap_or_default(),
+                data.get("v").cloned().unwrap_or_default(),
+            )
         };
         match event {
             watcher::Event::Init => self.fresh.clear(),
@@ -125,7 +133,9 @@ async fn churn(client: &Client, round: usize) {
         let patch = Patch::Merge(json!({ "data": { "v": (round * 1000 + index).to_string() } }));
         let _ = client.patch(&resources::CONFIG_MAPS, "n", &name, None, patch).await;
         if index % 3 == round % 3 {
-            let _ = client.delete(&resources::CONFIG_MAPS, "n", &name, DeleteOptions::default()).await;
+            let _ = client
+                .delete(&resources::CONFIG_MAPS, "n", &name, DeleteOptions::default())
+                .await;
         }
     }
 }
@@ -192,9 +202,15 @@ async fn a_streaming_watcher_survives() {
 
 /// Sends a plain request with kube's client, to see the status and the body as they are.
 async fn send(client: &kube::Client, request: http::Request<Vec<u8>>) -> (u16, Value) {
-    let response = client.send(request.map(kube::client::Body::from)).await.expect("an answer");
+    let response = client
+        .send(request.map(kube::client::Body::from))
+        .await
+        .expect("an answer");
     let code = response.status().as_u16();
-    let bytes = http_body_util::BodyExt::collect(response.into_body()).await.expect("a body").to_bytes();
+    let bytes = http_body_util::BodyExt::collect(response.into_body())
+        .await
+        .expect("a body")
+        .to_bytes();
     (code, serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
@@ -207,23 +223,100 @@ async fn bad_requests_are_told_so() {
     let large = format!("{{\"data\":{{\"v\":\"{}\"}}}}", "x".repeat(10 << 20));
     let maps = "/api/v1/namespaces/n/configmaps";
     for (method, path, body, code, message) in [
-        ("GET", "/api/v1/namespaces/n/widgets", "", 404, "the server could not find the requested resource"),
-        ("GET", "/api/v1/namespaces/n/configmaps/none", "", 404, "configmaps \"none\" not found"),
-        ("GET", "/api/v1/configmaps?fieldSelector=a=b", "", 400, "field label not supported: a"),
-        ("GET", "/api/v1/configmaps?labelSelector=a%20b", "", 400, "unable to parse requirement"),
-        ("GET", "/api/v1/configmaps?resourceVersion=999999", "", 504, "Too large resource version: 999999"),
-        ("GET", "/api/v1/configmaps?watch=1&resourceVersion=x", "", 422, "resourceVersion: Invalid value"),
+        (
+            "GET",
+            "/api/v1/namespaces/n/widgets",
+            "",
+            404,
+            "the server could not find the requested resource",
+        ),
+        (
+            "GET",
+            "/api/v1/namespaces/n/configmaps/none",
+            "",
+            404,
+            "configmaps \"none\" not found",
+        ),
+        (
+            "GET",
+            "/api/v1/configmaps?fieldSelector=a=b",
+            "",
+            400,
+            "field label not supported: a",
+        ),
+        (
+            "GET",
+            "/api/v1/configmaps?labelSelector=a%20b",
+            "",
+            400,
+            "unable to parse requirement",
+        ),
+        (
+            "GET",
+            "/api/v1/configmaps?watch=1&resourceVersion=x",
+            "",
+            422,
+            "resourceVersion: Invalid value",
+        ),
         ("POST", maps, "{", 400, "couldn't parse"),
         ("POST", maps, "[]", 400, "not a JSON object"),
-        ("POST", maps, r#"{"kind":"Secret","apiVersion":"v1"}"#, 400, "does not match v1, Kind=ConfigMap"),
-        ("POST", maps, r#"{"metadata":{}}"#, 422, "name or generateName is required"),
-        ("POST", maps, r#"{"metadata":{"name":"a","namespace":"m"}}"#, 400, "does not match the namespace"),
-        ("POST", maps, r#"{"metadata":{"name":"a","resourceVersion":"1"}}"#, 400, "resourceVersion should not be set"),
-        ("POST", "/api/v1/namespaces/m/configmaps", r#"{"metadata":{"name":"a"}}"#, 404, "namespaces \"m\" not found"),
-        ("POST", "/api/v1/namespaces/n/configmaps?fieldValidation=Strict", r#"{"metadata":{"name":"a"},"dat":1}"#, 400, "strict decoding error: unknown field \"dat\""),
+        (
+            "POST",
+            maps,
+            r#"{"kind":"Secret","apiVersion":"v1"}"#,
+            400,
+            "does not match v1, Kind=ConfigMap",
+        ),
+        (
+            "POST",
+            maps,
+            r#"{"metadata":{}}"#,
+            422,
+            "name or generateName is required",
+        ),
+        (
+            "POST",
+            maps,
+            r#"{"metadata":{"name":"a","namespace":"m"}}"#,
+            400,
+            "does not match the namespace",
+        ),
+        (
+            "POST",
+            maps,
+            r#"{"metadata":{"name":"a","resourceVersion":"1"}}"#,
+            400,
+            "resourceVersion should not be set",
+        ),
+        (
+            "POST",
+            "/api/v1/namespaces/m/configmaps",
+            r#"{"metadata":{"name":"a"}}"#,
+            404,
+            "namespaces \"m\" not found",
+        ),
+        (
+            "POST",
+            "/api/v1/namespaces/n/configmaps?fieldValidation=Strict",
+            r#"{"metadata":{"name":"a"},"dat":1}"#,
+            400,
+            "strict decoding error: unknown field \"dat\"",
+        ),
         ("POST", maps, &large, 413, "Request entity too large: limit is 3145728"),
-        ("PUT", "/api/v1/namespaces/n/configmaps", "{}", 405, "the server does not allow this method"),
-        ("PATCH", "/api/v1/namespaces/n/configmaps/none", "{}", 415, "unknown format"),
+        (
+            "PUT",
+            "/api/v1/namespaces/n/configmaps",
+            "{}",
+            405,
+            "the server does not allow this method",
+        ),
+        (
+            "PATCH",
+            "/api/v1/namespaces/n/configmaps/none",
+            "{}",
+            415,
+            "unknown format",
+        ),
     ] {
         let request = http::Request::builder()
             .method(method)
@@ -233,7 +326,11 @@ async fn bad_requests_are_told_so() {
             .expect("a request");
         let (found, status) = send(&client, request).await;
         let text = status["message"].as_str().unwrap_or_default().to_owned();
-        assert_eq!((found, &status["kind"], text.contains(message)), (code, &json!("Status"), true), "{method} {path}: {text}");
+        assert_eq!(
+            (found, &status["kind"], text.contains(message)),
+            (code, &json!("Status"), true),
+            "{method} {path}: {text}"
+        );
     }
     served.stop().await;
 }
@@ -261,9 +358,15 @@ async fn callers_are_who_they_prove_to_be() {
     let client = served.client();
     namespace(&client).await;
     let account = json!({ "metadata": { "name": "a", "namespace": "n" } });
-    client.create(&resources::SERVICE_ACCOUNTS, account).await.expect("created");
+    client
+        .create(&resources::SERVICE_ACCOUNTS, account)
+        .await
+        .expect("created");
     let token = async |spec: Value| {
-        let answer = client.create_token("n", "a", &json!({ "spec": spec })).await.expect("a token");
+        let answer = client
+            .create_token("n", "a", &json!({ "spec": spec }))
+            .await
+            .expect("a token");
         answer["status"]["token"].as_str().expect("a token").to_owned()
     };
     let (own, foreign) = (token(json!({})).await, token(json!({ "audiences": ["vault"] })).await);
@@ -277,7 +380,10 @@ async fn callers_are_who_they_prove_to_be() {
         assert_eq!(send(&with_token(&served, bad).await, who()).await.0, 401, "{bad:?}");
     }
     let (code, review) = send(&with_token(&served, Some(&own)).await, who()).await;
-    assert_eq!((code, &review["status"]["userInfo"]["username"]), (201, &json!("system:serviceaccount:n:a")));
+    assert_eq!(
+        (code, &review["status"]["userInfo"]["username"]),
+        (201, &json!("system:serviceaccount:n:a"))
+    );
     let (_, review) = send(&served.kube().await, who()).await;
     assert_eq!(review["status"]["userInfo"]["username"], "kubernetes-admin");
 
@@ -290,11 +396,22 @@ async fn callers_are_who_they_prove_to_be() {
             .expect("a request")
     };
     let (_, answer) = send(&served.kube().await, ask()).await;
-    assert_eq!((&answer["status"]["authenticated"], &answer["status"]["audiences"]), (&json!(true), &json!(["vault"])));
+    assert_eq!(
+        (&answer["status"]["authenticated"], &answer["status"]["audiences"]),
+        (&json!(true), &json!(["vault"]))
+    );
     let none = DeleteOptions::default();
-    client.delete(&resources::SERVICE_ACCOUNTS, "n", "a", none).await.expect("deleted");
+    client
+        .delete(&resources::SERVICE_ACCOUNTS, "n", "a", none)
+        .await
+        .expect("deleted");
     let (_, answer) = send(&served.kube().await, ask()).await;
-    assert!(answer["status"]["error"].as_str().is_some_and(|e| e.contains("deleted")), "{answer}");
+    assert!(
+        answer["status"]["error"]
+            .as_str()
+            .is_some_and(|e| e.contains("deleted")),
+        "{answer}"
+    );
     assert_eq!(send(&with_token(&served, Some(&own)).await, who()).await.0, 401);
     served.stop().await;
 }

@@ -12,6 +12,9 @@ use crate::status::Status;
 /// The largest body, as the real API server has it.
 const BODY_BYTES_MAX: usize = 3 << 20;
 
+/// Of a body that is too large, so much is still read, so that the client gets to hear of it.
+const READ_BYTES_MAX: usize = 64 << 20;
+
 /// Reads a whole body.
 pub(crate) async fn read(request: Request<Incoming>) -> Result<Bytes, Status> {
     let too_large = || {
@@ -26,19 +29,28 @@ pub(crate) async fn read(request: Request<Incoming>) -> Result<Bytes, Status> {
         .get(hyper::header::CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok())
         .and_then(|v| v.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > BODY_BYTES_MAX) {
+    let announced = announced.unwrap_or(0);
+    if announced > READ_BYTES_MAX {
         return Err(too_large());
     }
     let mut body = request.into_body();
-    let mut bytes = BytesMut::new();
+    let mut bytes = BytesMut::with_capacity(announced.min(BODY_BYTES_MAX));
+    let mut seen = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Status::bad_request(format!("cannot read the request body: {error}")))?;
         if let Ok(data) = frame.into_data() {
-            if bytes.len() + data.len() > BODY_BYTES_MAX {
-                return Err(too_large());
+            seen += data.len();
+            if seen > READ_BYTES_MAX {
+                break;
             }
-            bytes.extend_from_slice(&data);
+            // Too much is read and dropped: many clients do not look at an answer before they have sent everything.
+            if seen <= BODY_BYTES_MAX {
+                bytes.extend_from_slice(&data);
+            }
         }
+    }
+    if seen > BODY_BYTES_MAX {
+        return Err(too_large());
     }
     Ok(bytes.freeze())
 }

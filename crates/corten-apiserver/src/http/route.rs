@@ -153,7 +153,10 @@ impl Call<'_> {
         if self.method != Method::GET {
             return Err(Status::method_not_allowed());
         }
-        if self.headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().ends_with(b"+protobuf"))
+        if self
+            .headers
+            .get(ACCEPT)
+            .is_some_and(|accept| accept.as_bytes().ends_with(b"+protobuf"))
             && matches!(&path, Path::Other(segments) if segments.first().is_some_and(|s| s == "openapi"))
         {
             // kubectl asks so for kinds that it did not find in version 3. The document without any kinds, which is no

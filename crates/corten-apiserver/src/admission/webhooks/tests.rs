@@ -7,7 +7,9 @@ use rustls_pki_types::PrivateKeyDer;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::resources::{CONFIG_MAPS, MUTATING_WEBHOOK_CONFIGURATIONS, NAMESPACES, ResourceId, VALIDATING_WEBHOOK_CONFIGURATIONS};
+use crate::resources::{
+    CONFIG_MAPS, MUTATING_WEBHOOK_CONFIGURATIONS, NAMESPACES, ResourceId, VALIDATING_WEBHOOK_CONFIGURATIONS,
+};
 use crate::{Client, DeleteOptions};
 
 /// A webhook server: what it answers depends on the path.
@@ -17,7 +19,9 @@ async fn answer(request: hyper::Request<hyper::body::Incoming>) -> Result<hyper:
     let uid = &review["request"]["uid"];
     let patch = STANDARD.encode(r#"[{"op":"add","path":"/data","value":{"by":"webhook"}}]"#);
     let response = match path.as_str() {
-        "/mutate" => json!({ "uid": uid, "allowed": true, "patchType": "JSONPatch", "patch": patch, "warnings": ["changed"] }),
+        "/mutate" => {
+            json!({ "uid": uid, "allowed": true, "patchType": "JSONPatch", "patch": patch, "warnings": ["changed"] })
+        }
         "/deny" => json!({ "uid": uid, "allowed": false, "status": { "message": "not today", "code": 403 } }),
         "/stranger" => json!({ "uid": "other", "allowed": true }),
         _ => json!({ "uid": uid, "allowed": true }),
@@ -86,7 +90,9 @@ async fn created(kind: &ResourceId, path: &str, more: Value) -> Result<Value, St
     // Whatever a webhook does, its configuration can be removed.
     let none = DeleteOptions::default();
     client.delete(kind, "", "hooks", none).await.expect("removed");
-    created.map(|object| object["data"].clone()).map_err(|status| status.message)
+    created
+        .map(|object| object["data"].clone())
+        .map_err(|status| status.message)
 }
 
 #[tokio::test]
@@ -109,7 +115,10 @@ async fn a_mutating_webhook_changes_what_it_concerns() {
 async fn a_validating_webhook_denies() {
     let validating = &VALIDATING_WEBHOOK_CONFIGURATIONS;
     let denied = created(validating, "/deny", json!({})).await;
-    assert_eq!(denied, Err("admission webhook \"hook.example.com\" denied the request: not today".to_owned()));
+    assert_eq!(
+        denied,
+        Err("admission webhook \"hook.example.com\" denied the request: not today".to_owned())
+    );
     assert_eq!(created(validating, "/allow", json!({})).await, Ok(Value::Null));
 }
 
@@ -117,9 +126,17 @@ async fn a_validating_webhook_denies() {
 async fn a_webhook_that_fails_does_what_its_policy_says() {
     let validating = &VALIDATING_WEBHOOK_CONFIGURATIONS;
     let failed = created(validating, "/stranger", json!({})).await.expect_err("it fails");
-    assert!(failed.contains("failed calling webhook \"hook.example.com\""), "{failed}");
-    assert_eq!(created(validating, "/stranger", json!({ "failurePolicy": "Ignore" })).await, Ok(Value::Null));
+    assert!(
+        failed.contains("failed calling webhook \"hook.example.com\""),
+        "{failed}"
+    );
+    assert_eq!(
+        created(validating, "/stranger", json!({ "failurePolicy": "Ignore" })).await,
+        Ok(Value::Null)
+    );
     let service = json!({ "clientConfig": { "service": { "namespace": "n", "name": "s" }, "caBundle": "" } });
-    let failed = created(validating, "/", service).await.expect_err("nobody can be reached");
+    let failed = created(validating, "/", service)
+        .await
+        .expect_err("nobody can be reached");
     assert!(failed.contains("Internal error occurred"), "{failed}");
 }
