@@ -6,7 +6,7 @@
 //! DIR holds one document per group and version, named as in Kubernetes' `api/openapi-spec/v3`; from a live server:
 //! `kubectl get --raw /openapi/v3/apis/apps/v1 > DIR/apis__apps__v1_openapi.json`, and so on.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 

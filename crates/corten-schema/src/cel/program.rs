@@ -153,19 +153,16 @@ fn loops(expression: &IdedExpr) -> u32 {
     }
 }
 
+fn parts(entry: &IdedEntryExpr) -> [Option<&IdedExpr>; 2] {
+    match &entry.expr {
+        EntryExpr::StructField(field) => [Some(&field.value), None],
+        EntryExpr::MapEntry(entry) => [Some(&entry.key), Some(&entry.value)],
+    }
+}
+
 fn children(expression: &IdedExpr) -> Vec<&IdedExpr> {
     fn entries(entries: &[IdedEntryExpr]) -> Vec<&IdedExpr> {
-        let entry = |entry| match entry {
-            &IdedEntryExpr {
-                expr: EntryExpr::StructField(ref field),
-                ..
-            } => vec![&field.value],
-            &IdedEntryExpr {
-                expr: EntryExpr::MapEntry(ref entry),
-                ..
-            } => vec![&entry.key, &entry.value],
-        };
-        entries.iter().flat_map(entry).collect()
+        entries.iter().flat_map(parts).flatten().collect()
     }
     match &expression.expr {
         Expr::Call(call) => call.args.iter().chain(call.target.as_deref()).collect(),
