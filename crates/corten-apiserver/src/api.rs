@@ -28,7 +28,7 @@ pub struct Api {
     pub(crate) pods: OnceLock<Arc<dyn PodBackend>>,
     tokens: OnceLock<TokenAuthority>,
     /// The resources of each definition at a revision, so that a change of one reads that one alone.
-    definitions: Mutex<HashMap<String, (u64, Vec<Arc<Resource>>)>>,
+    definitions: Mutex<Definitions>,
     pub(crate) webhooks: Webhooks,
 }
 
@@ -148,6 +148,16 @@ impl Api {
         self.release_definition(object::name(definition)).await;
     }
 
+    /// Goes on with definitions that were being deleted when the process before this one ended.
+    pub(crate) async fn finish_deletions(&self) {
+        let context = Context::new(Arc::new(crate::User::system("system:apiserver")), "apiserver");
+        for definition in self.store.list(DEFINITIONS, None).objects {
+            if object::is_terminating(&definition) {
+                self.empty_definition(&context, &definition).await;
+            }
+        }
+    }
+
     /// After an object is gone: its definition may have waited for that.
     pub(crate) async fn after_delete(&self, resource: &Resource) {
         if resource.custom.is_some() {
@@ -187,6 +197,9 @@ impl Api {
         }
     }
 }
+
+/// The revision and the resources of each definition, by name.
+type Definitions = HashMap<String, (u64, Vec<Arc<Resource>>)>;
 
 /// The shard of the definitions.
 const DEFINITIONS: &str = "apiextensions.k8s.io/customresourcedefinitions";

@@ -51,6 +51,11 @@ pub enum ServeError {
 pub fn serve(config: ServerConfig, tasks: &TaskGroup) -> Result<(), ServeError> {
     let acceptor = TlsAcceptor::from(Arc::new(tls(&config.pki).map_err(ServeError::Tls)?));
     config.api.use_pki(&config.pki);
+    let api = config.api.clone();
+    tasks.spawn(
+        "deletions of an earlier life",
+        async move { api.finish_deletions().await },
+    );
     for listener in config.listeners {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;

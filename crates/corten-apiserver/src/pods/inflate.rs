@@ -109,11 +109,11 @@ impl Inflate {
                 let symbol = usize::from(distances.read(bits)?);
                 let (base, extra) = *DISTANCES.get(symbol).ok_or(InflateError::Malformed)?;
                 let distance = usize::from(base) + bits.take(u32::from(extra))? as usize;
-                let mut from = self.window.len().checked_sub(distance).ok_or(InflateError::Malformed)?;
-                for _ in 0..length {
-                    let byte = self.window[from];
+                let from = self.window.len().checked_sub(distance).ok_or(InflateError::Malformed)?;
+                // Byte by byte: what is copied may be part of what was just written.
+                for at in from..from + length {
+                    let byte = self.window[at];
                     self.window.push(byte);
-                    from += 1;
                 }
             }
             if self.window.len() - start > OUTPUT_BYTES_MAX {

@@ -106,7 +106,7 @@ impl Disk {
         }
         for row in transaction.open_table(OBJECTS)?.iter()? {
             let (path, json) = row?;
-            let (resource, key) = path.value().split_once('\0').unwrap_or(("", path.value()));
+            let (resource, key) = path.value().split_once('\0').unwrap_or_else(|| ("", path.value()));
             let value: Value = serde_json::from_slice(json.value()).map_err(|source| DiskError::Json {
                 key: key.to_owned(),
                 source,
