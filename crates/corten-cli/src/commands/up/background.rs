@@ -32,29 +32,62 @@ pub(super) fn start(instance: &Instance) -> anyhow::Result<ExitCode> {
         .stderr(log)
         .spawn()
         .context("cannot start the process that stays")?;
-    let messages = child
-        .stdout
-        .take()
-        .map(BufReader::new)
-        .context("no output of the process that stays")?;
-    for line in messages.lines() {
-        match serde_json::from_str(&line?)? {
-            Message::Status(status) if status.phase == Phase::Ready => {
+    let output = child.stdout.take().map(BufReader::new);
+    let mut messages = output.context("no output of the process that stays")?;
+    let begin = Instant::now();
+    let mut last = None;
+    loop {
+        let left = READY_MAX.saturating_sub(begin.elapsed());
+        match next(&mut messages, left)? {
+            Next::Message(Message::Status(status)) if status.phase == Phase::Ready => {
                 for line in view::render(&status) {
                     output::line(line)?;
                 }
                 return Ok(ExitCode::SUCCESS);
             }
-            Message::Status(_) => {}
-            Message::Failed(reason) => bail!(reason),
+            Next::Message(Message::Status(status)) => last = Some(status),
+            Next::Message(Message::Failed(reason)) => bail!(reason),
+            Next::End => {
+                let (name, status) = (instance.name(), child.wait()?);
+                bail!(
+                    "{name:?} ended before it was ready ({status}); its log is {}",
+                    path.display()
+                );
+            }
+            Next::Late => {
+                for line in last.iter().flat_map(|status| view::render(status)) {
+                    output::line(line)?;
+                }
+                let name = instance.name();
+                bail!(
+                    "{name:?} is not ready after {READY_MAX:?} and goes on trying; its log is {}",
+                    path.display()
+                );
+            }
         }
     }
-    let status = child.wait()?;
-    bail!(
-        "{:?} ended before it was ready ({status}); its log is {}",
-        instance.name(),
-        path.display()
-    )
+}
+
+/// What comes next from the process that stays.
+enum Next {
+    Message(Message),
+    End,
+    Late,
+}
+
+/// Waits for a message. The process writes whole lines, so the first byte is all that may be waited for.
+fn next(messages: &mut BufReader<ChildStdout>, patience: Duration) -> anyhow::Result<Next> {
+    if messages.buffer().is_empty() {
+        let patience = Timespec::try_from(patience)?;
+        if poll(&mut [PollFd::new(messages.get_ref(), PollFlags::IN)], Some(&patience))? == 0 {
+            return Ok(Next::Late);
+        }
+    }
+    let mut line = String::new();
+    if messages.read_line(&mut line)? == 0 {
+        return Ok(Next::End);
+    }
+    Ok(Next::Message(serde_json::from_str(&line)?))
 }
 
 /// Is the process that stays.
