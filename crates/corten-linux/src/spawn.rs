@@ -394,7 +394,7 @@ impl Child {
             }
             // SAFETY: the descriptor is borrowed from `self` for longer than this value lives, and always the same.
             let ready = unsafe { AsyncFd::register_with_interest(self.pidfd.as_fd(), tokio::io::Interest::READABLE) }
-                .map_err(|error| io::Error::from(error.into_parts().1))?;
+                .map_err(|error| error.into_parts().1)?;
             ready.readable().await?.retain_ready();
         }
     }
