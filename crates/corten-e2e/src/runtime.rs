@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -173,6 +174,19 @@ impl Runtime {
     pub fn status(&self, name: &str) -> Value {
         let json = self.corten(&["status", "--json", "--name", name]).ok();
         serde_json::from_str(&json).expect("status --json is JSON")
+    }
+
+    /// A client of a running instance's API, as its kubeconfig makes one.
+    ///
+    /// # Panics
+    /// If the kubeconfig will not do.
+    pub async fn client(&self, name: &str) -> kube::Client {
+        let kubeconfig = Kubeconfig::read_from(self.state(name).join("kubeconfig")).expect("up writes a kubeconfig");
+        let options = KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .expect("it is complete");
+        kube::Client::try_from(config).expect("its certificates are good")
     }
 
     /// The processes of a running instance.
