@@ -14,7 +14,7 @@ pub struct InferenceModelRewriteSpec {
     /// The pool ref.
     #[api(required)]
     pub pool_ref: InferenceModelRewriteSpecPoolRef,
-    /// The rules.
+    /// The rules, the most specific match winning.
     #[api(required)]
     pub rules: Vec<InferenceModelRewriteSpecRule>,
 }
@@ -23,7 +23,7 @@ pub struct InferenceModelRewriteSpec {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct InferenceModelRewriteSpecPoolRef {
-    /// The group.
+    /// The API group.
     #[api(
         default = r#""inference.networking.k8s.io""#,
         max_length = 253,
@@ -47,7 +47,7 @@ pub struct InferenceModelRewriteSpecPoolRef {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct InferenceModelRewriteSpecRule {
-    /// The matches.
+    /// The conditions, of which one must hold.
     pub matches: Vec<InferenceModelRewriteSpecRuleMatche>,
     /// The targets.
     #[api(min_items = 1)]
@@ -82,7 +82,7 @@ pub struct InferenceModelRewriteSpecRuleTarget {
     /// The model rewrite.
     #[api(required)]
     pub model_rewrite: String,
-    /// The weight.
+    /// The share of the traffic.
     #[api(maximum = 1000000, minimum = 1)]
     pub weight: Option<i32>,
 }
@@ -91,7 +91,7 @@ pub struct InferenceModelRewriteSpecRuleTarget {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct InferenceModelRewriteStatus {
-    /// The conditions.
+    /// The aspects of the state.
     #[api(
         default = r#"[{"lastTransitionTime": "1970-01-01T00:00:00Z", "message": "Waiting for controller", "reason": "Pending", "status": "Unknown", "type": "Accepted"}]"#,
         max_items = 8,
@@ -108,7 +108,7 @@ pub struct InferenceObjectiveSpec {
     /// The pool ref.
     #[api(required)]
     pub pool_ref: InferenceObjectiveSpecPoolRef,
-    /// The priority.
+    /// The order among those of the same phase; higher comes first.
     #[api(schema = r#"{"format": null}"#)]
     pub priority: Option<i64>,
 }
@@ -117,7 +117,7 @@ pub struct InferenceObjectiveSpec {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct InferenceObjectiveSpecPoolRef {
-    /// The group.
+    /// The API group.
     #[api(
         default = r#""inference.networking.k8s.io""#,
         max_length = 253,
@@ -141,7 +141,7 @@ pub struct InferenceObjectiveSpecPoolRef {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct InferenceObjectiveStatus {
-    /// The conditions.
+    /// The aspects of the state.
     #[api(
         default = r#"[{"lastTransitionTime": "1970-01-01T00:00:00Z", "message": "Waiting for controller", "reason": "Pending", "status": "Unknown", "type": "Ready"}]"#,
         max_items = 8,
@@ -164,7 +164,7 @@ pub struct InferencePoolImportStatus {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct InferencePoolImportStatusController {
-    /// The conditions.
+    /// The aspects of the state.
     #[api(max_items = 8, list_map_keys("type"), list_type = "map")]
     pub conditions: Vec<Condition>,
     /// The exporting clusters.
@@ -177,7 +177,7 @@ pub struct InferencePoolImportStatusController {
         pattern = r#"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9\/\-._~%!$&'()*+,;=:]+$"#
     )]
     pub name: String,
-    /// The parents.
+    /// The state for each parent.
     #[api(list_type = "atomic")]
     pub parents: Vec<InferencePoolImportStatusControllerParent>,
 }
@@ -195,17 +195,17 @@ pub struct InferencePoolImportStatusControllerExportingCluster {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct InferencePoolImportStatusControllerParent {
-    /// The conditions.
+    /// The aspects of the state.
     #[api(max_items = 8, list_map_keys("type"), list_type = "map")]
     pub conditions: Vec<Condition>,
-    /// The controller name.
+    /// The controller.
     #[api(
         max_length = 253,
         min_length = 1,
         pattern = r#"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9\/\-._~%!$&'()*+,;=:]+$"#
     )]
     pub controller_name: Option<String>,
-    /// The parent ref.
+    /// The parent.
     #[api(required)]
     pub parent_ref: InferencePoolImportStatusControllerParentParentRef,
 }
@@ -214,7 +214,7 @@ pub struct InferencePoolImportStatusControllerParent {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct InferencePoolImportStatusControllerParentParentRef {
-    /// The group.
+    /// The API group.
     #[api(
         default = r#""gateway.networking.k8s.io""#,
         max_length = 253,
@@ -248,7 +248,7 @@ pub struct InferencePoolSpec {
     /// The endpoint picker ref.
     #[api(required)]
     pub endpoint_picker_ref: InferencePoolSpecEndpointPickerRef,
-    /// The selector.
+    /// The workloads it is for; all of the namespace, when left out.
     #[api(required)]
     pub selector: InferencePoolSpecSelector,
     /// The target ports.
@@ -278,7 +278,7 @@ pub struct InferencePoolSpecEndpointPickerRef {
     /// The failure mode.
     #[api(default = r#""FailClose""#)]
     pub failure_mode: Option<InferencePoolSpecEndpointPickerRefFailureMode>,
-    /// The group.
+    /// The API group.
     #[api(
         default = r#""""#,
         max_length = 253,
@@ -341,7 +341,7 @@ pub struct InferencePoolSpecTargetPort {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct InferencePoolStatus {
-    /// The parents.
+    /// The state for each parent.
     #[api(max_items = 32, list_type = "atomic")]
     pub parents: Vec<InferencePoolStatusParent>,
 }
@@ -350,17 +350,17 @@ pub struct InferencePoolStatus {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct InferencePoolStatusParent {
-    /// The conditions.
+    /// The aspects of the state.
     #[api(max_items = 8, list_map_keys("type"), list_type = "map")]
     pub conditions: Vec<Condition>,
-    /// The controller name.
+    /// The controller.
     #[api(
         max_length = 253,
         min_length = 1,
         pattern = r#"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9\/\-._~%!$&'()*+,;=:]+$"#
     )]
     pub controller_name: Option<String>,
-    /// The parent ref.
+    /// The parent.
     #[api(required)]
     pub parent_ref: InferencePoolStatusParentParentRef,
 }
@@ -369,7 +369,7 @@ pub struct InferencePoolStatusParent {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct InferencePoolStatusParentParentRef {
-    /// The group.
+    /// The API group.
     #[api(
         default = r#""gateway.networking.k8s.io""#,
         max_length = 253,

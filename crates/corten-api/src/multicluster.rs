@@ -9,7 +9,7 @@ use crate::resource::{Column, Kind, Registered, Resource, Spec, Status, Version,
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ServiceExportStatus {
-    /// The conditions.
+    /// The aspects of the state.
     #[api(list_map_keys("type"), list_type = "map")]
     pub conditions: Vec<ServiceExportCondition>,
 }
@@ -18,11 +18,11 @@ pub struct ServiceExportStatus {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ServiceExportCondition {
-    /// The last transition time.
+    /// When the state changed last.
     pub last_transition_time: Option<Timestamp>,
-    /// The message.
+    /// What there is to say, for people.
     pub message: Option<String>,
-    /// The reason.
+    /// Why, in one word, for programs.
     pub reason: Option<String>,
     /// The status.
     #[api(required)]
@@ -62,7 +62,7 @@ pub struct ServiceImportSpecPort {
     /// The port.
     #[api(required)]
     pub port: i32,
-    /// The protocol.
+    /// What is spoken.
     pub protocol: Option<String>,
 }
 
@@ -79,7 +79,7 @@ pub struct ServiceImportSpecSessionAffinityConfig {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ServiceImportSpecSessionAffinityConfigClientIP {
-    /// The timeout seconds.
+    /// Seconds an answer may take.
     pub timeout_seconds: Option<i32>,
 }
 

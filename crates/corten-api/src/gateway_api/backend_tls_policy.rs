@@ -12,10 +12,10 @@ use super::shared::LocalObjectReference;
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct BackendTLSPolicySpec {
-    /// The options.
+    /// Settings that implementations define.
     #[api(max_properties = 16, values(max_length = 4096, min_length = 0))]
     pub options: BTreeMap<String, String>,
-    /// The target refs.
+    /// The objects it is attached to.
     #[api(
         required,
         max_items = 16,
@@ -40,7 +40,7 @@ pub struct BackendTLSPolicySpec {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes, rule(r#"!(has(self.caCertificateRefs) && size(self.caCertificateRefs) > 0 && has(self.wellKnownCACertificates) && self.wellKnownCACertificates != "")"#, "must not contain both CACertificateRefs and WellKnownCACertificates"), rule(r#"(has(self.caCertificateRefs) && size(self.caCertificateRefs) > 0 || has(self.wellKnownCACertificates) && self.wellKnownCACertificates != "")"#, "must specify either CACertificateRefs or WellKnownCACertificates"))]
 pub struct BackendTLSPolicyValidation {
-    /// The ca certificate refs.
+    /// The objects with the authorities to trust.
     #[api(max_items = 8, list_type = "atomic")]
     pub ca_certificate_refs: Vec<LocalObjectReference>,
     /// The hostname.

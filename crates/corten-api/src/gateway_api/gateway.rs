@@ -11,7 +11,7 @@ use super::shared::{Condition, GatewayDefaultScope, LabelSelector, ObjectReferen
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct GatewaySpec {
-    /// The addresses.
+    /// Addresses that are asked for, or were given.
     #[api(
         max_items = 16,
         list_type = "atomic",
@@ -27,12 +27,12 @@ pub struct GatewaySpec {
     pub addresses: Vec<GatewaySpecAddress>,
     /// The allowed listeners.
     pub allowed_listeners: Option<AllowedListeners>,
-    /// The gateway class name.
+    /// The class that says which controller makes the gateway.
     #[api(required, max_length = 253, min_length = 1)]
     pub gateway_class_name: String,
     /// The infrastructure.
     pub infrastructure: Option<GatewayInfrastructure>,
-    /// The listeners.
+    /// What the gateway listens for.
     #[api(
         required,
         max_items = 64,
@@ -65,7 +65,7 @@ pub struct GatewaySpec {
         )
     )]
     pub listeners: Vec<Listener>,
-    /// The tls.
+    /// TLS settings.
     pub tls: Option<GatewayTLSConfig>,
     /// The default scope.
     #[api(experimental)]
@@ -102,10 +102,10 @@ pub struct AllowedListeners {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ListenerNamespaces {
-    /// The from.
+    /// Where from.
     #[api(default = r#""None""#)]
     pub from: Option<FromNamespaces>,
-    /// The selector.
+    /// The workloads it is for; all of the namespace, when left out.
     pub selector: Option<LabelSelector>,
 }
 
@@ -119,7 +119,7 @@ pub struct GatewayInfrastructure {
     /// The labels.
     #[api(max_properties = 8, rule(r#"self.all(key, key.matches(r"""^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]$"""))"#, "Label keys must be in the form of an optional DNS subdomain prefix followed by a required name segment of up to 63 characters."), rule(r#"self.all(key, key.split("/")[0].size() < 253)"#, "If specified, the label key's prefix must be a DNS subdomain not longer than 253 characters in total."), values(max_length = 63, min_length = 0, pattern = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"))]
     pub labels: BTreeMap<String, String>,
-    /// The parameters ref.
+    /// Further configuration, in an object of the controller's own kind.
     pub parameters_ref: Option<LocalParametersReference>,
 }
 
@@ -127,7 +127,7 @@ pub struct GatewayInfrastructure {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct LocalParametersReference {
-    /// The group.
+    /// The API group.
     #[api(
         required,
         max_length = 253,
@@ -151,7 +151,7 @@ pub struct LocalParametersReference {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct Listener {
-    /// The allowed routes.
+    /// Which routes may be attached.
     #[api(default = r#"{"namespaces": {"from": "Same"}}"#)]
     pub allowed_routes: Option<AllowedRoutes>,
     /// The hostname.
@@ -172,7 +172,7 @@ pub struct Listener {
     /// The port.
     #[api(required, format = "int32", maximum = 65535, minimum = 1)]
     pub port: Port,
-    /// The protocol.
+    /// What is spoken.
     #[api(
         required,
         max_length = 255,
@@ -180,7 +180,7 @@ pub struct Listener {
         pattern = r#"^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$|[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9]+$"#
     )]
     pub protocol: String,
-    /// The tls.
+    /// TLS settings.
     pub tls: Option<ListenerTLSConfig>,
 }
 
@@ -200,7 +200,7 @@ pub struct AllowedRoutes {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct RouteGroupKind {
-    /// The group.
+    /// The API group.
     #[api(
         default = r#""gateway.networking.k8s.io""#,
         max_length = 253,
@@ -221,10 +221,10 @@ pub struct RouteGroupKind {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct RouteNamespaces {
-    /// The from.
+    /// Where from.
     #[api(default = r#""Same""#, schema = r#"{"enum": ["All", "Selector", "Same"]}"#)]
     pub from: Option<FromNamespaces>,
-    /// The selector.
+    /// The workloads it is for; all of the namespace, when left out.
     pub selector: Option<LabelSelector>,
 }
 
@@ -238,13 +238,13 @@ pub struct RouteNamespaces {
     )
 )]
 pub struct ListenerTLSConfig {
-    /// The certificate refs.
+    /// The secrets with certificates and keys.
     #[api(max_items = 64, list_type = "atomic")]
     pub certificate_refs: Vec<SecretObjectReference>,
     /// The mode.
     #[api(default = r#""Terminate""#)]
     pub mode: Option<TLSModeType>,
-    /// The options.
+    /// Settings that implementations define.
     #[api(max_properties = 16, values(max_length = 4096, min_length = 0))]
     pub options: BTreeMap<String, String>,
 }
@@ -299,7 +299,7 @@ pub struct TLSConfig {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct FrontendTLSValidation {
-    /// The ca certificate refs.
+    /// The objects with the authorities to trust.
     #[api(required, max_items = 16, min_items = 1, list_type = "atomic")]
     pub ca_certificate_refs: Vec<ObjectReference>,
     /// The mode.
@@ -314,7 +314,7 @@ pub struct TLSPortConfig {
     /// The port.
     #[api(required, format = "int32", maximum = 65535, minimum = 1)]
     pub port: Port,
-    /// The tls.
+    /// TLS settings.
     #[api(required)]
     pub tls: TLSConfig,
 }
@@ -323,12 +323,12 @@ pub struct TLSPortConfig {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct GatewayStatus {
-    /// The addresses.
+    /// Addresses that are asked for, or were given.
     #[api(max_items = 16, list_type = "atomic")]
     pub addresses: Vec<GatewayStatusAddress>,
     /// The attached listener sets.
     pub attached_listener_sets: Option<i32>,
-    /// The conditions.
+    /// The aspects of the state.
     #[api(
         default = r#"[{"lastTransitionTime": "1970-01-01T00:00:00Z", "message": "Waiting for controller", "reason": "Pending", "status": "Unknown", "type": "Accepted"}, {"lastTransitionTime": "1970-01-01T00:00:00Z", "message": "Waiting for controller", "reason": "Pending", "status": "Unknown", "type": "Programmed"}]"#,
         max_items = 8,
@@ -336,7 +336,7 @@ pub struct GatewayStatus {
         list_type = "map"
     )]
     pub conditions: Vec<Condition>,
-    /// The listeners.
+    /// What the gateway listens for.
     #[api(max_items = 64, list_map_keys("name"), list_type = "map")]
     pub listeners: Vec<ListenerStatus>,
 }
@@ -362,10 +362,10 @@ pub struct GatewayStatusAddress {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ListenerStatus {
-    /// The attached routes.
+    /// How many routes are attached.
     #[api(required)]
     pub attached_routes: i32,
-    /// The conditions.
+    /// The aspects of the state.
     #[api(required, max_items = 8, list_map_keys("type"), list_type = "map")]
     pub conditions: Vec<Condition>,
     /// The name.
@@ -376,7 +376,7 @@ pub struct ListenerStatus {
         pattern = r#"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"#
     )]
     pub name: String,
-    /// The supported kinds.
+    /// The kinds of routes that can be attached.
     #[api(max_items = 8, list_type = "atomic")]
     pub supported_kinds: Vec<RouteGroupKind>,
 }

@@ -8,7 +8,7 @@ use super::shared::Condition;
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct GatewayClassSpec {
-    /// The controller name.
+    /// The controller.
     #[api(
         required,
         max_length = 253,
@@ -20,7 +20,7 @@ pub struct GatewayClassSpec {
     /// The description.
     #[api(max_length = 64)]
     pub description: Option<String>,
-    /// The parameters ref.
+    /// Further configuration, in an object of the controller's own kind.
     pub parameters_ref: Option<ParametersReference>,
 }
 
@@ -28,7 +28,7 @@ pub struct GatewayClassSpec {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ParametersReference {
-    /// The group.
+    /// The API group.
     #[api(
         required,
         max_length = 253,
@@ -55,7 +55,7 @@ pub struct ParametersReference {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct GatewayClassStatus {
-    /// The conditions.
+    /// The aspects of the state.
     #[api(
         default = r#"[{"lastTransitionTime": "1970-01-01T00:00:00Z", "message": "Waiting for controller", "reason": "Pending", "status": "Unknown", "type": "Accepted"}]"#,
         max_items = 8,

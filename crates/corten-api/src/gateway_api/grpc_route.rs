@@ -12,7 +12,7 @@ use super::shared::{
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct GRPCRouteSpec {
-    /// The hostnames.
+    /// The host names this route is for.
     #[api(
         max_items = 16,
         list_type = "atomic",
@@ -23,7 +23,7 @@ pub struct GRPCRouteSpec {
         )
     )]
     pub hostnames: Vec<Host>,
-    /// The parent refs.
+    /// The gateways or services this route is attached to.
     #[api(
         max_items = 32,
         list_type = "atomic",
@@ -51,7 +51,7 @@ pub struct GRPCRouteSpec {
         )
     )]
     pub parent_refs: Vec<ParentReference>,
-    /// The rules.
+    /// The rules, the most specific match winning.
     #[api(
         max_items = 16,
         list_type = "atomic",
@@ -68,7 +68,7 @@ pub struct GRPCRouteSpec {
         )
     )]
     pub rules: Vec<GRPCRouteRule>,
-    /// The use default gateways.
+    /// Whether the route is attached to default gateways as well.
     #[api(experimental)]
     pub use_default_gateways: Option<GatewayDefaultScope>,
 }
@@ -77,10 +77,10 @@ pub struct GRPCRouteSpec {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct GRPCRouteRule {
-    /// The backend refs.
+    /// Where the traffic goes, by weight.
     #[api(max_items = 16, list_type = "atomic")]
     pub backend_refs: Vec<GRPCBackendRef>,
-    /// The filters.
+    /// What is done to requests and responses on their way.
     #[api(
         max_items = 16,
         list_type = "atomic",
@@ -94,7 +94,7 @@ pub struct GRPCRouteRule {
         )
     )]
     pub filters: Vec<GRPCRouteFilter>,
-    /// The matches.
+    /// The conditions, of which one must hold.
     #[api(max_items = 64, list_type = "atomic")]
     pub matches: Vec<GRPCRouteMatch>,
     /// The name.
@@ -104,7 +104,7 @@ pub struct GRPCRouteRule {
         pattern = r#"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"#
     )]
     pub name: Option<String>,
-    /// The session persistence.
+    /// Keeps the requests of a session at one endpoint.
     #[api(experimental)]
     pub session_persistence: Option<SessionPersistence>,
 }
@@ -119,7 +119,7 @@ pub struct GRPCRouteRule {
     )
 )]
 pub struct GRPCBackendRef {
-    /// The filters.
+    /// What is done to requests and responses on their way.
     #[api(
         max_items = 16,
         list_type = "atomic",
@@ -133,7 +133,7 @@ pub struct GRPCBackendRef {
         )
     )]
     pub filters: Vec<GRPCRouteFilter>,
-    /// The group.
+    /// The API group.
     #[api(
         default = r#""""#,
         max_length = 253,
@@ -157,7 +157,7 @@ pub struct GRPCBackendRef {
     /// The port.
     #[api(format = "int32", maximum = 65535, minimum = 1)]
     pub port: Option<Port>,
-    /// The weight.
+    /// The share of the traffic.
     #[api(default = "1", maximum = 1000000, minimum = 0)]
     pub weight: Option<i32>,
 }
@@ -225,7 +225,7 @@ pub enum GRPCRouteFilterConfig {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct GRPCRouteMatch {
-    /// The headers.
+    /// Headers.
     #[api(max_items = 16, list_map_keys("name"), list_type = "map")]
     pub headers: Vec<GRPCHeaderMatch>,
     /// The method.
@@ -259,7 +259,7 @@ pub struct GRPCMethodMatch {
     /// The method.
     #[api(max_length = 1024)]
     pub method: Option<String>,
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     #[api(max_length = 1024)]
     pub service: Option<String>,
     /// The type.
@@ -271,7 +271,7 @@ pub struct GRPCMethodMatch {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct GRPCRouteStatus {
-    /// The parents.
+    /// The state for each parent.
     #[api(required, max_items = 32, list_type = "atomic")]
     pub parents: Vec<RouteParentStatus>,
 }

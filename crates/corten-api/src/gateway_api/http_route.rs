@@ -55,12 +55,12 @@ pub struct HTTPHeader {
     )
 )]
 pub struct HTTPRequestMirrorFilter {
-    /// The backend ref.
+    /// The destination.
     #[api(required)]
     pub backend_ref: BackendObjectReference,
     /// The fraction.
     pub fraction: Option<Fraction>,
-    /// The percent.
+    /// Deprecated in favour of `percentage`.
     #[api(maximum = 100, minimum = 0)]
     pub percent: Option<i32>,
 }
@@ -69,7 +69,7 @@ pub struct HTTPRequestMirrorFilter {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct HTTPRouteSpec {
-    /// The hostnames.
+    /// The host names this route is for.
     #[api(
         max_items = 16,
         list_type = "atomic",
@@ -80,7 +80,7 @@ pub struct HTTPRouteSpec {
         )
     )]
     pub hostnames: Vec<Host>,
-    /// The parent refs.
+    /// The gateways or services this route is attached to.
     #[api(
         max_items = 32,
         list_type = "atomic",
@@ -108,7 +108,7 @@ pub struct HTTPRouteSpec {
         )
     )]
     pub parent_refs: Vec<ParentReference>,
-    /// The rules.
+    /// The rules, the most specific match winning.
     #[api(
         default = r#"[{"matches": [{"path": {"type": "PathPrefix", "value": "/"}}]}]"#,
         max_items = 16,
@@ -127,7 +127,7 @@ pub struct HTTPRouteSpec {
         )
     )]
     pub rules: Vec<HTTPRouteRule>,
-    /// The use default gateways.
+    /// Whether the route is attached to default gateways as well.
     #[api(experimental)]
     pub use_default_gateways: Option<GatewayDefaultScope>,
 }
@@ -158,10 +158,10 @@ pub struct HTTPRouteSpec {
     )
 )]
 pub struct HTTPRouteRule {
-    /// The backend refs.
+    /// Where the traffic goes, by weight.
     #[api(max_items = 16, list_type = "atomic")]
     pub backend_refs: Vec<HTTPBackendRef>,
-    /// The filters.
+    /// What is done to requests and responses on their way.
     #[api(
         max_items = 16,
         list_type = "atomic",
@@ -188,7 +188,7 @@ pub struct HTTPRouteRule {
         )
     )]
     pub filters: Vec<HTTPRouteFilter>,
-    /// The matches.
+    /// The conditions, of which one must hold.
     #[api(
         default = r#"[{"path": {"type": "PathPrefix", "value": "/"}}]"#,
         max_items = 64,
@@ -202,12 +202,12 @@ pub struct HTTPRouteRule {
         pattern = r#"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"#
     )]
     pub name: Option<String>,
-    /// The timeouts.
+    /// How long requests may take.
     pub timeouts: Option<HTTPRouteTimeouts>,
-    /// The retry.
+    /// When a request is tried again.
     #[api(experimental)]
     pub retry: Option<HTTPRouteRetry>,
-    /// The session persistence.
+    /// Keeps the requests of a session at one endpoint.
     #[api(experimental)]
     pub session_persistence: Option<SessionPersistence>,
 }
@@ -222,7 +222,7 @@ pub struct HTTPRouteRule {
     )
 )]
 pub struct HTTPBackendRef {
-    /// The filters.
+    /// What is done to requests and responses on their way.
     #[api(
         max_items = 16,
         list_type = "atomic",
@@ -249,7 +249,7 @@ pub struct HTTPBackendRef {
         )
     )]
     pub filters: Vec<HTTPRouteFilter>,
-    /// The group.
+    /// The API group.
     #[api(
         default = r#""""#,
         max_length = 253,
@@ -273,7 +273,7 @@ pub struct HTTPBackendRef {
     /// The port.
     #[api(format = "int32", maximum = 65535, minimum = 1)]
     pub port: Option<Port>,
-    /// The weight.
+    /// The share of the traffic.
     #[api(default = "1", maximum = 1000000, minimum = 0)]
     pub weight: Option<i32>,
 }
@@ -518,7 +518,7 @@ pub struct HTTPURLRewriteFilter {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct HTTPRouteMatch {
-    /// The headers.
+    /// Headers.
     #[api(max_items = 16, list_map_keys("name"), list_type = "map")]
     pub headers: Vec<HTTPHeaderMatch>,
     /// The method.
@@ -526,7 +526,7 @@ pub struct HTTPRouteMatch {
     /// The path.
     #[api(default = r#"{"type": "PathPrefix", "value": "/"}"#)]
     pub path: Option<HTTPPathMatch>,
-    /// The query params.
+    /// Query parameters by name.
     #[api(max_items = 16, list_map_keys("name"), list_type = "map")]
     pub query_params: Vec<HTTPQueryParamMatch>,
 }
@@ -610,7 +610,7 @@ pub struct HTTPRouteTimeouts {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct HTTPRouteStatus {
-    /// The parents.
+    /// The state for each parent.
     #[api(required, max_items = 32, list_type = "atomic")]
     pub parents: Vec<RouteParentStatus>,
 }
@@ -637,7 +637,7 @@ pub struct HTTPRouteStatus {
     )
 )]
 pub struct HTTPExternalAuthFilter {
-    /// The backend ref.
+    /// The destination.
     #[api(required)]
     pub backend_ref: BackendObjectReference,
     /// The forward body.
@@ -645,7 +645,7 @@ pub struct HTTPExternalAuthFilter {
     /// The protocol config.
     #[api(flatten, schema = r#"{"oneOf":false}"#)]
     pub protocol_config: Option<HTTPExternalAuthConfig>,
-    /// The protocol.
+    /// What is spoken.
     #[api(required)]
     pub protocol: HTTPRouteExternalAuthProtocol,
 }

@@ -10,7 +10,7 @@ use super::shared::{Condition, ParentGatewayReference};
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ListenerSetSpec {
-    /// The listeners.
+    /// What the gateway listens for.
     #[api(
         required,
         max_items = 64,
@@ -43,7 +43,7 @@ pub struct ListenerSetSpec {
         )
     )]
     pub listeners: Vec<ListenerEntry>,
-    /// The parent ref.
+    /// The parent.
     #[api(required)]
     pub parent_ref: ParentGatewayReference,
 }
@@ -52,7 +52,7 @@ pub struct ListenerSetSpec {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ListenerEntry {
-    /// The allowed routes.
+    /// Which routes may be attached.
     #[api(default = r#"{"namespaces": {"from": "Same"}}"#)]
     pub allowed_routes: Option<AllowedRoutes>,
     /// The hostname.
@@ -73,7 +73,7 @@ pub struct ListenerEntry {
     /// The port.
     #[api(required, format = "int32", maximum = 65535, minimum = 1)]
     pub port: Port,
-    /// The protocol.
+    /// What is spoken.
     #[api(
         required,
         max_length = 255,
@@ -81,7 +81,7 @@ pub struct ListenerEntry {
         pattern = r#"^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$|[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9]+$"#
     )]
     pub protocol: String,
-    /// The tls.
+    /// TLS settings.
     pub tls: Option<ListenerTLSConfig>,
 }
 
@@ -89,7 +89,7 @@ pub struct ListenerEntry {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ListenerSetStatus {
-    /// The conditions.
+    /// The aspects of the state.
     #[api(
         default = r#"[{"lastTransitionTime": "1970-01-01T00:00:00Z", "message": "Waiting for controller", "reason": "Pending", "status": "Unknown", "type": "Accepted"}, {"lastTransitionTime": "1970-01-01T00:00:00Z", "message": "Waiting for controller", "reason": "Pending", "status": "Unknown", "type": "Programmed"}]"#,
         max_items = 8,
@@ -97,7 +97,7 @@ pub struct ListenerSetStatus {
         list_type = "map"
     )]
     pub conditions: Vec<Condition>,
-    /// The listeners.
+    /// What the gateway listens for.
     #[api(max_items = 64, list_map_keys("name"), list_type = "map")]
     pub listeners: Vec<ListenerEntryStatus>,
 }
@@ -106,10 +106,10 @@ pub struct ListenerSetStatus {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ListenerEntryStatus {
-    /// The attached routes.
+    /// How many routes are attached.
     #[api(required)]
     pub attached_routes: i32,
-    /// The conditions.
+    /// The aspects of the state.
     #[api(required, max_items = 8, list_map_keys("type"), list_type = "map")]
     pub conditions: Vec<Condition>,
     /// The name.
@@ -120,7 +120,7 @@ pub struct ListenerEntryStatus {
         pattern = r#"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"#
     )]
     pub name: String,
-    /// The supported kinds.
+    /// The kinds of routes that can be attached.
     #[api(max_items = 8, list_type = "atomic")]
     pub supported_kinds: Vec<RouteGroupKind>,
 }

@@ -8,7 +8,7 @@ use super::shared::{Condition, ParentReference};
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct LocalPolicyTargetReferenceWithSectionName {
-    /// The group.
+    /// The API group.
     #[api(
         required,
         max_length = 253,
@@ -26,7 +26,7 @@ pub struct LocalPolicyTargetReferenceWithSectionName {
     /// The name.
     #[api(required, max_length = 253, min_length = 1)]
     pub name: String,
-    /// The section name.
+    /// The listener or port of the referent.
     #[api(
         max_length = 253,
         min_length = 1,
@@ -39,7 +39,7 @@ pub struct LocalPolicyTargetReferenceWithSectionName {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct PolicyStatus {
-    /// The ancestors.
+    /// The state for each gateway it has an effect on.
     #[api(required, max_items = 16, list_type = "atomic")]
     pub ancestors: Vec<PolicyAncestorStatus>,
 }
@@ -51,10 +51,10 @@ pub struct PolicyAncestorStatus {
     /// The ancestor ref.
     #[api(required)]
     pub ancestor_ref: ParentReference,
-    /// The conditions.
+    /// The aspects of the state.
     #[api(required, max_items = 8, min_items = 1, list_map_keys("type"), list_type = "map")]
     pub conditions: Vec<Condition>,
-    /// The controller name.
+    /// The controller.
     #[api(
         required,
         max_length = 253,
@@ -68,7 +68,7 @@ pub struct PolicyAncestorStatus {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct LocalPolicyTargetReference {
-    /// The group.
+    /// The API group.
     #[api(
         required,
         max_length = 253,

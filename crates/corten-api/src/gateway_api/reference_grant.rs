@@ -6,10 +6,10 @@ use corten_derive::Message;
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ReferenceGrantSpec {
-    /// The from.
+    /// Where from.
     #[api(required, max_items = 16, min_items = 1, list_type = "atomic")]
     pub from: Vec<ReferenceGrantFrom>,
-    /// The to.
+    /// Where to.
     #[api(required, max_items = 16, min_items = 1, list_type = "atomic")]
     pub to: Vec<ReferenceGrantTo>,
 }
@@ -18,7 +18,7 @@ pub struct ReferenceGrantSpec {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ReferenceGrantFrom {
-    /// The group.
+    /// The API group.
     #[api(
         required,
         max_length = 253,
@@ -47,7 +47,7 @@ pub struct ReferenceGrantFrom {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ReferenceGrantTo {
-    /// The group.
+    /// The API group.
     #[api(
         required,
         max_length = 253,

@@ -11,7 +11,7 @@ use crate::codec::Timestamp;
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct LocalObjectReference {
-    /// The group.
+    /// The API group.
     #[api(
         required,
         max_length = 253,
@@ -35,7 +35,7 @@ pub struct LocalObjectReference {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ParentReference {
-    /// The group.
+    /// The API group.
     #[api(
         default = r#""gateway.networking.k8s.io""#,
         max_length = 253,
@@ -59,7 +59,7 @@ pub struct ParentReference {
     /// The port.
     #[api(format = "int32", maximum = 65535, minimum = 1)]
     pub port: Option<Port>,
-    /// The section name.
+    /// The listener or port of the referent.
     #[api(
         max_length = 253,
         min_length = 1,
@@ -72,16 +72,16 @@ pub struct ParentReference {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct Condition {
-    /// The last transition time.
+    /// When the state changed last.
     #[api(required)]
     pub last_transition_time: Timestamp,
-    /// The message.
+    /// What there is to say, for people.
     #[api(required, max_length = 32768)]
     pub message: String,
-    /// The observed generation.
+    /// The generation of the object that this is about.
     #[api(minimum = 0)]
     pub observed_generation: Option<i64>,
-    /// The reason.
+    /// Why, in one word, for programs.
     #[api(
         required,
         max_length = 1024,
@@ -131,7 +131,7 @@ pub struct LabelSelectorMatchExpression {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct SecretObjectReference {
-    /// The group.
+    /// The API group.
     #[api(
         default = r#""""#,
         max_length = 253,
@@ -158,7 +158,7 @@ pub struct SecretObjectReference {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ObjectReference {
-    /// The group.
+    /// The API group.
     #[api(
         required,
         max_length = 253,
@@ -191,7 +191,7 @@ pub struct ObjectReference {
     )
 )]
 pub struct BackendObjectReference {
-    /// The group.
+    /// The API group.
     #[api(
         default = r#""""#,
         max_length = 253,
@@ -239,10 +239,10 @@ pub struct Fraction {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct RouteParentStatus {
-    /// The conditions.
+    /// The aspects of the state.
     #[api(required, max_items = 8, min_items = 1, list_map_keys("type"), list_type = "map")]
     pub conditions: Vec<Condition>,
-    /// The controller name.
+    /// The controller.
     #[api(
         required,
         max_length = 253,
@@ -250,7 +250,7 @@ pub struct RouteParentStatus {
         pattern = r#"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9\/\-._~%!$&'()*+,;=:]+$"#
     )]
     pub controller_name: String,
-    /// The parent ref.
+    /// The parent.
     #[api(required)]
     pub parent_ref: ParentReference,
 }
@@ -259,7 +259,7 @@ pub struct RouteParentStatus {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ParentGatewayReference {
-    /// The group.
+    /// The API group.
     #[api(
         default = r#""gateway.networking.k8s.io""#,
         max_length = 253,
@@ -292,7 +292,7 @@ pub struct ParentGatewayReference {
     )
 )]
 pub struct BackendRef {
-    /// The group.
+    /// The API group.
     #[api(
         default = r#""""#,
         max_length = 253,
@@ -316,7 +316,7 @@ pub struct BackendRef {
     /// The port.
     #[api(format = "int32", maximum = 65535, minimum = 1)]
     pub port: Option<Port>,
-    /// The weight.
+    /// The share of the traffic.
     #[api(default = "1", maximum = 1000000, minimum = 0)]
     pub weight: Option<i32>,
 }

@@ -9,10 +9,10 @@ use super::shared::{BackendRef, GatewayDefaultScope, ParentReference, RouteParen
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes, when(v1alpha2, schema = r#"{"required": ["rules"]}"#))]
 pub struct TLSRouteSpec {
-    /// The hostnames.
+    /// The host names this route is for.
     #[api(required, max_items = 1024, list_type = "atomic", items(max_length = 253, min_length = 1, pattern = r#"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"#), when(v1, min_items = 1, rule("self.all(h, !isIP(h))", "Hostnames cannot contain an IP"), rule(r#"self.all(h, !h.contains('*') ? h.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)$') : true)"#, "Hostnames must be valid based on RFC-1123"), rule(r#"self.all(h, h.contains('*') ? (h.startsWith('*.') && h.substring(2).matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)$')) : true)"#, "Wildcards on hostnames must be the first label, and the rest of hostname must be valid based on RFC-1123")), when(v1alpha3, min_items = 1, rule("self.all(h, !isIP(h))", "Hostnames cannot contain an IP"), rule(r#"self.all(h, !h.contains('*') ? h.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)$') : true)"#, "Hostnames must be valid based on RFC-1123"), rule(r#"self.all(h, h.contains('*') ? (h.startsWith('*.') && h.substring(2).matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)$')) : true)"#, "Wildcards on hostnames must be the first label, and the rest of hostname must be valid based on RFC-1123")))]
     pub hostnames: Vec<Host>,
-    /// The parent refs.
+    /// The gateways or services this route is attached to.
     #[api(
         max_items = 32,
         list_type = "atomic",
@@ -40,7 +40,7 @@ pub struct TLSRouteSpec {
         )
     )]
     pub parent_refs: Vec<ParentReference>,
-    /// The rules.
+    /// The rules, the most specific match winning.
     #[api(
         required,
         when(v1, max_items = 1),
@@ -60,7 +60,7 @@ pub struct TLSRouteSpec {
         )
     )]
     pub rules: Vec<TLSRouteRule>,
-    /// The use default gateways.
+    /// Whether the route is attached to default gateways as well.
     #[api(experimental)]
     pub use_default_gateways: Option<GatewayDefaultScope>,
 }
@@ -69,7 +69,7 @@ pub struct TLSRouteSpec {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct TLSRouteRule {
-    /// The backend refs.
+    /// Where the traffic goes, by weight.
     #[api(required, max_items = 16, min_items = 1, list_type = "atomic")]
     pub backend_refs: Vec<BackendRef>,
     /// The name.
@@ -85,7 +85,7 @@ pub struct TLSRouteRule {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct TLSRouteStatus {
-    /// The parents.
+    /// The state for each parent.
     #[api(required, max_items = 32, list_type = "atomic")]
     pub parents: Vec<RouteParentStatus>,
 }

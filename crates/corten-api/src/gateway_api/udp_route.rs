@@ -8,7 +8,7 @@ use super::shared::{BackendRef, GatewayDefaultScope, ParentReference, RouteParen
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct UDPRouteSpec {
-    /// The parent refs.
+    /// The gateways or services this route is attached to.
     #[api(
         max_items = 32,
         list_type = "atomic",
@@ -36,7 +36,7 @@ pub struct UDPRouteSpec {
         )
     )]
     pub parent_refs: Vec<ParentReference>,
-    /// The rules.
+    /// The rules, the most specific match winning.
     #[api(
         required,
         when(v1, max_items = 1),
@@ -55,7 +55,7 @@ pub struct UDPRouteSpec {
         )
     )]
     pub rules: Vec<UDPRouteRule>,
-    /// The use default gateways.
+    /// Whether the route is attached to default gateways as well.
     #[api(experimental)]
     pub use_default_gateways: Option<GatewayDefaultScope>,
 }
@@ -64,7 +64,7 @@ pub struct UDPRouteSpec {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct UDPRouteRule {
-    /// The backend refs.
+    /// Where the traffic goes, by weight.
     #[api(required, max_items = 16, min_items = 1, list_type = "atomic")]
     pub backend_refs: Vec<BackendRef>,
     /// The name.
@@ -80,7 +80,7 @@ pub struct UDPRouteRule {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct UDPRouteStatus {
-    /// The parents.
+    /// The state for each parent.
     #[api(required, max_items = 32, list_type = "atomic")]
     pub parents: Vec<RouteParentStatus>,
 }

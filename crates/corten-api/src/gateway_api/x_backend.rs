@@ -21,9 +21,9 @@ pub struct BackendSpec {
     /// The port.
     #[api(required)]
     pub port: BackendPort,
-    /// The protocol.
+    /// What is spoken.
     pub protocol: Option<BackendProtocol>,
-    /// The tls.
+    /// TLS settings.
     pub tls: Option<BackendTLS>,
     /// The type.
     #[api(required)]
@@ -89,7 +89,7 @@ pub struct BackendTLS {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct BackendStatus {
-    /// The parents.
+    /// The state for each parent.
     #[api(max_items = 32, list_type = "atomic")]
     pub parents: Vec<BackendAncestorStatus>,
 }
@@ -98,10 +98,10 @@ pub struct BackendStatus {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct BackendAncestorStatus {
-    /// The conditions.
+    /// The aspects of the state.
     #[api(list_map_keys("type"), list_type = "map")]
     pub conditions: Vec<Condition>,
-    /// The controller name.
+    /// The controller.
     #[api(
         required,
         max_length = 253,
@@ -109,7 +109,7 @@ pub struct BackendAncestorStatus {
         pattern = r#"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9\/\-._~%!$&'()*+,;=:]+$"#
     )]
     pub controller_name: String,
-    /// The parent ref.
+    /// The parent.
     #[api(required)]
     pub parent_ref: ParentReference,
 }

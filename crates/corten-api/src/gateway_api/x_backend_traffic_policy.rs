@@ -12,9 +12,9 @@ use super::shared::{RequestRate, SessionPersistence};
 pub struct BackendTrafficPolicySpec {
     /// The retry constraint.
     pub retry_constraint: Option<RetryConstraint>,
-    /// The session persistence.
+    /// Keeps the requests of a session at one endpoint.
     pub session_persistence: Option<SessionPersistence>,
-    /// The target refs.
+    /// The objects it is attached to.
     #[api(
         required,
         max_items = 16,
@@ -51,7 +51,7 @@ pub struct BudgetDetails {
         )
     )]
     pub interval: Option<Duration>,
-    /// The percent.
+    /// Deprecated in favour of `percentage`.
     #[api(default = "20", maximum = 100, minimum = 0, schema = r#"{"format": null}"#)]
     pub percent: Option<i64>,
 }

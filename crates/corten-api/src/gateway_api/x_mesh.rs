@@ -9,7 +9,7 @@ use super::shared::Condition;
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct MeshSpec {
-    /// The controller name.
+    /// The controller.
     #[api(
         required,
         max_length = 253,
@@ -21,7 +21,7 @@ pub struct MeshSpec {
     /// The description.
     #[api(max_length = 64)]
     pub description: Option<String>,
-    /// The parameters ref.
+    /// Further configuration, in an object of the controller's own kind.
     pub parameters_ref: Option<ParametersReference>,
 }
 
@@ -29,7 +29,7 @@ pub struct MeshSpec {
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct MeshStatus {
-    /// The conditions.
+    /// The aspects of the state.
     #[api(
         default = r#"[{"lastTransitionTime": "1970-01-01T00:00:00Z", "message": "Waiting for controller", "reason": "Pending", "status": "Unknown", "type": "Accepted"}, {"lastTransitionTime": "1970-01-01T00:00:00Z", "message": "Waiting for controller", "reason": "Pending", "status": "Unknown", "type": "Programmed"}]"#,
         max_items = 8,

@@ -4,26 +4,26 @@ use corten_derive::{Enumeration, Message, OneOf};
 
 use super::selector::{PolicyTargetReference, WorkloadSelector};
 
-/// The specification of a authorization policy.
+/// Who may do what with some workloads.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(rule(
     "(has(self.selector) ? 1 : 0) + (has(self.targetRef) ? 1 : 0) + (has(self.targetRefs) ? 1 : 0) <= 1",
     "only one of targetRefs or selector can be set"
 ))]
 pub struct AuthorizationPolicySpec {
-    /// The selector.
+    /// The workloads it is for; all of the namespace, when left out.
     pub selector: Option<WorkloadSelector>,
-    /// The target ref.
+    /// The one object it is attached to; deprecated in favour of `targetRefs`.
     pub target_ref: Option<PolicyTargetReference>,
-    /// The target refs.
+    /// The objects it is attached to.
     #[api(max_items = 16)]
     pub target_refs: Vec<PolicyTargetReference>,
-    /// The rules.
+    /// The rules, of which one must match for the action to be taken.
     #[api(max_items = 512)]
     pub rules: Option<Vec<Rule>>,
-    /// The action.
+    /// What happens to requests that match.
     pub action: AuthorizationPolicyAction,
-    /// The action detail.
+    /// Who is asked, for action CUSTOM.
     #[api(flatten)]
     pub action_detail: Option<AuthorizationPolicyActionDetail>,
 }
@@ -31,7 +31,7 @@ pub struct AuthorizationPolicySpec {
 /// The authorization policy action detail.
 #[derive(Debug, Clone, PartialEq, OneOf)]
 pub enum AuthorizationPolicyActionDetail {
-    /// The provider.
+    /// The extension provider to ask.
     Provider(AuthorizationPolicyExtensionProvider),
 }
 
@@ -56,30 +56,30 @@ pub struct RuleTo {
     pub operation: Option<Operation>,
 }
 
-/// The rule.
+/// Sources, operations and conditions, which must all match; what is left out matches everything.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct Rule {
-    /// The from.
+    /// Who calls; one must match.
     #[api(max_items = 512)]
     pub from: Option<Vec<RuleFrom>>,
-    /// The to.
+    /// What is called; one must match.
     pub to: Option<Vec<RuleTo>>,
-    /// The when.
+    /// Further conditions; all must match.
     pub when: Vec<Condition>,
 }
 
-/// The source.
+/// Properties of a caller, which must all match.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(rule(
     "(has(self.serviceAccounts) || has(self.notServiceAccounts)) ? (!has(self.principals) &&\n!has(self.notPrincipals) && !has(self.namespaces) && !has(self.notNamespaces)) : true",
     "Cannot set serviceAccounts with namespaces or principals"
 ))]
 pub struct Source {
-    /// The principals.
+    /// Identities from certificates, as `trust-domain/ns/namespace/sa/account`.
     pub principals: Vec<String>,
     /// The not principals.
     pub not_principals: Vec<String>,
-    /// The request principals.
+    /// Identities from tokens, as `issuer/subject`.
     pub request_principals: Vec<String>,
     /// The not request principals.
     pub not_request_principals: Vec<String>,
@@ -87,17 +87,17 @@ pub struct Source {
     pub namespaces: Vec<String>,
     /// The not namespaces.
     pub not_namespaces: Vec<String>,
-    /// The service accounts.
+    /// Service accounts, as `account` or `namespace/account`.
     #[api(items(max_length = 320), max_items = 16)]
     pub service_accounts: Vec<String>,
     /// The not service accounts.
     #[api(items(max_length = 320), max_items = 16)]
     pub not_service_accounts: Vec<String>,
-    /// The ip blocks.
+    /// Addresses of the connection.
     pub ip_blocks: Vec<String>,
     /// The not ip blocks.
     pub not_ip_blocks: Vec<String>,
-    /// The remote ip blocks.
+    /// Addresses of the original client, from forwarding headers.
     pub remote_ip_blocks: Vec<String>,
     /// The not remote ip blocks.
     pub not_remote_ip_blocks: Vec<String>,
@@ -107,36 +107,36 @@ pub struct Source {
     pub not_trust_domains: Vec<String>,
 }
 
-/// The operation.
+/// Properties of a request, which must all match.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct Operation {
     /// The hosts.
     pub hosts: Vec<String>,
-    /// The not hosts.
+    /// Hosts of which none may match.
     pub not_hosts: Vec<String>,
     /// The ports.
     pub ports: Vec<String>,
-    /// The not ports.
+    /// Ports of which none may match.
     pub not_ports: Vec<String>,
-    /// The methods.
+    /// Methods of which one must match.
     pub methods: Vec<String>,
-    /// The not methods.
+    /// Methods of which none may match.
     pub not_methods: Vec<String>,
-    /// The paths.
+    /// Paths of which one must match.
     pub paths: Vec<String>,
-    /// The not paths.
+    /// Paths of which none may match.
     pub not_paths: Vec<String>,
 }
 
-/// The condition.
+/// A condition on an attribute.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct Condition {
-    /// The key.
+    /// The attribute, such as `request.headers[User-Agent]`.
     #[api(required)]
     pub key: String,
-    /// The values.
+    /// Values of which one must match.
     pub values: Vec<String>,
-    /// The not values.
+    /// Values of which none may match.
     pub not_values: Vec<String>,
 }
 

@@ -8,114 +8,114 @@ use corten_derive::{Enumeration, Message, OneOf};
 use super::selector::WorkloadSelector;
 use super::virtual_service::PortSelector;
 
-/// The specification of a destination rule.
+/// How to talk to a host once routing has chosen it: subsets, load balancing, connection pools, TLS.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct DestinationRuleSpec {
-    /// The host.
+    /// The host the rule is for: a service name, short or full, or a wildcard.
     #[api(required)]
     pub host: Host,
-    /// The traffic policy.
+    /// The policy for all of the host's endpoints.
     pub traffic_policy: Option<TrafficPolicy>,
-    /// The subsets.
+    /// Named groups of endpoints, which routes can choose.
     pub subsets: Vec<Subset>,
-    /// The export to.
+    /// The namespaces that see it: `.` is this one, `*` all.
     pub export_to: Vec<String>,
-    /// The workload selector.
+    /// The clients the rule is for; all, when left out.
     pub workload_selector: Option<WorkloadSelector>,
 }
 
-/// The port traffic policy.
+/// The policy for one port, which replaces that of the host as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct PortTrafficPolicy {
     /// The port.
     pub port: Option<PortSelector>,
-    /// The load balancer.
+    /// How an endpoint is picked.
     pub load_balancer: Option<LoadBalancerSettings>,
-    /// The connection pool.
+    /// How many and how long-lived connections may be.
     pub connection_pool: Option<ConnectionPoolSettings>,
-    /// The outlier detection.
+    /// When a failing endpoint is left out.
     pub outlier_detection: Option<OutlierDetection>,
-    /// The tls.
+    /// TLS settings.
     pub tls: Option<ClientTLSSettings>,
 }
 
-/// The tunnel settings.
+/// Tunnels TCP connections through HTTP requests to a proxy.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct TunnelSettings {
-    /// The protocol.
+    /// The method of the request: CONNECT (when left out) or POST.
     pub protocol: String,
-    /// The target host.
+    /// The host the tunnel leads to.
     #[api(required)]
     pub target_host: Host,
-    /// The target port.
+    /// The port the tunnel leads to.
     #[api(required)]
     pub target_port: Port,
 }
 
-/// The proxy protocol.
+/// Tells the backend who connected, in a PROXY protocol header.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct ProxyProtocol {
     /// The version.
     pub version: ProxyProtocolVersion,
 }
 
-/// The retry budget.
+/// A limit on retries in proportion to the requests under way.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct RetryBudget {
-    /// The percent.
+    /// Retries at once, as a percentage of the requests under way.
     #[api(maximum = 100, minimum = 0, nullable)]
     pub percent: Option<f64>,
-    /// The min retry concurrency.
+    /// Retries at once that are always allowed.
     pub min_retry_concurrency: u32,
-    /// The budget interval.
+    /// How long a request counts as under way.
     pub budget_interval: Option<Duration>,
 }
 
-/// The traffic policy.
+/// Load balancing, connection pool, outlier detection and TLS towards a host.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct TrafficPolicy {
-    /// The load balancer.
+    /// How an endpoint is picked.
     pub load_balancer: Option<LoadBalancerSettings>,
-    /// The connection pool.
+    /// How many and how long-lived connections may be.
     pub connection_pool: Option<ConnectionPoolSettings>,
-    /// The outlier detection.
+    /// When a failing endpoint is left out.
     pub outlier_detection: Option<OutlierDetection>,
-    /// The tls.
+    /// TLS settings.
     pub tls: Option<ClientTLSSettings>,
-    /// The port level settings.
+    /// Policies for single ports, which replace the others.
     #[api(max_items = 4096)]
     pub port_level_settings: Vec<PortTrafficPolicy>,
-    /// The tunnel.
+    /// Tunnels connections through a proxy.
     pub tunnel: Option<TunnelSettings>,
-    /// The proxy protocol.
+    /// Tells the backend who connected.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// The retry budget.
+    /// A limit on retries.
     pub retry_budget: Option<RetryBudget>,
 }
 
-/// The subset.
+/// A named group of a host's endpoints.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct Subset {
     /// The name.
     #[api(required)]
     pub name: String,
-    /// The labels.
+    /// The labels that endpoints of the subset have.
     pub labels: BTreeMap<String, String>,
-    /// The traffic policy.
+    /// The policy for the subset, over that of the host.
     pub traffic_policy: Option<TrafficPolicy>,
 }
 
-/// The ring hash.
+/// Consistent hashing on a ring.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct RingHash {
-    /// The minimum ring size.
+    /// The fewest points on the ring; more spread load more evenly.
     pub minimum_ring_size: u64,
 }
 
-/// The mag lev.
+/// Consistent hashing by Maglev's table.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct MagLev {
-    /// The table size.
+    /// The size of the table, a prime number.
     pub table_size: u64,
 }
 
@@ -129,7 +129,7 @@ pub struct Attribute {
     pub value: String,
 }
 
-/// The HTTP cookie.
+/// A cookie to hash by; it is set when it is missing.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct HTTPCookie {
     /// The name.
@@ -137,35 +137,35 @@ pub struct HTTPCookie {
     pub name: String,
     /// The path.
     pub path: String,
-    /// The ttl.
+    /// How long the cookie lives; 0 makes it a session cookie.
     pub ttl: Option<Duration>,
     /// The attributes.
     pub attributes: Vec<Attribute>,
 }
 
-/// The consistent hash LB.
+/// Sends requests that look alike to the same endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct ConsistentHashLB {
-    /// The hash key.
+    /// What requests are told apart by.
     #[api(flatten)]
     pub hash_key: Option<ConsistentHashLBHashKey>,
-    /// The hash algorithm.
+    /// How the hash becomes an endpoint.
     #[api(flatten)]
     pub hash_algorithm: Option<ConsistentHashLBHashAlgorithm>,
-    /// The minimum ring size.
+    /// Deprecated in favour of the ring hash's own field.
     pub minimum_ring_size: u64,
 }
 
 /// The consistent hash LB hash key.
 #[derive(Debug, Clone, PartialEq, OneOf)]
 pub enum ConsistentHashLBHashKey {
-    /// The http header name.
+    /// By the value of this header.
     HttpHeaderName(String),
-    /// The http cookie.
+    /// By a cookie.
     HttpCookie(HTTPCookie),
-    /// The use source ip.
+    /// By the address of the client.
     UseSourceIp(bool),
-    /// The http query parameter name.
+    /// By the value of this query parameter.
     HttpQueryParameterName(String),
 }
 
@@ -178,114 +178,114 @@ pub enum ConsistentHashLBHashAlgorithm {
     Maglev(MagLev),
 }
 
-/// The load balancer settings.
+/// How an endpoint is picked.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct LoadBalancerSettings {
-    /// The lb policy.
+    /// The algorithm.
     #[api(flatten)]
     pub lb_policy: Option<LoadBalancerSettingsLbPolicy>,
-    /// The locality lb setting.
+    /// Which places are preferred.
     pub locality_lb_setting: Option<LocalityLoadBalancerSetting>,
-    /// The zone aware lb setting.
+    /// Preference for the own zone as far as it has capacity.
     pub zone_aware_lb_setting: Option<ZoneAwareLoadBalancerSetting>,
-    /// The warmup duration secs.
+    /// Deprecated in favour of `warmup`.
     #[api(duration_rule)]
     pub warmup_duration_secs: Option<Duration>,
-    /// The warmup.
+    /// New endpoints get their share of the load slowly.
     pub warmup: Option<WarmupConfiguration>,
 }
 
 /// The load balancer settings lb policy.
 #[derive(Debug, Clone, PartialEq, OneOf)]
 pub enum LoadBalancerSettingsLbPolicy {
-    /// The simple.
+    /// One of the algorithms without settings.
     Simple(SimpleLB),
-    /// The consistent hash.
+    /// The same endpoint for requests that look alike.
     ConsistentHash(ConsistentHashLB),
-    /// The backend utilization.
+    /// By the load that endpoints report.
     BackendUtilization(BackendUtilizationLB),
 }
 
-/// The warmup configuration.
+/// How the load of new endpoints grows.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct WarmupConfiguration {
-    /// The duration.
+    /// How long an endpoint counts as new.
     #[api(required, duration_rule)]
     pub duration: Option<Duration>,
-    /// The minimum percent.
+    /// The share an endpoint begins with.
     #[api(maximum = 100, minimum = 0, nullable)]
     pub minimum_percent: Option<f64>,
-    /// The aggression.
+    /// The curve: 1 is a straight line, more grows faster at first.
     #[api(minimum = 0, nullable)]
     pub aggression: Option<f64>,
 }
 
-/// The tcp keepalive.
+/// Probes of connections on which nothing happens.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct TcpKeepalive {
-    /// The probes.
+    /// Unanswered probes before a connection counts as dead.
     pub probes: u32,
-    /// The time.
+    /// Silence before the first probe.
     #[api(duration_rule)]
     pub time: Option<Duration>,
-    /// The interval.
+    /// Time between probes.
     #[api(duration_rule)]
     pub interval: Option<Duration>,
 }
 
-/// The TCP settings.
+/// Connections of all protocols.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct TCPSettings {
-    /// The max connections.
+    /// The most connections to one host.
     pub max_connections: i32,
-    /// The connect timeout.
+    /// How long connecting may take.
     #[api(duration_rule)]
     pub connect_timeout: Option<Duration>,
     /// The tcp keepalive.
     pub tcp_keepalive: Option<TcpKeepalive>,
-    /// The max connection duration.
+    /// How long a connection may live.
     #[api(duration_rule)]
     pub max_connection_duration: Option<Duration>,
-    /// The idle timeout.
+    /// How long a connection may be idle.
     pub idle_timeout: Option<Duration>,
 }
 
-/// The connection keepalive.
+/// HTTP/2 pings on idle connections.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct ConnectionKeepalive {
-    /// The interval.
+    /// Time between pings.
     #[api(duration_rule)]
     pub interval: Option<Duration>,
-    /// The timeout.
+    /// How long an answer may take.
     #[api(duration_rule)]
     pub timeout: Option<Duration>,
 }
 
-/// The HTTP settings.
+/// Requests of HTTP and gRPC.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct HTTPSettings {
-    /// The http1 max pending requests.
+    /// The most requests that wait for a connection.
     pub http1_max_pending_requests: i32,
-    /// The http2 max requests.
+    /// The most requests at once.
     pub http2_max_requests: i32,
-    /// The max requests per connection.
+    /// Requests before a connection is closed; 0 is no limit.
     pub max_requests_per_connection: i32,
-    /// The max retries.
+    /// The most retries at once.
     pub max_retries: i32,
-    /// The idle timeout.
+    /// How long a connection without requests is kept.
     #[api(duration_rule)]
     pub idle_timeout: Option<Duration>,
-    /// The h2 upgrade policy.
+    /// Whether HTTP/1.1 towards the host becomes HTTP/2.
     pub h2_upgrade_policy: HTTPSettingsH2UpgradePolicy,
-    /// The use client protocol.
+    /// Whether the host is spoken to in the protocol of the client.
     pub use_client_protocol: bool,
-    /// The max concurrent streams.
+    /// The most requests at once on one HTTP/2 connection.
     pub max_concurrent_streams: i32,
-    /// The http2 keep alive.
+    /// Pings on HTTP/2 connections.
     pub http2_keep_alive: Option<ConnectionKeepalive>,
 }
 
-/// The connection pool settings.
+/// How many and how long-lived connections and requests may be.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct ConnectionPoolSettings {
     /// The tcp.
@@ -294,89 +294,89 @@ pub struct ConnectionPoolSettings {
     pub http: Option<HTTPSettings>,
 }
 
-/// The outlier detection.
+/// When a failing endpoint is left out for a while.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct OutlierDetection {
-    /// The consecutive errors.
+    /// Deprecated in favour of the two fields that tell errors apart.
     pub consecutive_errors: i32,
-    /// The split external local origin errors.
+    /// Whether failures to connect are counted apart from error answers.
     pub split_external_local_origin_errors: bool,
-    /// The consecutive local origin failures.
+    /// Failures to connect in a row before an endpoint is left out.
     #[api(nullable)]
     pub consecutive_local_origin_failures: Option<u32>,
-    /// The consecutive gateway errors.
+    /// Answers 502, 503 or 504 in a row before an endpoint is left out.
     #[api(nullable)]
     pub consecutive_gateway_errors: Option<u32>,
-    /// The consecutive 5xx errors.
+    /// Answers from 500 to 599 in a row before an endpoint is left out.
     #[api(nullable)]
     pub consecutive_5xx_errors: Option<u32>,
-    /// The interval.
+    /// How often endpoints are looked at.
     #[api(duration_rule)]
     pub interval: Option<Duration>,
-    /// The base ejection time.
+    /// How long an endpoint is left out, times how often it was.
     #[api(duration_rule)]
     pub base_ejection_time: Option<Duration>,
-    /// The max ejection percent.
+    /// The most endpoints left out at once.
     pub max_ejection_percent: i32,
-    /// The min health percent.
+    /// Below this share of healthy endpoints, none is left out.
     pub min_health_percent: i32,
     /// The outlier detection http error codes.
     #[api(items(maximum = 599, minimum = 100))]
     pub outlier_detection_http_error_codes: Vec<u32>,
 }
 
-/// The client TLS settings.
+/// TLS towards a host.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct ClientTLSSettings {
-    /// The mode.
+    /// Whether and how TLS is used.
     pub mode: ClientTLSSettingsTLSmode,
-    /// The client certificate.
+    /// The file with the certificate to show.
     pub client_certificate: String,
-    /// The private key.
+    /// The file with its key.
     pub private_key: String,
-    /// The ca certificates.
+    /// The file with the authorities to trust.
     pub ca_certificates: String,
-    /// The credential name.
+    /// The secret that holds certificate, key and authorities.
     pub credential_name: String,
-    /// The subject alt names.
+    /// Names of which the host's certificate must have one.
     pub subject_alt_names: Vec<String>,
-    /// The sni.
+    /// The server name to send.
     pub sni: String,
-    /// The insecure skip verify.
+    /// Whether the host's certificate is taken unverified.
     #[api(nullable)]
     pub insecure_skip_verify: Option<bool>,
-    /// The ca crl.
+    /// The file with the list of revoked certificates.
     pub ca_crl: String,
 }
 
-/// The distribute.
+/// Weights for the traffic of one place.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct Distribute {
-    /// The from.
+    /// Where from.
     pub from: String,
-    /// The to.
+    /// Where to.
     pub to: BTreeMap<String, u32>,
 }
 
 /// The locality load balancer setting failover.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct LocalityLoadBalancerSettingFailover {
-    /// The from.
+    /// Where from.
     pub from: String,
-    /// The to.
+    /// Where to.
     pub to: String,
 }
 
-/// The locality load balancer setting.
+/// Weights and failover between places.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct LocalityLoadBalancerSetting {
-    /// The distribute.
+    /// Which share of the traffic of a place goes to which others.
     pub distribute: Vec<Distribute>,
-    /// The failover.
+    /// Where the traffic of a region goes when its endpoints fail.
     pub failover: Vec<LocalityLoadBalancerSettingFailover>,
-    /// The failover priority.
+    /// Labels by which endpoints are preferred, the first counting most.
     pub failover_priority: Vec<String>,
-    /// The enabled.
+    /// Whether it is on.
     #[api(nullable)]
     pub enabled: Option<bool>,
 }
@@ -384,16 +384,16 @@ pub struct LocalityLoadBalancerSetting {
 /// The zone aware load balancer setting failover.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct ZoneAwareLoadBalancerSettingFailover {
-    /// The from.
+    /// Where from.
     pub from: String,
-    /// The to.
+    /// Where to.
     pub to: String,
 }
 
 /// The zone aware load balancer setting.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct ZoneAwareLoadBalancerSetting {
-    /// The enabled.
+    /// Whether it is on.
     #[api(nullable)]
     pub enabled: Option<bool>,
     /// The failover.
@@ -405,18 +405,18 @@ pub struct ZoneAwareLoadBalancerSetting {
     pub min_cluster_size: Option<u64>,
 }
 
-/// The backend utilization LB.
+/// Weights from the utilization that endpoints report with their responses.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct BackendUtilizationLB {
-    /// The weight stabilization period.
+    /// How long an endpoint must have reported before its weight counts.
     pub weight_stabilization_period: Option<Duration>,
-    /// The weight expiration period.
+    /// After how long without a report a weight is forgotten.
     pub weight_expiration_period: Option<Duration>,
-    /// The weight update period.
+    /// How often weights are computed.
     pub weight_update_period: Option<Duration>,
-    /// The error utilization penalty percent.
+    /// How much errors count as utilization.
     pub error_utilization_penalty_percent: u32,
-    /// The metric names for computing utilization.
+    /// The reported metrics that make up utilization.
     pub metric_names_for_computing_utilization: Vec<String>,
 }
 

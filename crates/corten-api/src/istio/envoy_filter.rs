@@ -9,7 +9,7 @@ use super::selector::PolicyTargetReference;
 use super::sidecar::WorkloadSelector;
 use crate::codec::Struct;
 
-/// The specification of a envoy filter.
+/// Patches to the Envoy configuration that the control plane generates.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(rule(
     "(has(self.workloadSelector) ? 1 : 0) + (has(self.targetRefs) ? 1 : 0) <= 1",
@@ -18,12 +18,12 @@ use crate::codec::Struct;
 pub struct EnvoyFilterSpec {
     /// The workload selector.
     pub workload_selector: Option<WorkloadSelector>,
-    /// The target refs.
+    /// The objects it is attached to.
     #[api(max_items = 16)]
     pub target_refs: Vec<PolicyTargetReference>,
-    /// The config patches.
+    /// The patches, applied in order.
     pub config_patches: Vec<EnvoyConfigObjectPatch>,
-    /// The priority.
+    /// The order among filters; lower is applied first.
     pub priority: i32,
 }
 
@@ -41,7 +41,7 @@ pub struct EnvoyFilterProxyMatch {
 pub struct ClusterMatch {
     /// The port number.
     pub port_number: Port,
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     pub service: String,
     /// The subset.
     pub subset: String,
@@ -211,7 +211,7 @@ pub enum EnvoyConfigObjectMatchObjectTypes {
 pub struct EnvoyConfigObjectPatch {
     /// The apply to.
     pub apply_to: EnvoyFilterApplyTo,
-    /// The match.
+    /// The conditions.
     pub match_: Option<EnvoyConfigObjectMatch>,
     /// The patch.
     pub patch: Option<EnvoyFilterPatch>,

@@ -5,7 +5,7 @@ use corten_derive::{Enumeration, Message, OneOf};
 use super::selector::{PolicyTargetReference, PortSelector, WorkloadMode, WorkloadSelector};
 use crate::codec::Struct;
 
-/// The specification of a traffic extension.
+/// Code loaded into proxies: WebAssembly or Lua.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(
     rule(
@@ -15,17 +15,17 @@ use crate::codec::Struct;
     rule("has(self.wasm) != has(self.lua)", "exactly one of wasm or lua must be set")
 )]
 pub struct TrafficExtensionSpec {
-    /// The selector.
+    /// The workloads it is for; all of the namespace, when left out.
     pub selector: Option<WorkloadSelector>,
-    /// The target refs.
+    /// The objects it is attached to.
     #[api(max_items = 16)]
     pub target_refs: Vec<PolicyTargetReference>,
-    /// The phase.
+    /// Where in the chain of filters it goes.
     pub phase: ExecutionPhase,
-    /// The priority.
+    /// The order among those of the same phase; higher comes first.
     #[api(nullable)]
     pub priority: Option<i32>,
-    /// The match.
+    /// The conditions.
     pub match_: Vec<TrafficSelector>,
     /// The filter config.
     #[api(flatten)]
@@ -41,49 +41,49 @@ pub enum TrafficExtensionFilterConfig {
     Lua(LuaConfig),
 }
 
-/// The specification of a wasm plugin.
+/// A WebAssembly module loaded into proxies.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(rule(
     "(has(self.selector) ? 1 : 0) + (has(self.targetRef) ? 1 : 0) + (has(self.targetRefs) ? 1 : 0) <= 1",
     "only one of targetRefs or selector can be set"
 ))]
 pub struct WasmPluginSpec {
-    /// The selector.
+    /// The workloads it is for; all of the namespace, when left out.
     pub selector: Option<WorkloadSelector>,
-    /// The target ref.
+    /// The one object it is attached to; deprecated in favour of `targetRefs`.
     pub target_ref: Option<PolicyTargetReference>,
-    /// The target refs.
+    /// The objects it is attached to.
     #[api(max_items = 16)]
     pub target_refs: Vec<PolicyTargetReference>,
-    /// The url.
+    /// Where the module comes from: oci, http, https or file.
     #[api(required, min_length = 1, rule(r#"isURL(self) ? (url(self).getScheme() in ["", "http", "https", "oci", "file"]) : (isURL("http://" + self) &&
 url("http://" + self).getScheme() in ["", "http", "https", "oci", "file"])"#, "url must have schema one of [http, https, file, oci]"))]
     pub url: String,
-    /// The sha256.
+    /// The checksum of the module.
     #[api(pattern = "(^$|^[a-f0-9]{64}$)")]
     pub sha256: String,
-    /// The image pull policy.
+    /// When the image is fetched again.
     pub image_pull_policy: PullPolicy,
-    /// The image pull secret.
+    /// The secret to fetch the image with.
     #[api(max_length = 253, min_length = 1)]
     pub image_pull_secret: String,
     /// The verification key.
     pub verification_key: String,
-    /// The plugin config.
+    /// The configuration handed to the module.
     pub plugin_config: Option<Struct>,
-    /// The plugin name.
+    /// The name the module knows itself by.
     #[api(max_length = 256, min_length = 1)]
     pub plugin_name: String,
-    /// The phase.
+    /// Where in the chain of filters it goes.
     pub phase: PluginPhase,
-    /// The priority.
+    /// The order among those of the same phase; higher comes first.
     #[api(nullable)]
     pub priority: Option<i32>,
-    /// The fail strategy.
+    /// What happens when the module fails.
     pub fail_strategy: FailStrategy,
-    /// The vm config.
+    /// The environment of the module.
     pub vm_config: Option<VmConfig>,
-    /// The match.
+    /// The conditions.
     pub match_: Vec<WasmPluginTrafficSelector>,
     /// The type.
     pub type_: PluginType,
@@ -92,28 +92,28 @@ url("http://" + self).getScheme() in ["", "http", "https", "oci", "file"])"#, "u
 /// The wasm config.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct WasmConfig {
-    /// The url.
+    /// Where the module comes from.
     #[api(required, min_length = 1, rule(r#"isURL(self) ? (url(self).getScheme() in ["", "http", "https", "file", "oci"]) : (isURL("http://" + self) &&
 url("http://" + self).getScheme() in ["", "http", "https", "file", "oci"])"#, "url must have schema one of [http, https, file, oci]"))]
     pub url: String,
-    /// The sha256.
+    /// The checksum of the module.
     #[api(pattern = "(^$|^[a-f0-9]{64}$)")]
     pub sha256: String,
-    /// The image pull policy.
+    /// When the image is fetched again.
     pub image_pull_policy: PullPolicy,
-    /// The image pull secret.
+    /// The secret to fetch the image with.
     #[api(max_length = 253, min_length = 1)]
     pub image_pull_secret: String,
     /// The verification key.
     pub verification_key: String,
-    /// The plugin config.
+    /// The configuration handed to the module.
     pub plugin_config: Option<Struct>,
-    /// The plugin name.
+    /// The name the module knows itself by.
     #[api(max_length = 256, min_length = 1)]
     pub plugin_name: String,
-    /// The fail strategy.
+    /// What happens when the module fails.
     pub fail_strategy: FailStrategy,
-    /// The vm config.
+    /// The environment of the module.
     pub vm_config: Option<VmConfig>,
     /// The type.
     pub type_: PluginType,

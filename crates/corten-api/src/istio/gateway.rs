@@ -5,47 +5,47 @@ use std::collections::BTreeMap;
 use corten_core::Port;
 use corten_derive::{Enumeration, Message};
 
-/// The specification of a gateway.
+/// Listeners at the edge of the mesh, for the workloads that a selector names.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct GatewaySpec {
-    /// The servers.
+    /// The listeners.
     pub servers: Vec<Server>,
-    /// The selector.
+    /// The labels of the gateway workloads.
     pub selector: BTreeMap<String, String>,
 }
 
-/// The server.
+/// One listener: a port, the hosts it serves, and TLS.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct Server {
     /// The port.
     #[api(required)]
     pub port: Option<ServerPort>,
-    /// The bind.
+    /// The address or unix socket to listen on.
     pub bind: String,
-    /// The hosts.
+    /// The hosts served, each with a namespace before a slash to limit who may route for it.
     #[api(required)]
     pub hosts: Vec<String>,
-    /// The tls.
+    /// TLS settings.
     pub tls: Option<ServerTLSSettings>,
-    /// The default endpoint.
+    /// Where connections go that no route takes.
     pub default_endpoint: String,
     /// The name.
     pub name: String,
 }
 
-/// The server port.
+/// A port of a gateway.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct ServerPort {
     /// The number.
     #[api(required)]
     pub number: Port,
-    /// The protocol.
+    /// What is spoken.
     #[api(required)]
     pub protocol: String,
     /// The name.
     #[api(required)]
     pub name: String,
-    /// The target port.
+    /// The port of the workload.
     pub target_port: Port,
 }
 
@@ -60,7 +60,7 @@ pub struct TLSCertificate {
     pub ca_certificates: String,
 }
 
-/// The server TLS settings.
+/// TLS of a listener.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(
     rule(
@@ -77,44 +77,44 @@ pub struct TLSCertificate {
     )
 )]
 pub struct ServerTLSSettings {
-    /// The https redirect.
+    /// Whether plain HTTP is answered with a redirect to HTTPS.
     pub https_redirect: bool,
-    /// The mode.
+    /// Whether TLS ends here, and whether clients show certificates.
     pub mode: ServerTLSSettingsTLSmode,
-    /// The server certificate.
+    /// The file with the certificate.
     pub server_certificate: String,
-    /// The private key.
+    /// The file with its key.
     pub private_key: String,
-    /// The ca certificates.
+    /// The file with the authorities that clients' certificates come from.
     pub ca_certificates: String,
-    /// The ca crl.
+    /// The file with the list of revoked certificates.
     pub ca_crl: String,
-    /// The credential name.
+    /// The secret that holds certificate, key and authorities.
     pub credential_name: String,
-    /// The credential names.
+    /// Up to two secrets, for certificates of different key types.
     #[api(max_items = 2, min_items = 1)]
     pub credential_names: Vec<String>,
-    /// The ca cert credential name.
+    /// The secret with the authorities, apart from the certificate.
     pub ca_cert_credential_name: String,
-    /// The tls certificates.
+    /// Up to two certificates in files, of different key types.
     #[api(max_items = 2, min_items = 1)]
     pub tls_certificates: Vec<TLSCertificate>,
-    /// The subject alt names.
+    /// Names of which a client's certificate must have one.
     pub subject_alt_names: Vec<String>,
-    /// The verify certificate spki.
+    /// Hashes of public keys of which a client's certificate must have one.
     pub verify_certificate_spki: Vec<String>,
-    /// The verify certificate hash.
+    /// Hashes of which a client's certificate must have one.
     pub verify_certificate_hash: Vec<String>,
-    /// The min protocol version.
+    /// The oldest version of TLS.
     pub min_protocol_version: ServerTLSSettingsTLSProtocol,
-    /// The max protocol version.
+    /// The newest version of TLS.
     pub max_protocol_version: ServerTLSSettingsTLSProtocol,
-    /// The cipher suites.
+    /// The cipher suites allowed.
     pub cipher_suites: Vec<String>,
     /// The insecure skip verify.
     #[api(nullable)]
     pub insecure_skip_verify: Option<bool>,
-    /// The ecdh curves.
+    /// The curves allowed for key exchange.
     pub ecdh_curves: Vec<String>,
 }
 

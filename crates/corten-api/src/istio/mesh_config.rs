@@ -18,7 +18,7 @@ use crate::codec::Struct;
 pub struct MeshConfigOutboundTrafficPolicy {
     /// The mode.
     pub mode: MeshConfigOutboundTrafficPolicyMode,
-    /// The tls.
+    /// TLS settings.
     pub tls: Option<ClientTLSSettings>,
 }
 
@@ -104,19 +104,19 @@ pub struct EnvoyExternalAuthorizationRequestBody {
 /// The envoy external authorization http provider.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct EnvoyExternalAuthorizationHttpProvider {
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     pub service: String,
     /// The port.
     pub port: Port,
-    /// The timeout.
+    /// How long an answer may take.
     pub timeout: Option<Duration>,
-    /// The path prefix.
+    /// What is put before the path of the question.
     pub path_prefix: String,
-    /// The fail open.
+    /// Whether requests are let through when nobody answers.
     pub fail_open: bool,
-    /// The clear route cache.
+    /// Whether the route is chosen again after headers were changed.
     pub clear_route_cache: bool,
-    /// The status on error.
+    /// The status of the answer when nobody answers.
     pub status_on_error: String,
     /// The include headers in check.
     pub include_headers_in_check: Vec<String>,
@@ -137,17 +137,17 @@ pub struct EnvoyExternalAuthorizationHttpProvider {
 /// The envoy external authorization grpc provider.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct EnvoyExternalAuthorizationGrpcProvider {
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     pub service: String,
     /// The port.
     pub port: Port,
-    /// The timeout.
+    /// How long an answer may take.
     pub timeout: Option<Duration>,
-    /// The fail open.
+    /// Whether requests are let through when nobody answers.
     pub fail_open: bool,
-    /// The clear route cache.
+    /// Whether the route is chosen again after headers were changed.
     pub clear_route_cache: bool,
-    /// The status on error.
+    /// The status of the answer when nobody answers.
     pub status_on_error: String,
     /// The include request body in check.
     pub include_request_body_in_check: Option<EnvoyExternalAuthorizationRequestBody>,
@@ -156,11 +156,11 @@ pub struct EnvoyExternalAuthorizationGrpcProvider {
 /// The zipkin tracing provider.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct ZipkinTracingProvider {
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     pub service: String,
     /// The port.
     pub port: Port,
-    /// The max tag length.
+    /// The longest path kept as a tag.
     pub max_tag_length: u32,
     /// The enable 64bit trace id.
     pub enable_64bit_trace_id: bool,
@@ -168,40 +168,40 @@ pub struct ZipkinTracingProvider {
     pub path: String,
     /// The trace context option.
     pub trace_context_option: TraceContextOption,
-    /// The timeout.
+    /// How long an answer may take.
     pub timeout: Option<Duration>,
-    /// The headers.
+    /// Headers.
     pub headers: Vec<HttpHeader>,
 }
 
 /// The lightstep tracing provider.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct LightstepTracingProvider {
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     pub service: String,
     /// The port.
     pub port: Port,
     /// The access token.
     pub access_token: String,
-    /// The max tag length.
+    /// The longest path kept as a tag.
     pub max_tag_length: u32,
 }
 
 /// The datadog tracing provider.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct DatadogTracingProvider {
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     pub service: String,
     /// The port.
     pub port: Port,
-    /// The max tag length.
+    /// The longest path kept as a tag.
     pub max_tag_length: u32,
 }
 
 /// The sky walking tracing provider.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct SkyWalkingTracingProvider {
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     pub service: String,
     /// The port.
     pub port: Port,
@@ -227,7 +227,7 @@ pub struct StackdriverProvider {
     pub max_number_of_annotations: Option<i64>,
     /// The max number of message events.
     pub max_number_of_message_events: Option<i64>,
-    /// The max tag length.
+    /// The longest path kept as a tag.
     pub max_tag_length: u32,
     /// The logging.
     pub logging: Option<Logging>,
@@ -236,13 +236,13 @@ pub struct StackdriverProvider {
 /// The open census agent tracing provider.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct OpenCensusAgentTracingProvider {
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     pub service: String,
     /// The port.
     pub port: Port,
     /// The context.
     pub context: Vec<OpenCensusAgentTracingProviderTraceContext>,
-    /// The max tag length.
+    /// The longest path kept as a tag.
     pub max_tag_length: u32,
 }
 
@@ -281,7 +281,7 @@ pub struct EnvoyFileAccessLogProvider {
 /// The envoy http grpc V3 log provider.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct EnvoyHttpGrpcV3LogProvider {
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     pub service: String,
     /// The port.
     pub port: Port,
@@ -300,7 +300,7 @@ pub struct EnvoyHttpGrpcV3LogProvider {
 /// The envoy tcp grpc V3 log provider.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct EnvoyTcpGrpcV3LogProvider {
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     pub service: String,
     /// The port.
     pub port: Port,
@@ -322,7 +322,7 @@ pub struct EnvoyOpenTelemetryLogProviderLogFormat {
 /// The envoy open telemetry log provider.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct EnvoyOpenTelemetryLogProvider {
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     pub service: String,
     /// The port.
     pub port: Port,
@@ -335,7 +335,7 @@ pub struct EnvoyOpenTelemetryLogProvider {
 /// The dynatrace api.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct DynatraceApi {
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     pub service: String,
     /// The port.
     pub port: Port,
@@ -359,11 +359,11 @@ pub struct DynatraceSampler {
 /// The open telemetry tracing provider.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct OpenTelemetryTracingProvider {
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     pub service: String,
     /// The port.
     pub port: Port,
-    /// The max tag length.
+    /// The longest path kept as a tag.
     pub max_tag_length: u32,
     /// The http.
     pub http: Option<HttpService>,
@@ -390,7 +390,7 @@ pub enum OpenTelemetryTracingProviderSampling {
 pub struct SDSProvider {
     /// The name.
     pub name: String,
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     pub service: String,
     /// The port.
     pub port: Port,
@@ -401,9 +401,9 @@ pub struct SDSProvider {
 pub struct HttpService {
     /// The path.
     pub path: String,
-    /// The timeout.
+    /// How long an answer may take.
     pub timeout: Option<Duration>,
-    /// The headers.
+    /// Headers.
     pub headers: Vec<HttpHeader>,
 }
 
@@ -446,7 +446,7 @@ pub struct ResourceDetectors {
 /// The grpc service.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct GrpcService {
-    /// The timeout.
+    /// How long an answer may take.
     pub timeout: Option<Duration>,
     /// The initial metadata.
     pub initial_metadata: Vec<HttpHeader>,
@@ -518,37 +518,37 @@ pub struct ProxyPathNormalization {
 /// The TLS config.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct TLSConfig {
-    /// The min protocol version.
+    /// The oldest version of TLS.
     pub min_protocol_version: TLSConfigTLSProtocol,
-    /// The ecdh curves.
+    /// The curves allowed for key exchange.
     pub ecdh_curves: Vec<String>,
-    /// The cipher suites.
+    /// The cipher suites allowed.
     pub cipher_suites: Vec<String>,
 }
 
 /// The default traffic policy.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct DefaultTrafficPolicy {
-    /// The connection pool.
+    /// How many and how long-lived connections may be.
     pub connection_pool: Option<ConnectionPoolSettings>,
-    /// The outlier detection.
+    /// When a failing endpoint is left out.
     pub outlier_detection: Option<OutlierDetection>,
 }
 
-/// The mesh config.
+/// The settings of the whole mesh.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct MeshConfig {
-    /// The proxy listen port.
+    /// The port that captured connections of workloads arrive at.
     pub proxy_listen_port: i32,
-    /// The proxy inbound listen port.
+    /// The port that captured connections to workloads arrive at.
     pub proxy_inbound_listen_port: i32,
     /// The proxy http port.
     pub proxy_http_port: i32,
-    /// The connect timeout.
+    /// How long proxies try to connect.
     pub connect_timeout: Option<Duration>,
     /// The hbone idle timeout.
     pub hbone_idle_timeout: Option<Duration>,
-    /// The protocol detection timeout.
+    /// How long to wait for the first bytes when the protocol is not declared.
     pub protocol_detection_timeout: Option<Duration>,
     /// The tcp keepalive.
     pub tcp_keepalive: Option<TcpKeepalive>,
@@ -562,7 +562,7 @@ pub struct MeshConfig {
     pub ingress_selector: String,
     /// The enable tracing.
     pub enable_tracing: bool,
-    /// The access log file.
+    /// Where proxies write access logs; empty is nowhere.
     pub access_log_file: String,
     /// The access log format.
     pub access_log_format: String,
@@ -572,19 +572,19 @@ pub struct MeshConfig {
     pub enable_envoy_access_log_service: bool,
     /// The disable envoy listener log.
     pub disable_envoy_listener_log: bool,
-    /// The default config.
+    /// The configuration of proxies.
     pub default_config: Option<ProxyConfig>,
-    /// The outbound traffic policy.
+    /// What happens to connections to unknown hosts.
     pub outbound_traffic_policy: Option<MeshConfigOutboundTrafficPolicy>,
     /// The inbound traffic policy.
     pub inbound_traffic_policy: Option<InboundTrafficPolicy>,
     /// The config sources.
     pub config_sources: Vec<ConfigSource>,
-    /// The enable auto mtls.
+    /// Whether proxies use mutual TLS wherever the other side can.
     pub enable_auto_mtls: Option<bool>,
-    /// The trust domain.
+    /// The trust domain of the mesh's identities.
     pub trust_domain: String,
-    /// The trust domain aliases.
+    /// Trust domains that count as the same.
     pub trust_domain_aliases: Vec<String>,
     /// The ca certificates.
     pub ca_certificates: Vec<CertificateData>,
@@ -594,7 +594,7 @@ pub struct MeshConfig {
     pub default_virtual_service_export_to: Vec<String>,
     /// The default destination rule export to.
     pub default_destination_rule_export_to: Vec<String>,
-    /// The root namespace.
+    /// The namespace whose policies hold for the whole mesh.
     pub root_namespace: String,
     /// The locality lb setting.
     pub locality_lb_setting: Option<LocalityLoadBalancerSetting>,
@@ -610,7 +610,7 @@ pub struct MeshConfig {
     pub outbound_cluster_stat_name: String,
     /// The certificates.
     pub certificates: Vec<Certificate>,
-    /// The service settings.
+    /// Settings of single services.
     pub service_settings: Vec<ServiceSettings>,
     /// The service scope configs.
     pub service_scope_configs: Vec<ServiceScopeConfigs>,
@@ -620,13 +620,13 @@ pub struct MeshConfig {
     pub verify_certificate_at_client: Option<bool>,
     /// The ca.
     pub ca: Option<CA>,
-    /// The extension providers.
+    /// Where traces, logs and authorization questions can go.
     pub extension_providers: Vec<MeshConfigExtensionProvider>,
-    /// The default providers.
+    /// Providers used where a Telemetry names none.
     pub default_providers: Option<DefaultProviders>,
-    /// The discovery selectors.
+    /// The namespaces the control plane looks at.
     pub discovery_selectors: Vec<LabelSelector>,
-    /// The path normalization.
+    /// How paths are normalized before policies see them.
     pub path_normalization: Option<ProxyPathNormalization>,
     /// The default http retry policy.
     pub default_http_retry_policy: Option<HTTPRetry>,

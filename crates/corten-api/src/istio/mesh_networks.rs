@@ -48,11 +48,11 @@ pub enum IstioNetworkGatewayGw {
 pub struct Network {
     /// The endpoints.
     pub endpoints: Vec<NetworkEndpoints>,
-    /// The gateways.
+    /// The gateways this is limited to.
     pub gateways: Vec<IstioNetworkGateway>,
 }
 
-/// The mesh networks.
+/// The networks of the mesh, by name.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct MeshNetworks {
     /// The networks.

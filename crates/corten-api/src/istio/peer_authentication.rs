@@ -6,18 +6,18 @@ use corten_derive::{Enumeration, Message};
 
 use super::selector::WorkloadSelector;
 
-/// The specification of a peer authentication.
+/// Whether mutual TLS is demanded of those who connect.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(rule(
     "has(self.portLevelMtls) ? (((has(self.selector) && has(self.selector.matchLabels)) ? self.selector.matchLabels : {}).size() > 0) : true",
     "portLevelMtls requires selector"
 ))]
 pub struct PeerAuthenticationSpec {
-    /// The selector.
+    /// The workloads it is for; all of the namespace, when left out.
     pub selector: Option<WorkloadSelector>,
-    /// The mtls.
+    /// The mode of all ports.
     pub mtls: Option<MutualTLS>,
-    /// The port level mtls.
+    /// The modes of single ports.
     #[api(
         min_properties = 1,
         rule("self.all(key, 0 < int(key) && int(key) <= 65535)", "port must be between 1-65535")

@@ -98,7 +98,7 @@ pub struct TracingRequestHeader {
     pub default_value: String,
 }
 
-/// The tracing.
+/// Where traces go, how many, and with which tags.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct Tracing {
     /// The tracer.
@@ -134,7 +134,7 @@ pub enum TracingTracer {
 /// The SDS.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct SDS {
-    /// The enabled.
+    /// Whether it is on.
     pub enabled: bool,
     /// The k8s sa jwt path.
     pub k8s_sa_jwt_path: String,
@@ -151,7 +151,7 @@ pub struct Topology {
     pub num_trusted_proxies: u32,
     /// The forward client cert details.
     pub forward_client_cert_details: ForwardClientCertDetails,
-    /// The proxy protocol.
+    /// Tells the backend who connected.
     pub proxy_protocol: Option<ProxyProtocolConfiguration>,
 }
 
@@ -204,7 +204,7 @@ pub struct ProxyStatsMatcher {
 /// The proxy headers server.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct ProxyHeadersServer {
-    /// The disabled.
+    /// Whether it is off.
     pub disabled: Option<bool>,
     /// The value.
     pub value: String,
@@ -213,35 +213,35 @@ pub struct ProxyHeadersServer {
 /// The request id.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct RequestId {
-    /// The disabled.
+    /// Whether it is off.
     pub disabled: Option<bool>,
 }
 
 /// The attempt count.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct AttemptCount {
-    /// The disabled.
+    /// Whether it is off.
     pub disabled: Option<bool>,
 }
 
 /// The x forwarded host.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct XForwardedHost {
-    /// The enabled.
+    /// Whether it is on.
     pub enabled: Option<bool>,
 }
 
 /// The x forwarded port.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct XForwardedPort {
-    /// The enabled.
+    /// Whether it is on.
     pub enabled: Option<bool>,
 }
 
 /// The envoy debug headers.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct EnvoyDebugHeaders {
-    /// The disabled.
+    /// Whether it is off.
     pub disabled: Option<bool>,
 }
 
@@ -333,7 +333,7 @@ pub struct ConnectionSettings {
     pub global_downstream_connection_limit: Option<i32>,
 }
 
-/// The proxy config.
+/// How a proxy runs.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct ProxyConfig {
     /// The config path.
@@ -343,9 +343,9 @@ pub struct ProxyConfig {
     /// The cluster name.
     #[api(flatten)]
     pub cluster_name: Option<ProxyConfigClusterName>,
-    /// The drain duration.
+    /// How long listeners that go away keep their connections.
     pub drain_duration: Option<Duration>,
-    /// The discovery address.
+    /// Where the control plane is: host:port.
     pub discovery_address: String,
     /// The discovery refresh delay.
     pub discovery_refresh_delay: Option<Duration>,
@@ -365,7 +365,7 @@ pub struct ProxyConfig {
     pub custom_config_file: String,
     /// The stat name length.
     pub stat_name_length: i32,
-    /// The concurrency.
+    /// Worker threads; 0 is one for each core.
     pub concurrency: Option<i32>,
     /// The proxy bootstrap template path.
     pub proxy_bootstrap_template_path: String,
@@ -379,7 +379,7 @@ pub struct ProxyConfig {
     pub envoy_access_log_service: Option<RemoteService>,
     /// The envoy metrics service.
     pub envoy_metrics_service: Option<RemoteService>,
-    /// The proxy metadata.
+    /// Environment variables of the proxy.
     pub proxy_metadata: BTreeMap<String, String>,
     /// The runtime values.
     pub runtime_values: BTreeMap<String, String>,
@@ -397,7 +397,7 @@ pub struct ProxyConfig {
     pub readiness_probe: Option<ReadinessProbe>,
     /// The proxy stats matcher.
     pub proxy_stats_matcher: Option<ProxyStatsMatcher>,
-    /// The hold application until proxy starts.
+    /// Whether the application waits for the proxy.
     pub hold_application_until_proxy_starts: Option<bool>,
     /// The ca certificates pem.
     pub ca_certificates_pem: Vec<String>,

@@ -6,12 +6,12 @@ use corten_derive::Message;
 
 use super::selector::WorkloadSelector;
 
-/// The specification of a proxy config.
+/// Settings for the proxies of some workloads.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct ProxyConfigSpec {
-    /// The selector.
+    /// The workloads it is for; all of the namespace, when left out.
     pub selector: Option<WorkloadSelector>,
-    /// The concurrency.
+    /// Worker threads; 0 is one for each core.
     #[api(minimum = 0, nullable)]
     pub concurrency: Option<i32>,
     /// The environment variables.

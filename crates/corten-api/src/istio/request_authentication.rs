@@ -5,39 +5,39 @@ use corten_derive::{Enumeration, Message};
 
 use super::selector::{PolicyTargetReference, WorkloadSelector};
 
-/// The specification of a request authentication.
+/// Which tokens requests may carry; requests with others are refused.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(rule(
     "(has(self.selector) ? 1 : 0) + (has(self.targetRef) ? 1 : 0) + (has(self.targetRefs) ? 1 : 0) <= 1",
     "only one of targetRefs or selector can be set"
 ))]
 pub struct RequestAuthenticationSpec {
-    /// The selector.
+    /// The workloads it is for; all of the namespace, when left out.
     pub selector: Option<WorkloadSelector>,
-    /// The target ref.
+    /// The one object it is attached to; deprecated in favour of `targetRefs`.
     pub target_ref: Option<PolicyTargetReference>,
-    /// The target refs.
+    /// The objects it is attached to.
     #[api(max_items = 16)]
     pub target_refs: Vec<PolicyTargetReference>,
-    /// The jwt rules.
+    /// The issuers and where their tokens stand.
     #[api(max_items = 4096)]
     pub jwt_rules: Vec<JWTRule>,
 }
 
-/// The JWT rule.
+/// One issuer of tokens.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(rule(
     "(has(self.jwksUri) ? 1 : 0) + (has(self.jwks_uri) ? 1 : 0) + (has(self.jwks) ? 1 : 0) <= 1",
     "only one of jwks or jwksUri can be set"
 ))]
 pub struct JWTRule {
-    /// The issuer.
+    /// The issuer as tokens name it.
     #[api(min_length = 1)]
     pub issuer: String,
-    /// The audiences.
+    /// Audiences of which a token must have one.
     #[api(items(min_length = 1))]
     pub audiences: Vec<String>,
-    /// The jwks uri.
+    /// Where the issuer publishes its keys.
     #[api(
         also = "jwks_uri",
         max_length = 2048,
@@ -48,29 +48,29 @@ pub struct JWTRule {
         )
     )]
     pub jwks_uri: String,
-    /// The jwks.
+    /// The issuer's keys themselves.
     pub jwks: String,
-    /// The from headers.
+    /// Headers that carry the token.
     pub from_headers: Vec<JWTHeader>,
-    /// The from params.
+    /// Query parameters that carry the token.
     #[api(items(min_length = 1))]
     pub from_params: Vec<String>,
-    /// The output payload to header.
+    /// The header that gets the token's payload.
     pub output_payload_to_header: String,
-    /// The from cookies.
+    /// Cookies that carry the token.
     #[api(items(min_length = 1))]
     pub from_cookies: Vec<String>,
-    /// The forward original token.
+    /// Whether the workload sees the token.
     pub forward_original_token: bool,
-    /// The output claim to headers.
+    /// Claims that are copied to headers.
     pub output_claim_to_headers: Vec<ClaimToHeader>,
-    /// The timeout.
+    /// How long fetching the keys may take.
     #[api(duration_rule)]
     pub timeout: Option<Duration>,
-    /// The space delimited claims.
+    /// Claims whose texts are lists separated by blanks.
     #[api(items(min_length = 1), max_items = 64)]
     pub space_delimited_claims: Vec<String>,
-    /// The presence.
+    /// Whether a token must be there.
     pub presence: Presence,
 }
 

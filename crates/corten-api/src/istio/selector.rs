@@ -29,10 +29,10 @@ pub struct PortSelector {
     pub number: Port,
 }
 
-/// The policy target reference.
+/// An object that a policy is attached to.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct PolicyTargetReference {
-    /// The group.
+    /// The API group.
     #[api(
         max_length = 253,
         pattern = r#"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"#

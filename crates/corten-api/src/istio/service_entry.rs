@@ -7,11 +7,11 @@ use super::sidecar::WorkloadSelector;
 use super::status::{AnalysisMessageBase, IstioCondition};
 use super::workload_entry::WorkloadEntrySpec;
 
-/// The specification of a service entry.
+/// A service that the mesh would not find by itself.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(rule("(has(self.workloadSelector) ? 1 : 0) + (has(self.endpoints) ? 1 : 0) <= 1", "only one of WorkloadSelector or Endpoints can be set"), rule(r#"!((has(self.addresses) ? self.addresses : []).exists(k, k.contains("/")) && !((has(self.resolution) ? self.resolution : "NONE") in ["STATIC", "NONE"]))"#, "CIDR addresses are allowed only for NONE/STATIC resolution types"), rule(r#"((has(self.resolution) ? self.resolution : "NONE") == "NONE") ? !has(self.endpoints) : true"#, "NONE mode cannot set endpoints"), rule(r#"((has(self.resolution) ? self.resolution : "") == "DNS_ROUND_ROBIN") ? ((has(self.endpoints) ? self.endpoints : []).size() <= 1) : true"#, "DNS_ROUND_ROBIN mode cannot have multiple endpoints"))]
 pub struct ServiceEntrySpec {
-    /// The hosts.
+    /// The names of the service.
     #[api(
         required,
         items(rule(r#"self != "*""#, "hostname cannot be wildcard")),
@@ -19,7 +19,7 @@ pub struct ServiceEntrySpec {
         min_items = 1
     )]
     pub hosts: Vec<Host>,
-    /// The addresses.
+    /// Its virtual addresses, or ranges of them.
     #[api(items(max_length = 64), max_items = 256)]
     pub addresses: Vec<String>,
     /// The ports.
@@ -33,37 +33,37 @@ pub struct ServiceEntrySpec {
         )
     )]
     pub ports: Vec<ServicePort>,
-    /// The location.
+    /// Whether the service is part of the mesh.
     pub location: ServiceEntryLocation,
-    /// The resolution.
+    /// How its endpoints are found.
     pub resolution: ServiceEntryResolution,
-    /// The endpoints.
+    /// Its endpoints.
     #[api(
         max_items = 4096,
         items(rule("has(self.address) || has(self.network)", "Address is required"))
     )]
     pub endpoints: Option<Vec<WorkloadEntrySpec>>,
-    /// The workload selector.
+    /// Chooses pods and workload entries as endpoints.
     pub workload_selector: Option<WorkloadSelector>,
-    /// The export to.
+    /// The namespaces that see it: `.` is this one, `*` all.
     pub export_to: Vec<String>,
-    /// The subject alt names.
+    /// Names of which the service's certificate must have one.
     pub subject_alt_names: Vec<String>,
 }
 
-/// The service port.
+/// A port of a service.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct ServicePort {
     /// The number.
     #[api(required, rule("0 < self && self <= 65535", "port must be between 1-65535"))]
     pub number: Port,
-    /// The protocol.
+    /// What is spoken.
     #[api(max_length = 256)]
     pub protocol: String,
     /// The name.
     #[api(required, max_length = 256)]
     pub name: String,
-    /// The target port.
+    /// The port of the workload.
     #[api(rule("0 < self && self <= 65535", "port must be between 1-65535"))]
     pub target_port: Port,
 }
@@ -71,13 +71,13 @@ pub struct ServicePort {
 /// The service entry status.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct ServiceEntryStatus {
-    /// The conditions.
+    /// The aspects of the state.
     pub conditions: Vec<IstioCondition>,
-    /// The validation messages.
+    /// What analysis found.
     pub validation_messages: Vec<AnalysisMessageBase>,
-    /// The observed generation.
+    /// The generation of the object that this is about.
     pub observed_generation: i64,
-    /// The addresses.
+    /// Addresses that are asked for, or were given.
     pub addresses: Vec<ServiceEntryAddress>,
 }
 

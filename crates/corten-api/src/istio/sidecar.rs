@@ -9,49 +9,49 @@ use super::destination_rule::ConnectionPoolSettings;
 use super::gateway::ServerTLSSettings;
 use super::virtual_service::Destination;
 
-/// The specification of a sidecar.
+/// What the proxies of some workloads listen on, and what they can reach.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct SidecarSpec {
-    /// The workload selector.
+    /// The workloads it is for; all of the namespace, when left out.
     pub workload_selector: Option<WorkloadSelector>,
-    /// The ingress.
+    /// Listeners for connections to the workload.
     pub ingress: Vec<IstioIngressListener>,
-    /// The egress.
+    /// Listeners for connections of the workload, and the hosts it can reach.
     pub egress: Vec<IstioEgressListener>,
-    /// The inbound connection pool.
+    /// Limits on connections to the workload.
     pub inbound_connection_pool: Option<ConnectionPoolSettings>,
-    /// The outbound traffic policy.
+    /// What happens to connections to unknown hosts.
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
 }
 
-/// The istio ingress listener.
+/// A listener for connections to a workload.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct IstioIngressListener {
     /// The port.
     #[api(required)]
     pub port: Option<SidecarPort>,
-    /// The bind.
+    /// The address or unix socket to listen on.
     pub bind: String,
-    /// The capture mode.
+    /// How connections get to the listener.
     pub capture_mode: CaptureMode,
-    /// The default endpoint.
+    /// Where the application listens.
     pub default_endpoint: String,
-    /// The tls.
+    /// TLS settings.
     pub tls: Option<ServerTLSSettings>,
-    /// The connection pool.
+    /// How many and how long-lived connections may be.
     pub connection_pool: Option<ConnectionPoolSettings>,
 }
 
-/// The istio egress listener.
+/// A listener for connections of a workload.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct IstioEgressListener {
     /// The port.
     pub port: Option<SidecarPort>,
-    /// The bind.
+    /// The address or unix socket to listen on.
     pub bind: String,
-    /// The capture mode.
+    /// How connections get to the listener.
     pub capture_mode: CaptureMode,
-    /// The hosts.
+    /// The services that can be reached, as `namespace/host`.
     #[api(required)]
     pub hosts: Vec<String>,
 }
@@ -70,12 +70,12 @@ pub struct WorkloadSelector {
     pub labels: BTreeMap<String, String>,
 }
 
-/// The outbound traffic policy.
+/// What happens to connections to hosts that the mesh does not know.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct OutboundTrafficPolicy {
     /// The mode.
     pub mode: OutboundTrafficPolicyMode,
-    /// The egress proxy.
+    /// The gateway they go through.
     pub egress_proxy: Option<Destination>,
 }
 
@@ -84,11 +84,11 @@ pub struct OutboundTrafficPolicy {
 pub struct SidecarPort {
     /// The number.
     pub number: Port,
-    /// The protocol.
+    /// What is spoken.
     pub protocol: String,
     /// The name.
     pub name: String,
-    /// The target port.
+    /// The port of the workload.
     pub target_port: Port,
 }
 

@@ -4,34 +4,34 @@ use corten_derive::{Enumeration, Message};
 
 use crate::codec::{Struct, Timestamp};
 
-/// The istio status.
+/// What became of an object.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct IstioStatus {
-    /// The conditions.
+    /// The aspects of the state.
     pub conditions: Vec<IstioCondition>,
-    /// The validation messages.
+    /// What analysis found.
     pub validation_messages: Vec<AnalysisMessageBase>,
-    /// The observed generation.
+    /// The generation of the object that this is about.
     #[api(int_or_string)]
     pub observed_generation: i64,
 }
 
-/// The istio condition.
+/// One aspect of an object's state.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct IstioCondition {
     /// The type.
     pub type_: String,
     /// The status.
     pub status: String,
-    /// The last probe time.
+    /// When the state was looked at last.
     pub last_probe_time: Option<Timestamp>,
-    /// The last transition time.
+    /// When the state changed last.
     pub last_transition_time: Option<Timestamp>,
-    /// The reason.
+    /// Why, in one word, for programs.
     pub reason: String,
-    /// The message.
+    /// What there is to say, for people.
     pub message: String,
-    /// The observed generation.
+    /// The generation of the object that this is about.
     #[api(int_or_string)]
     pub observed_generation: i64,
 }

@@ -7,18 +7,18 @@ use corten_derive::{Enumeration, Message, OneOf};
 
 use super::selector::{PolicyTargetReference, WorkloadSelector};
 
-/// The specification of a telemetry.
+/// Metrics, traces and access logs of some workloads.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(rule(
     "(has(self.selector) ? 1 : 0) + (has(self.targetRef) ? 1 : 0) + (has(self.targetRefs) ? 1 : 0) <= 1",
     "only one of targetRefs or selector can be set"
 ))]
 pub struct TelemetrySpec {
-    /// The selector.
+    /// The workloads it is for; all of the namespace, when left out.
     pub selector: Option<WorkloadSelector>,
-    /// The target ref.
+    /// The one object it is attached to; deprecated in favour of `targetRefs`.
     pub target_ref: Option<PolicyTargetReference>,
-    /// The target refs.
+    /// The objects it is attached to.
     #[api(max_items = 16)]
     pub target_refs: Vec<PolicyTargetReference>,
     /// The tracing.
@@ -93,17 +93,17 @@ pub struct TracingFormatter {
     pub value: String,
 }
 
-/// The tracing.
+/// Where traces go, how many, and with which tags.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct Tracing {
-    /// The match.
+    /// The conditions.
     pub match_: Option<TracingSelector>,
-    /// The providers.
+    /// The providers, by name.
     pub providers: Vec<ProviderRef>,
-    /// The random sampling percentage.
+    /// The share of requests traced when nobody decided before.
     #[api(maximum = 100, minimum = 0, nullable)]
     pub random_sampling_percentage: Option<f64>,
-    /// The disable span reporting.
+    /// Whether no spans are sent.
     #[api(nullable)]
     pub disable_span_reporting: Option<bool>,
     /// The custom tags.
@@ -127,10 +127,10 @@ pub struct ProviderRef {
     pub name: String,
 }
 
-/// The metrics.
+/// Which metrics go where.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct Metrics {
-    /// The providers.
+    /// The providers, by name.
     pub providers: Vec<ProviderRef>,
     /// The overrides.
     pub overrides: Vec<MetricsOverrides>,
@@ -178,12 +178,12 @@ pub struct TagOverride {
     pub value: String,
 }
 
-/// The metrics overrides.
+/// Changes of some metrics.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct MetricsOverrides {
-    /// The match.
+    /// The conditions.
     pub match_: Option<MetricSelector>,
-    /// The disabled.
+    /// Whether it is off.
     #[api(nullable)]
     pub disabled: Option<bool>,
     /// The tag overrides.
@@ -200,18 +200,18 @@ pub struct LogSelector {
 /// The access logging filter.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct AccessLoggingFilter {
-    /// The expression.
+    /// An expression of CEL; requests for which it is true are logged.
     pub expression: String,
 }
 
-/// The access logging.
+/// Where access logs go, and of which requests.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct AccessLogging {
-    /// The match.
+    /// The conditions.
     pub match_: Option<LogSelector>,
-    /// The providers.
+    /// The providers, by name.
     pub providers: Vec<ProviderRef>,
-    /// The disabled.
+    /// Whether it is off.
     #[api(nullable)]
     pub disabled: Option<bool>,
     /// The filter.

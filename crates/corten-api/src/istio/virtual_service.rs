@@ -7,76 +7,76 @@ use corten_derive::{Enumeration, Message, OneOf};
 
 use crate::codec::Bytes;
 
-/// The specification of a virtual service.
+/// How requests and connections to some hosts are routed.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct VirtualServiceSpec {
-    /// The hosts.
+    /// The hosts; none makes this a delegate of others.
     pub hosts: Vec<Host>,
-    /// The gateways.
+    /// The gateways that route so; `mesh` stands for all sidecars.
     pub gateways: Vec<String>,
-    /// The http.
+    /// Routes for HTTP, tried in order.
     pub http: Vec<HTTPRoute>,
-    /// The tls.
+    /// Routes for TLS by server name, tried in order.
     pub tls: Vec<TLSRoute>,
-    /// The tcp.
+    /// Routes for connections, tried in order.
     pub tcp: Vec<TCPRoute>,
-    /// The export to.
+    /// The namespaces that see it: `.` is this one, `*` all.
     pub export_to: Vec<String>,
 }
 
-/// The destination.
+/// A host, or a subset or port of it.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct Destination {
     /// The host.
     #[api(required)]
     pub host: Host,
-    /// The subset.
+    /// The subset, as a DestinationRule names it.
     pub subset: String,
-    /// The port.
+    /// The port; needed when the host has several.
     pub port: Option<PortSelector>,
 }
 
-/// The HTTP route.
+/// What happens to the requests that match.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct HTTPRoute {
     /// The name.
     pub name: String,
-    /// The match.
+    /// The conditions, of which one must hold; none matches all requests.
     #[api(null_items)]
     pub match_: Vec<HTTPMatchRequest>,
-    /// The route.
+    /// The destinations, chosen by weight.
     pub route: Vec<HTTPRouteDestination>,
-    /// The redirect.
+    /// Answers with a redirect.
     pub redirect: Option<HTTPRedirect>,
-    /// The direct response.
+    /// Answers without asking anyone.
     pub direct_response: Option<HTTPDirectResponse>,
-    /// The delegate.
+    /// Another VirtualService that decides.
     pub delegate: Option<Delegate>,
-    /// The rewrite.
+    /// Changes path and authority before forwarding.
     pub rewrite: Option<HTTPRewrite>,
-    /// The timeout.
+    /// How long a request may take, retries included.
     #[api(duration_rule)]
     pub timeout: Option<Duration>,
-    /// The retries.
+    /// When a request is tried again.
     pub retries: Option<HTTPRetry>,
-    /// The fault.
+    /// Delays or failures for tests.
     pub fault: Option<HTTPFaultInjection>,
-    /// The mirror.
+    /// A destination that gets a copy of each request; its answers are dropped.
     pub mirror: Option<Destination>,
-    /// The mirrors.
+    /// Destinations that get copies of requests.
     pub mirrors: Vec<HTTPMirrorPolicy>,
-    /// The mirror percent.
+    /// Deprecated in favour of `mirrorPercentage`.
     #[api(also = "mirror_percent", nullable)]
     pub mirror_percent: Option<u32>,
-    /// The mirror percentage.
+    /// The share of requests copied to `mirror`.
     pub mirror_percentage: Option<Percent>,
-    /// The cors policy.
+    /// Which other origins may call from browsers.
     pub cors_policy: Option<CorsPolicy>,
-    /// The headers.
+    /// Changes of headers.
     pub headers: Option<Headers>,
 }
 
-/// The delegate.
+/// A VirtualService that decides instead.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct Delegate {
     /// The name.
@@ -85,18 +85,18 @@ pub struct Delegate {
     pub namespace: String,
 }
 
-/// The header operations.
+/// Changes of headers.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct HeaderOperations {
-    /// The set.
+    /// Headers that get exactly this value.
     pub set: BTreeMap<String, String>,
-    /// The add.
+    /// Values added to headers.
     pub add: BTreeMap<String, String>,
-    /// The remove.
+    /// Headers taken away.
     pub remove: Vec<String>,
 }
 
-/// The headers.
+/// Changes of headers, of requests and responses.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct Headers {
     /// The request.
@@ -105,130 +105,130 @@ pub struct Headers {
     pub response: Option<HeaderOperations>,
 }
 
-/// The TLS route.
+/// Where TLS connections go, unopened.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct TLSRoute {
-    /// The match.
+    /// The conditions.
     #[api(required)]
     pub match_: Vec<TLSMatchAttributes>,
     /// The route.
     pub route: Vec<RouteDestination>,
 }
 
-/// The TCP route.
+/// Where connections go.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct TCPRoute {
-    /// The match.
+    /// The conditions.
     pub match_: Vec<L4MatchAttributes>,
     /// The route.
     pub route: Vec<RouteDestination>,
 }
 
-/// The HTTP match request.
+/// Conditions on a request, which must all hold.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct HTTPMatchRequest {
     /// The name.
     pub name: String,
-    /// The uri.
+    /// The path.
     pub uri: Option<StringMatch>,
     /// The scheme.
     pub scheme: Option<StringMatch>,
     /// The method.
     pub method: Option<StringMatch>,
-    /// The authority.
+    /// The authority: host and port as the client sees them.
     pub authority: Option<StringMatch>,
-    /// The headers.
+    /// Headers by name; an empty match asks only that the header is there.
     pub headers: BTreeMap<String, StringMatch>,
     /// The port.
     pub port: Port,
-    /// The source labels.
+    /// Labels of the workload that calls.
     pub source_labels: BTreeMap<String, String>,
-    /// The gateways.
+    /// The gateways this is limited to.
     pub gateways: Vec<String>,
-    /// The query params.
+    /// Query parameters by name.
     pub query_params: BTreeMap<String, StringMatch>,
-    /// The ignore uri case.
+    /// Whether case does not count in exact and prefix matches of the path.
     pub ignore_uri_case: bool,
-    /// The without headers.
+    /// Headers that must not match.
     pub without_headers: BTreeMap<String, StringMatch>,
-    /// The source namespace.
+    /// The namespace of the workload that calls.
     pub source_namespace: String,
-    /// The stat prefix.
+    /// The name under which metrics of these requests are kept.
     pub stat_prefix: String,
 }
 
-/// The HTTP route destination.
+/// A destination with its weight.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct HTTPRouteDestination {
     /// The destination.
     #[api(required)]
     pub destination: Option<Destination>,
-    /// The weight.
+    /// The share of the traffic.
     pub weight: i32,
-    /// The headers.
+    /// Headers.
     pub headers: Option<Headers>,
 }
 
-/// The route destination.
+/// A destination with its weight.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct RouteDestination {
     /// The destination.
     #[api(required)]
     pub destination: Option<Destination>,
-    /// The weight.
+    /// The share of the traffic.
     pub weight: i32,
 }
 
-/// The L4 match attributes.
+/// Conditions on a connection, which must all hold.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct L4MatchAttributes {
-    /// The destination subnets.
+    /// Ranges of addresses that are called.
     pub destination_subnets: Vec<String>,
     /// The port.
     pub port: Port,
-    /// The source subnet.
+    /// Not used.
     pub source_subnet: String,
-    /// The source labels.
+    /// Labels of the workload that calls.
     pub source_labels: BTreeMap<String, String>,
-    /// The gateways.
+    /// The gateways this is limited to.
     pub gateways: Vec<String>,
-    /// The source namespace.
+    /// The namespace of the workload that calls.
     pub source_namespace: String,
 }
 
-/// The TLS match attributes.
+/// Conditions on a TLS connection, which must all hold.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct TLSMatchAttributes {
-    /// The sni hosts.
+    /// The server names that clients ask for.
     #[api(required)]
     pub sni_hosts: Vec<Host>,
-    /// The destination subnets.
+    /// Ranges of addresses that are called.
     pub destination_subnets: Vec<String>,
     /// The port.
     pub port: Port,
-    /// The source labels.
+    /// Labels of the workload that calls.
     pub source_labels: BTreeMap<String, String>,
-    /// The gateways.
+    /// The gateways this is limited to.
     pub gateways: Vec<String>,
-    /// The source namespace.
+    /// The namespace of the workload that calls.
     pub source_namespace: String,
 }
 
-/// The HTTP redirect.
+/// An answer that sends the client elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct HTTPRedirect {
     /// The uri.
     pub uri: String,
-    /// The authority.
+    /// The authority: host and port as the client sees them.
     pub authority: String,
-    /// The redirect port.
+    /// The port of the new location.
     #[api(flatten)]
     pub redirect_port: Option<HTTPRedirectRedirectPort>,
     /// The scheme.
     pub scheme: String,
-    /// The redirect code.
+    /// The status; 301 when left out.
     pub redirect_code: u32,
-    /// The prefix rewrite.
+    /// What replaces the matched prefix of the path.
     pub prefix_rewrite: String,
 }
 
@@ -241,7 +241,7 @@ pub enum HTTPRedirectRedirectPort {
     DerivePort(RedirectPortSelection),
 }
 
-/// The HTTP direct response.
+/// An answer without asking anyone.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct HTTPDirectResponse {
     /// The status.
@@ -269,30 +269,30 @@ pub enum HTTPBodySpecifier {
     Bytes(Bytes),
 }
 
-/// The HTTP rewrite.
+/// Changes of a request before it is forwarded.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct HTTPRewrite {
-    /// The uri.
+    /// What replaces the matched path or prefix.
     pub uri: String,
-    /// The authority.
+    /// The new authority.
     pub authority: String,
-    /// The uri regex rewrite.
+    /// A substitution in the path by regular expression.
     pub uri_regex_rewrite: Option<RegexRewrite>,
 }
 
 /// The regex rewrite.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct RegexRewrite {
-    /// The match.
+    /// The conditions.
     pub match_: String,
     /// The rewrite.
     pub rewrite: String,
 }
 
-/// The string match.
+/// How a text must look.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct StringMatch {
-    /// The match type.
+    /// Compared as a whole, from the start, or by regular expression.
     #[api(flatten)]
     pub match_type: Option<StringMatchMatchType>,
 }
@@ -300,41 +300,41 @@ pub struct StringMatch {
 /// The string match match type.
 #[derive(Debug, Clone, PartialEq, OneOf)]
 pub enum StringMatchMatchType {
-    /// The exact.
+    /// Exactly this.
     Exact(String),
-    /// The prefix.
+    /// Beginning with this.
     Prefix(String),
-    /// The regex.
+    /// All of it matched by this regular expression (RE2).
     Regex(String),
 }
 
-/// The HTTP retry.
+/// When and how often a request is tried again.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct HTTPRetry {
-    /// The attempts.
+    /// How often; 0 is never.
     pub attempts: i32,
-    /// The per try timeout.
+    /// How long each attempt may take.
     #[api(duration_rule)]
     pub per_try_timeout: Option<Duration>,
-    /// The retry on.
+    /// The conditions and status codes, separated by commas.
     pub retry_on: String,
-    /// The retry remote localities.
+    /// Whether retries may go to other places.
     #[api(nullable)]
     pub retry_remote_localities: Option<bool>,
-    /// The retry ignore previous hosts.
+    /// Whether retries avoid endpoints that failed.
     #[api(nullable)]
     pub retry_ignore_previous_hosts: Option<bool>,
-    /// The backoff.
+    /// The least time between attempts.
     #[api(duration_rule)]
     pub backoff: Option<Duration>,
 }
 
-/// The cors policy.
+/// Which other origins may call from browsers (CORS).
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct CorsPolicy {
-    /// The allow origin.
+    /// Deprecated in favour of `allowOrigins`.
     pub allow_origin: Vec<String>,
-    /// The allow origins.
+    /// The origins.
     pub allow_origins: Vec<StringMatch>,
     /// The allow methods.
     pub allow_methods: Vec<String>,
@@ -342,25 +342,25 @@ pub struct CorsPolicy {
     pub allow_headers: Vec<String>,
     /// The expose headers.
     pub expose_headers: Vec<String>,
-    /// The max age.
+    /// How long a browser may remember the answer.
     #[api(duration_rule)]
     pub max_age: Option<Duration>,
     /// The allow credentials.
     #[api(nullable)]
     pub allow_credentials: Option<bool>,
-    /// The unmatched preflights.
+    /// What happens to preflight requests of other origins.
     pub unmatched_preflights: UnmatchedPreflights,
 }
 
-/// The delay.
+/// Holds some requests back.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct Delay {
-    /// The percent.
+    /// Deprecated in favour of `percentage`.
     pub percent: i32,
     /// The http delay type.
     #[api(flatten)]
     pub http_delay_type: Option<DelayHttpDelayType>,
-    /// The percentage.
+    /// The share that is affected.
     pub percentage: Option<Percent>,
 }
 
@@ -375,13 +375,13 @@ pub enum DelayHttpDelayType {
     ExponentialDelay(Duration),
 }
 
-/// The abort.
+/// Fails some requests.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct Abort {
     /// The error type.
     #[api(flatten)]
     pub error_type: Option<AbortErrorType>,
-    /// The percentage.
+    /// The share that is affected.
     pub percentage: Option<Percent>,
 }
 
@@ -396,7 +396,7 @@ pub enum AbortErrorType {
     Http2Error(String),
 }
 
-/// The HTTP fault injection.
+/// Delays and failures on purpose, for tests.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct HTTPFaultInjection {
     /// The delay.
@@ -405,13 +405,13 @@ pub struct HTTPFaultInjection {
     pub abort: Option<Abort>,
 }
 
-/// The HTTP mirror policy.
+/// A destination that gets copies of requests.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct HTTPMirrorPolicy {
     /// The destination.
     #[api(required)]
     pub destination: Option<Destination>,
-    /// The percentage.
+    /// The share that is affected.
     pub percentage: Option<Percent>,
 }
 

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use corten_core::Port;
 use corten_derive::Message;
 
-/// The specification of a workload entry.
+/// A workload that is not a pod, such as a virtual machine.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(rule(
     r#"(has(self.address) ? self.address : "").startsWith("unix://") ? !has(self.ports) : true"#,
     "UDS may not include ports"
 ))]
 pub struct WorkloadEntrySpec {
-    /// The address.
+    /// Its IP address, host name, or unix socket.
     #[api(
         max_length = 256,
         rule(
@@ -22,7 +22,7 @@ pub struct WorkloadEntrySpec {
         rule(r#"self.startsWith("unix://") ? !self.endsWith("/") : true"#, "UDS may not be a dir")
     )]
     pub address: String,
-    /// The ports.
+    /// Its ports, by the names of the service's ports.
     #[api(
         values(rule("0 < self && self <= 65535", "port must be between 1-65535")),
         max_properties = 128,
@@ -35,15 +35,15 @@ pub struct WorkloadEntrySpec {
     /// The labels.
     #[api(max_properties = 256)]
     pub labels: BTreeMap<String, String>,
-    /// The network.
+    /// The network it is on; workloads of one network reach each other directly.
     #[api(max_length = 2048)]
     pub network: String,
-    /// The locality.
+    /// Where it runs: region/zone/subzone.
     #[api(max_length = 2048)]
     pub locality: String,
-    /// The weight.
+    /// Its share of the load.
     pub weight: u32,
-    /// The service account.
+    /// The service account it runs as.
     #[api(max_length = 253)]
     pub service_account: String,
 }

@@ -7,15 +7,15 @@ use corten_derive::{Message, OneOf};
 
 use super::workload_entry::WorkloadEntrySpec;
 
-/// The specification of a workload group.
+/// A template of workload entries, for workloads that register themselves.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct WorkloadGroupSpec {
-    /// The metadata.
+    /// Labels and annotations of the entries.
     pub metadata: Option<ObjectMeta>,
-    /// The template.
+    /// The entry that workloads begin with.
     #[api(required)]
     pub template: Option<WorkloadEntrySpec>,
-    /// The probe.
+    /// How the proxy finds out whether the workload is ready.
     pub probe: Option<ReadinessProbe>,
 }
 
@@ -33,19 +33,19 @@ pub struct ObjectMeta {
 /// The readiness probe.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 pub struct ReadinessProbe {
-    /// The initial delay seconds.
+    /// Seconds before the first probe.
     #[api(minimum = 0)]
     pub initial_delay_seconds: i32,
-    /// The timeout seconds.
+    /// Seconds an answer may take.
     #[api(minimum = 0)]
     pub timeout_seconds: i32,
-    /// The period seconds.
+    /// Seconds between probes.
     #[api(minimum = 0)]
     pub period_seconds: i32,
-    /// The success threshold.
+    /// Successes in a row before it counts as ready.
     #[api(minimum = 0)]
     pub success_threshold: i32,
-    /// The failure threshold.
+    /// Failures in a row before it no longer does.
     #[api(minimum = 0)]
     pub failure_threshold: i32,
     /// The health check method.
@@ -56,11 +56,11 @@ pub struct ReadinessProbe {
 /// The readiness probe health check method.
 #[derive(Debug, Clone, PartialEq, OneOf)]
 pub enum ReadinessProbeHealthCheckMethod {
-    /// The http get.
+    /// Asks over HTTP.
     HttpGet(HTTPHealthCheckConfig),
-    /// The tcp socket.
+    /// Connects.
     TcpSocket(TCPHealthCheckConfig),
-    /// The exec.
+    /// Runs a command.
     Exec(ExecHealthCheckConfig),
     /// The grpc.
     Grpc(GrpcHealthCheckConfig),
@@ -89,7 +89,7 @@ pub struct GrpcHealthCheckConfig {
     /// The port.
     #[api(rule("0 < self && self <= 65535", "port must be between 1-65535"))]
     pub port: Port,
-    /// The service.
+    /// The service, as a host name or `namespace/host`.
     pub service: String,
 }
 
