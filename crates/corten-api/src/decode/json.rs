@@ -192,12 +192,17 @@ impl Reader<'_> {
             .position(|b| !matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))
             .unwrap_or(rest.len());
         let literal = rest.get(..end).unwrap_or_default();
-        match Number::from_str(literal) {
-            Ok(number) => {
+        // The library checks the form, but does not read every fraction to the last bit.
+        let exact = |number: Number| match number.is_f64() {
+            true => literal.parse().ok().and_then(Number::from_f64),
+            false => Some(number),
+        };
+        match Number::from_str(literal).ok().and_then(exact) {
+            Some(number) => {
                 self.offset += end;
                 Ok(number)
             }
-            Err(_) => self.fail(format!("'{literal}' is not a JSON number")),
+            None => self.fail(format!("'{literal}' is not a JSON number")),
         }
     }
 

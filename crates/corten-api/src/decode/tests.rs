@@ -62,6 +62,12 @@ fn scalars_are_read_as_kubernetes_reads_them() {
 }
 
 #[test]
+fn fractions_are_read_to_the_last_bit() {
+    let exact = Value::from(7.000000000000001e56);
+    check(&format!("[{exact}]"), json!([[exact]]));
+}
+
+#[test]
 fn keys_become_strings() {
     check("1: a\non: b\n1.5: c\n", json!([{ "1": "a", "true": "b", "1.5": "c" }]));
 }

@@ -24,6 +24,8 @@ mod selector;
 mod service_entry;
 mod sidecar;
 mod telemetry;
+#[cfg(test)]
+mod tests;
 pub mod text;
 mod tls;
 mod url;
