@@ -8,7 +8,7 @@ use corten_derive::{Enumeration, Message};
 use super::policy::LocalPolicyTargetReferenceWithSectionName;
 use super::shared::LocalObjectReference;
 
-/// The backend TLS policy spec.
+/// How gateways verify the backends they connect to.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct BackendTLSPolicySpec {

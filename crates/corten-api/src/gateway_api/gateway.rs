@@ -7,7 +7,7 @@ use corten_derive::{Enumeration, Message};
 
 use super::shared::{Condition, GatewayDefaultScope, LabelSelector, ObjectReference, SecretObjectReference};
 
-/// The gateway spec.
+/// Listeners, and the class of what serves them.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct GatewaySpec {
@@ -109,7 +109,7 @@ pub struct ListenerNamespaces {
     pub selector: Option<LabelSelector>,
 }
 
-/// The gateway infrastructure.
+/// Labels, annotations and parameters of what is made for a gateway.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct GatewayInfrastructure {
@@ -147,7 +147,7 @@ pub struct LocalParametersReference {
     pub name: String,
 }
 
-/// The listener.
+/// One port of a gateway, with the host name and routes it takes.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct Listener {
@@ -184,7 +184,7 @@ pub struct Listener {
     pub tls: Option<ListenerTLSConfig>,
 }
 
-/// The allowed routes.
+/// Which routes may be attached to a listener.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct AllowedRoutes {
@@ -228,7 +228,7 @@ pub struct RouteNamespaces {
     pub selector: Option<LabelSelector>,
 }
 
-/// The listener TLS config.
+/// TLS of a listener.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(
     kubernetes,
@@ -249,7 +249,7 @@ pub struct ListenerTLSConfig {
     pub options: BTreeMap<String, String>,
 }
 
-/// The gateway TLS config.
+/// TLS towards clients and backends.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct GatewayTLSConfig {
@@ -319,7 +319,7 @@ pub struct TLSPortConfig {
     pub tls: TLSConfig,
 }
 
-/// The gateway status.
+/// Where the gateway can be reached, and the state of its listeners.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct GatewayStatus {
@@ -358,7 +358,7 @@ pub struct GatewayStatusAddress {
     pub value: String,
 }
 
-/// The listener status.
+/// The state of a listener.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ListenerStatus {

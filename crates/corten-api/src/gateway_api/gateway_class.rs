@@ -4,7 +4,7 @@ use corten_derive::Message;
 
 use super::shared::Condition;
 
-/// The gateway class spec.
+/// The controller of the class, and its parameters.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct GatewayClassSpec {

@@ -8,7 +8,7 @@ use super::shared::{
     GatewayDefaultScope, LocalObjectReference, ParentReference, RouteParentStatus, SessionPersistence,
 };
 
-/// The GRPC route spec.
+/// How gRPC calls for some host names are routed.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct GRPCRouteSpec {
@@ -73,7 +73,7 @@ pub struct GRPCRouteSpec {
     pub use_default_gateways: Option<GatewayDefaultScope>,
 }
 
-/// The GRPC route rule.
+/// Conditions, what is done to calls, and where they go.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct GRPCRouteRule {
@@ -252,7 +252,7 @@ pub struct GRPCHeaderMatch {
     pub value: String,
 }
 
-/// The GRPC method match.
+/// Which service and method is called.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes, rule("has(self.type) ? has(self.service) || has(self.method) : true", "One or both of 'service' or 'method' must be specified"), rule(r#"(!has(self.type) || self.type == 'Exact') && has(self.service) ? self.service.matches(r"""^(?i)\.?[a-z_][a-z_0-9]*(\.[a-z_][a-z_0-9]*)*$"""): true"#, r#"service must only contain valid characters (matching ^(?i)\.?[a-z_][a-z_0-9]*(\.[a-z_][a-z_0-9]*)*$)"#), rule(r#"(!has(self.type) || self.type == 'Exact') && has(self.method) ? self.method.matches(r"""^[A-Za-z_][A-Za-z_0-9]*$"""): true"#, "method must only contain valid characters (matching ^[A-Za-z_][A-Za-z_0-9]*$)"))]
 pub struct GRPCMethodMatch {

@@ -8,17 +8,17 @@ use super::shared::{
     SessionPersistence,
 };
 
-/// The HTTP header filter.
+/// Changes of headers.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct HTTPHeaderFilter {
-    /// The add.
+    /// Values added to headers.
     #[api(max_items = 16, list_map_keys("name"), list_type = "map")]
     pub add: Vec<HTTPHeader>,
-    /// The remove.
+    /// Headers taken away.
     #[api(max_items = 16, list_type = "set")]
     pub remove: Vec<String>,
-    /// The set.
+    /// Headers that get exactly this value.
     #[api(max_items = 16, list_map_keys("name"), list_type = "map")]
     pub set: Vec<HTTPHeader>,
 }
@@ -45,7 +45,7 @@ pub struct HTTPHeader {
     pub value: String,
 }
 
-/// The HTTP request mirror filter.
+/// A destination that gets copies of requests; its answers are dropped.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(
     kubernetes,
@@ -65,7 +65,7 @@ pub struct HTTPRequestMirrorFilter {
     pub percent: Option<i32>,
 }
 
-/// The HTTP route spec.
+/// How HTTP requests for some host names are routed.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct HTTPRouteSpec {
@@ -132,7 +132,7 @@ pub struct HTTPRouteSpec {
     pub use_default_gateways: Option<GatewayDefaultScope>,
 }
 
-/// The HTTP route rule.
+/// Conditions, what is done to requests, and where they go.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(
     kubernetes,
@@ -212,7 +212,7 @@ pub struct HTTPRouteRule {
     pub session_persistence: Option<SessionPersistence>,
 }
 
-/// The HTTP backend ref.
+/// A destination with its weight and filters of its own.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(
     kubernetes,
@@ -278,7 +278,7 @@ pub struct HTTPBackendRef {
     pub weight: Option<i32>,
 }
 
-/// The HTTP route filter.
+/// Something done to requests and responses on their way.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(
     kubernetes,
@@ -359,7 +359,7 @@ pub struct HTTPRouteFilter {
     pub type_: HTTPRouteFilterType,
 }
 
-/// The HTTP route filter config.
+/// What is done; it must be what `type` says.
 #[derive(Debug, Clone, PartialEq, OneOf)]
 pub enum HTTPRouteFilterConfig {
     /// The cors.
@@ -381,7 +381,7 @@ pub enum HTTPRouteFilterConfig {
     ExternalAuth(HTTPExternalAuthFilter),
 }
 
-/// The HTTPCORS filter.
+/// Which other origins may call from browsers.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct HTTPCORSFilter {
@@ -435,7 +435,7 @@ pub struct HTTPCORSFilter {
     pub max_age: Option<i32>,
 }
 
-/// The HTTP request redirect filter.
+/// An answer that sends the client elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct HTTPRequestRedirectFilter {
@@ -458,7 +458,7 @@ pub struct HTTPRequestRedirectFilter {
     pub status_code: Option<i64>,
 }
 
-/// The HTTP path modifier.
+/// How a path is changed.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(
     kubernetes,
@@ -499,7 +499,7 @@ pub enum HTTPPathReplacement {
     ReplacePrefixMatch(String),
 }
 
-/// The HTTPURL rewrite filter.
+/// Changes of host name and path before forwarding.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct HTTPURLRewriteFilter {
@@ -514,7 +514,7 @@ pub struct HTTPURLRewriteFilter {
     pub path: Option<HTTPPathModifier>,
 }
 
-/// The HTTP route match.
+/// Conditions on a request, which must all hold.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct HTTPRouteMatch {
@@ -531,7 +531,7 @@ pub struct HTTPRouteMatch {
     pub query_params: Vec<HTTPQueryParamMatch>,
 }
 
-/// The HTTP header match.
+/// How a header must look.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct HTTPHeaderMatch {
@@ -556,7 +556,7 @@ pub struct HTTPHeaderMatch {
     pub value: String,
 }
 
-/// The HTTP path match.
+/// How the path must look.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes, rule("(self.type in ['Exact','PathPrefix']) ? self.value.startsWith('/') : true", "value must be an absolute path and start with '/' when type one of ['Exact', 'PathPrefix']"), rule("(self.type in ['Exact','PathPrefix']) ? !self.value.contains('//') : true", "must not contain '//' when type one of ['Exact', 'PathPrefix']"), rule("(self.type in ['Exact','PathPrefix']) ? !self.value.contains('/./') : true", "must not contain '/./' when type one of ['Exact', 'PathPrefix']"), rule("(self.type in ['Exact','PathPrefix']) ? !self.value.contains('/../') : true", "must not contain '/../' when type one of ['Exact', 'PathPrefix']"), rule("(self.type in ['Exact','PathPrefix']) ? !self.value.contains('%2f') : true", "must not contain '%2f' when type one of ['Exact', 'PathPrefix']"), rule("(self.type in ['Exact','PathPrefix']) ? !self.value.contains('%2F') : true", "must not contain '%2F' when type one of ['Exact', 'PathPrefix']"), rule("(self.type in ['Exact','PathPrefix']) ? !self.value.contains('#') : true", "must not contain '#' when type one of ['Exact', 'PathPrefix']"), rule("(self.type in ['Exact','PathPrefix']) ? !self.value.endsWith('/..') : true", "must not end with '/..' when type one of ['Exact', 'PathPrefix']"), rule("(self.type in ['Exact','PathPrefix']) ? !self.value.endsWith('/.') : true", "must not end with '/.' when type one of ['Exact', 'PathPrefix']"), rule("self.type in ['Exact','PathPrefix'] || self.type == 'RegularExpression'", "type must be one of ['Exact', 'PathPrefix', 'RegularExpression']"), rule(r#"(self.type in ['Exact','PathPrefix']) ? self.value.matches(r"""^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{2})+$""") : true"#, "must only contain valid characters (matching ^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{2})+$) for types ['Exact', 'PathPrefix']"))]
 pub struct HTTPPathMatch {
@@ -568,7 +568,7 @@ pub struct HTTPPathMatch {
     pub value: Option<String>,
 }
 
-/// The HTTP query param match.
+/// How a query parameter must look.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct HTTPQueryParamMatch {
@@ -588,7 +588,7 @@ pub struct HTTPQueryParamMatch {
     pub value: String,
 }
 
-/// The HTTP route timeouts.
+/// How long requests may take.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(
     kubernetes,
@@ -598,10 +598,10 @@ pub struct HTTPQueryParamMatch {
     )
 )]
 pub struct HTTPRouteTimeouts {
-    /// The backend request.
+    /// For one attempt at a backend.
     #[api(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$")]
     pub backend_request: Option<Duration>,
-    /// The request.
+    /// From the first byte of the request to the last of the response.
     #[api(pattern = "^([0-9]{1,5}(h|m|s|ms)){1,4}$")]
     pub request: Option<Duration>,
 }
@@ -615,7 +615,7 @@ pub struct HTTPRouteStatus {
     pub parents: Vec<RouteParentStatus>,
 }
 
-/// The HTTP external auth filter.
+/// A service that is asked whether a request may pass.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(
     kubernetes,
@@ -695,7 +695,7 @@ pub struct HTTPAuthConfig {
     pub path: Option<String>,
 }
 
-/// The HTTP route retry.
+/// When a request is tried again.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct HTTPRouteRetry {

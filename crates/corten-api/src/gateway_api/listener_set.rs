@@ -6,7 +6,7 @@ use corten_derive::Message;
 use super::gateway::{AllowedRoutes, ListenerTLSConfig, RouteGroupKind};
 use super::shared::{Condition, ParentGatewayReference};
 
-/// The listener set spec.
+/// Listeners added to a gateway.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ListenerSetSpec {

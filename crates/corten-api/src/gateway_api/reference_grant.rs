@@ -2,19 +2,19 @@
 
 use corten_derive::Message;
 
-/// The reference grant spec.
+/// Who may refer to what in this namespace.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ReferenceGrantSpec {
-    /// Where from.
+    /// The kinds and namespaces that may refer.
     #[api(required, max_items = 16, min_items = 1, list_type = "atomic")]
     pub from: Vec<ReferenceGrantFrom>,
-    /// Where to.
+    /// The kinds and names that may be referred to.
     #[api(required, max_items = 16, min_items = 1, list_type = "atomic")]
     pub to: Vec<ReferenceGrantTo>,
 }
 
-/// The reference grant from.
+/// Objects that may refer.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ReferenceGrantFrom {
@@ -43,7 +43,7 @@ pub struct ReferenceGrantFrom {
     pub namespace: String,
 }
 
-/// The reference grant to.
+/// Objects that may be referred to.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ReferenceGrantTo {

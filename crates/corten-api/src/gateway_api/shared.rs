@@ -31,7 +31,7 @@ pub struct LocalObjectReference {
     pub name: String,
 }
 
-/// The parent reference.
+/// A gateway, listener or service that a route is attached to.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct ParentReference {
@@ -68,7 +68,7 @@ pub struct ParentReference {
     pub section_name: Option<String>,
 }
 
-/// The condition.
+/// One aspect of an object's state.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct Condition {
@@ -101,7 +101,7 @@ pub struct Condition {
     pub type_: String,
 }
 
-/// The label selector.
+/// Chooses objects by their labels.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes, map_type = "atomic")]
 pub struct LabelSelector {
@@ -181,7 +181,7 @@ pub struct ObjectReference {
     pub namespace: Option<String>,
 }
 
-/// The backend object reference.
+/// A destination.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(
     kubernetes,
@@ -217,7 +217,7 @@ pub struct BackendObjectReference {
     pub port: Option<Port>,
 }
 
-/// The fraction.
+/// A share.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(
     kubernetes,
@@ -282,7 +282,7 @@ pub struct ParentGatewayReference {
     pub namespace: Option<String>,
 }
 
-/// The backend ref.
+/// A destination with its weight.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(
     kubernetes,
@@ -321,7 +321,7 @@ pub struct BackendRef {
     pub weight: Option<i32>,
 }
 
-/// The session persistence.
+/// Keeps the requests of a session at one endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(
     kubernetes,

@@ -4,7 +4,7 @@ use corten_derive::Message;
 
 use super::shared::{BackendRef, GatewayDefaultScope, ParentReference, RouteParentStatus};
 
-/// The TCP route spec.
+/// Where TCP connections go.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct TCPRouteSpec {

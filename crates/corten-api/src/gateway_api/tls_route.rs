@@ -5,7 +5,7 @@ use corten_derive::Message;
 
 use super::shared::{BackendRef, GatewayDefaultScope, ParentReference, RouteParentStatus};
 
-/// The TLS route spec.
+/// Where TLS connections go, by server name.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes, when(v1alpha2, schema = r#"{"required": ["rules"]}"#))]
 pub struct TLSRouteSpec {

@@ -4,7 +4,7 @@ use corten_derive::Message;
 
 use super::shared::{BackendRef, GatewayDefaultScope, ParentReference, RouteParentStatus};
 
-/// The UDP route spec.
+/// Where datagrams go.
 #[derive(Debug, Clone, Default, PartialEq, Message)]
 #[api(kubernetes)]
 pub struct UDPRouteSpec {

@@ -143,13 +143,13 @@ pub struct Condition {
 /// The authorization policy action.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum AuthorizationPolicyAction {
-    /// The value `ALLOW`.
+    /// Lets through what matches, and nothing else.
     #[default]
     Allow,
-    /// The value `DENY`.
+    /// Refuses what matches.
     Deny,
-    /// The value `AUDIT`.
+    /// Marks what matches for auditing.
     Audit,
-    /// The value `CUSTOM`.
+    /// Asks an extension provider about what matches.
     Custom,
 }

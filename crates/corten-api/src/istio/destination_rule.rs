@@ -423,28 +423,28 @@ pub struct BackendUtilizationLB {
 /// The proxy protocol version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum ProxyProtocolVersion {
-    /// The value `V1`.
+    /// The text form.
     #[default]
     V1,
-    /// The value `V2`.
+    /// The binary form.
     V2,
 }
 
 /// The simple LB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum SimpleLB {
-    /// The value `UNSPECIFIED`.
+    /// Left to the mesh.
     #[default]
     Unspecified,
-    /// The value `LEAST_CONN`.
+    /// Deprecated name of the next.
     LeastConn,
-    /// The value `RANDOM`.
+    /// Any endpoint.
     Random,
-    /// The value `PASSTHROUGH`.
+    /// The address that was called.
     Passthrough,
-    /// The value `ROUND_ROBIN`.
+    /// One after the other.
     RoundRobin,
-    /// The value `LEAST_REQUEST`.
+    /// The less busy of two picked at random.
     LeastRequest,
 }
 
@@ -463,13 +463,13 @@ pub enum HTTPSettingsH2UpgradePolicy {
 /// The client TLS settings TL smode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum ClientTLSSettingsTLSmode {
-    /// The value `DISABLE`.
+    /// No TLS.
     #[default]
     Disable,
-    /// The value `SIMPLE`.
+    /// TLS in which only the host shows a certificate.
     Simple,
-    /// The value `MUTUAL`.
+    /// TLS with a certificate given here.
     Mutual,
-    /// The value `ISTIO_MUTUAL`.
+    /// TLS with the workload's own certificate.
     IstioMutual,
 }

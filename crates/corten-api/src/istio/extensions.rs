@@ -229,21 +229,21 @@ pub enum PullPolicy {
 /// The env value source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum EnvValueSource {
-    /// The value `INLINE`.
+    /// The value stands here.
     #[default]
     Inline,
-    /// The value `HOST`.
+    /// The proxy's own variable of this name.
     Host,
 }
 
 /// The fail strategy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum FailStrategy {
-    /// The value `FAIL_CLOSE`.
+    /// Requests are refused.
     #[default]
     FailClose,
-    /// The value `FAIL_OPEN`.
+    /// Requests go on without the module.
     FailOpen,
-    /// The value `FAIL_RELOAD`.
+    /// The module is loaded again.
     FailReload,
 }

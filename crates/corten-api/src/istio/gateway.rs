@@ -121,18 +121,18 @@ pub struct ServerTLSSettings {
 /// The server TLS settings TL smode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum ServerTLSSettingsTLSmode {
-    /// The value `PASSTHROUGH`.
+    /// Connections are routed by server name, unopened.
     #[default]
     Passthrough,
-    /// The value `SIMPLE`.
+    /// TLS ends here.
     Simple,
-    /// The value `MUTUAL`.
+    /// TLS ends here, and clients must show a certificate.
     Mutual,
-    /// The value `AUTO_PASSTHROUGH`.
+    /// Connections are routed by the service that the server name spells, unopened.
     AutoPassthrough,
-    /// The value `ISTIO_MUTUAL`.
+    /// Mutual TLS with the mesh's own certificates.
     IstioMutual,
-    /// The value `OPTIONAL_MUTUAL`.
+    /// TLS ends here, and clients may show a certificate.
     OptionalMutual,
 }
 

@@ -5,6 +5,7 @@
 pub mod authorization_policy;
 pub mod destination_rule;
 pub mod envoy_filter;
+pub mod extension_providers;
 pub mod extensions;
 pub mod gateway;
 mod kinds;

@@ -35,13 +35,13 @@ pub struct MutualTLS {
 /// The mutual TLS mode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum MutualTLSMode {
-    /// The value `UNSET`.
+    /// As the policy above says; permissive if there is none.
     #[default]
     Unset,
-    /// The value `DISABLE`.
+    /// Plain text.
     Disable,
-    /// The value `PERMISSIVE`.
+    /// Both plain text and mutual TLS.
     Permissive,
-    /// The value `STRICT`.
+    /// Mutual TLS only.
     Strict,
 }

@@ -499,12 +499,12 @@ pub enum TracingServiceName {
 /// The inbound interception mode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum InboundInterceptionMode {
-    /// The value `REDIRECT`.
+    /// Redirected by the kernel, which hides the client's address.
     #[default]
     Redirect,
-    /// The value `TPROXY`.
+    /// Redirected by the kernel, which keeps the client's address.
     Tproxy,
-    /// The value `NONE`.
+    /// Not redirected.
     None,
 }
 

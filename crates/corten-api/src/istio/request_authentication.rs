@@ -98,9 +98,9 @@ pub struct ClaimToHeader {
 /// The presence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum Presence {
-    /// The value `OPTIONAL`.
+    /// Requests without a token are let through.
     #[default]
     Optional,
-    /// The value `REQUIRED`.
+    /// Requests without a token are refused.
     Required,
 }

@@ -57,13 +57,13 @@ pub struct PolicyTargetReference {
 /// The workload mode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum WorkloadMode {
-    /// The value `UNDEFINED`.
+    /// Both sides.
     #[default]
     Undefined,
-    /// The value `CLIENT`.
+    /// Requests that leave the workload.
     Client,
-    /// The value `SERVER`.
+    /// Requests that arrive at the workload.
     Server,
-    /// The value `CLIENT_AND_SERVER`.
+    /// Both sides.
     ClientAndServer,
 }

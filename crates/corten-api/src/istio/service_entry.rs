@@ -93,25 +93,25 @@ pub struct ServiceEntryAddress {
 /// The service entry location.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum ServiceEntryLocation {
-    /// The value `MESH_EXTERNAL`.
+    /// Outside of the mesh.
     #[default]
     MeshExternal,
-    /// The value `MESH_INTERNAL`.
+    /// Part of the mesh.
     MeshInternal,
 }
 
 /// The service entry resolution.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum ServiceEntryResolution {
-    /// The value `NONE`.
+    /// Connections go to the address that was called.
     #[default]
     None,
-    /// The value `STATIC`.
+    /// The endpoints are listed, or selected.
     Static,
-    /// The value `DNS`.
+    /// Names are looked up, and all answers used.
     Dns,
-    /// The value `DNS_ROUND_ROBIN`.
+    /// Names are looked up, and one answer used at a time.
     DnsRoundRobin,
-    /// The value `DYNAMIC_DNS`.
+    /// Names are looked up when they are called.
     DynamicDns,
 }

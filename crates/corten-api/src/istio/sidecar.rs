@@ -95,21 +95,21 @@ pub struct SidecarPort {
 /// The outbound traffic policy mode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum OutboundTrafficPolicyMode {
-    /// The value `REGISTRY_ONLY`.
+    /// Unknown hosts cannot be reached.
     #[default]
     RegistryOnly,
-    /// The value `ALLOW_ANY`.
+    /// Unknown hosts can be reached.
     AllowAny,
 }
 
 /// The capture mode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum CaptureMode {
-    /// The value `DEFAULT`.
+    /// As the mesh does it.
     #[default]
     Default,
-    /// The value `IPTABLES`.
+    /// Connections are redirected to the listener.
     Iptables,
-    /// The value `NONE`.
+    /// The application connects to the listener itself.
     None,
 }

@@ -221,12 +221,12 @@ pub struct AccessLogging {
 /// The workload mode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum WorkloadMode {
-    /// The value `CLIENT_AND_SERVER`.
+    /// Both sides.
     #[default]
     ClientAndServer,
-    /// The value `CLIENT`.
+    /// Requests that leave the workload.
     Client,
-    /// The value `SERVER`.
+    /// Requests that arrive at the workload.
     Server,
 }
 
@@ -261,9 +261,9 @@ pub enum IstioMetric {
 /// The tag override operation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum TagOverrideOperation {
-    /// The value `UPSERT`.
+    /// Sets the tag.
     #[default]
     Upsert,
-    /// The value `REMOVE`.
+    /// Takes the tag away.
     Remove,
 }

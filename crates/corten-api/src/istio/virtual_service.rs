@@ -442,11 +442,11 @@ pub enum RedirectPortSelection {
 /// The unmatched preflights.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Enumeration)]
 pub enum UnmatchedPreflights {
-    /// The value `UNSPECIFIED`.
+    /// Forwarded.
     #[default]
     Unspecified,
-    /// The value `FORWARD`.
+    /// Forwarded to the destination.
     Forward,
-    /// The value `IGNORE`.
+    /// Answered as if there were no policy.
     Ignore,
 }

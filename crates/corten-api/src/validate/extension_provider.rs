@@ -9,7 +9,7 @@ use super::{
     gateway::{HostOf, namespaced_host},
     text::{self, shown},
 };
-use crate::istio::mesh_config::{MeshConfigExtensionProvider, MeshConfigExtensionProviderProvider as Provider};
+use crate::istio::extension_providers::{MeshConfigExtensionProvider, MeshConfigExtensionProviderProvider as Provider};
 
 /// All providers. Istio goes on with those that are right, so these are warnings.
 pub(super) fn providers(at: &str, providers: &[MeshConfigExtensionProvider], report: &mut Report) {

@@ -9,7 +9,8 @@ use corten_api::{
     diagnostic::{Diagnostic, Severity},
     istio::{
         destination_rule::{ClientTLSSettings, LocalityLoadBalancerSetting, ZoneAwareLoadBalancerSetting},
-        mesh_config::{DefaultTrafficPolicy, MeshConfigExtensionProvider},
+        extension_providers::MeshConfigExtensionProvider,
+        mesh_config::DefaultTrafficPolicy,
         mesh_networks::MeshNetworks,
         proxy_config::ProxyConfig,
         virtual_service::HTTPRetry,
