@@ -14,8 +14,6 @@ pub(crate) struct Area {
     pub(crate) name: String,
     /// Where it is.
     pub(crate) dir: PathBuf,
-    /// The folder with all areas, for those that need another area's files (the schemas in `crds`).
-    pub(crate) root: PathBuf,
 }
 
 /// Where the data lies by default: `shared/testdata` beside the repository, or in the folder that `CORTEN_SHARED` names.
@@ -36,7 +34,6 @@ pub(crate) fn areas(root: &Path) -> Result<Vec<Area>> {
             areas.push(Area {
                 name,
                 dir: entry.path(),
-                root: root.to_owned(),
             });
         }
     }

@@ -39,7 +39,7 @@ async fn killed_amid(runtime: &Runtime, round: usize, acknowledged: &RefCell<BTr
             tokio::task::yield_now().await;
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
-        Processes::kill(if round % 2 == 0 {
+        Processes::kill(if round.is_multiple_of(2) {
             processes.outer
         } else {
             processes.inner

@@ -34,6 +34,9 @@ pub(crate) enum Field {
     Annotations,
 }
 
+/// A key with its new value; without one, the key is removed.
+type Change = (String, Option<String>);
+
 impl Mark {
     pub(crate) fn run(self, field: Field) -> Result<ExitCode> {
         let (words, changes) = split(&self.words)?;
@@ -69,7 +72,7 @@ impl Mark {
         field: Field,
         path: &str,
         object: &Value,
-        changes: &[(String, Option<String>)],
+        changes: &[Change],
     ) -> Result<&'static str> {
         let (name, did, undid, nothing) = match field {
             Field::Labels => ("labels", "labeled", "unlabeled", "not labeled"),
@@ -108,7 +111,7 @@ impl Mark {
 }
 
 /// Tells the words that name objects from those that change something.
-fn split(words: &[String]) -> Result<(Vec<String>, Vec<(String, Option<String>)>)> {
+fn split(words: &[String]) -> Result<(Vec<String>, Vec<Change>)> {
     let (mut targets, mut changes) = (Vec::new(), Vec::new());
     for word in words {
         if let Some((key, value)) = word.split_once('=') {

@@ -207,7 +207,10 @@ impl Foundation {
         let client = self.client("system:kube-controller-manager");
         keep_running(tasks, &self.board, "control loops", move |drain| {
             let run = controllers::run(client.clone(), config.clone(), drain);
-            async { Ok::<(), Infallible>(run.await) }
+            async {
+                run.await;
+                Ok::<(), Infallible>(())
+            }
         });
     }
 

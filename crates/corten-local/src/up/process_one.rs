@@ -90,12 +90,14 @@ fn given(count: &str) -> anyhow::Result<([OwnedFd; 4], Vec<OwnedFd>)> {
 }
 
 /// Reads the first line and no byte of what follows.
-fn assignment(channel: &UnixStream) -> io::Result<Assignment> {
+fn assignment(mut channel: &UnixStream) -> io::Result<Assignment> {
     let mut line = Vec::new();
-    for byte in channel.bytes() {
-        match byte? {
-            b'\n' => return Ok(serde_json::from_slice(&line)?),
-            byte => line.push(byte),
+    let mut byte = [0];
+    // Byte by byte: what follows the line belongs to somebody else.
+    while channel.read(&mut byte)? == 1 {
+        match byte {
+            [b'\n'] => return Ok(serde_json::from_slice(&line)?),
+            [other] => line.push(other),
         }
     }
     Err(io::Error::new(
