@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use corten_api::decode;
+use corten_api::diagnostic::{Diagnostic, ObjectRef, Severity};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Connection, Refusal, Resource, Resources, query};
@@ -126,14 +127,31 @@ impl Files {
 }
 
 impl Read {
+    /// Adds the objects of a text. What is wrong with one is printed, and one with an error is left out.
     fn add(&mut self, name: &str, text: &str) {
-        let (objects, problems) = decode::objects(name, text);
-        for problem in problems {
-            eprintln!("{problem}");
-            self.failed |= problem.severity == corten_api::diagnostic::Severity::Error;
+        let (objects, mut problems) = decode::objects(name, text);
+        // The mesh's own kinds are judged here, where line and column are known; all others are the server's business.
+        for object in objects.iter().filter(|object| is_of_the_mesh(object.reference.group())) {
+            problems.extend(corten_api::validate::object(object));
         }
-        self.objects.extend(objects.iter().map(decode::SpannedObject::to_value));
+        let is_error = |problem: &&Diagnostic| problem.severity == Severity::Error;
+        for problem in &problems {
+            eprintln!("{problem}");
+        }
+        self.failed |= problems.iter().any(|problem| is_error(&problem));
+        let wrong: Vec<&ObjectRef> = problems
+            .iter()
+            .filter(is_error)
+            .filter_map(|problem| problem.object.as_ref())
+            .collect();
+        let right = objects.iter().filter(|object| !wrong.contains(&&object.reference));
+        self.objects.extend(right.map(decode::SpannedObject::to_value));
     }
+}
+
+/// Whether a group's kinds are Istio's or the Gateway API's.
+fn is_of_the_mesh(group: &str) -> bool {
+    group.ends_with(".istio.io") || group == "gateway.networking.k8s.io"
 }
 
 impl Apply {
