@@ -20,6 +20,7 @@ pub mod resources;
 pub mod selector;
 mod status;
 mod store;
+mod validation;
 mod verbs;
 
 pub use admission::Dialer;

@@ -17,6 +17,7 @@ use crate::object;
 use crate::registry::Resource;
 use crate::resources;
 use crate::status::{Cause, Details, Status};
+use crate::validation;
 use crate::verbs::{self, Part};
 
 impl Api {
@@ -73,10 +74,7 @@ impl Api {
         }
         self.mutate(context, resource, "", Operation::Create, new, None).await?;
         self.check_schema(resource, new, None)?;
-        let problems = resource.strategy.validate(new, None);
-        if !problems.is_empty() {
-            return Err(verbs::invalid(resource, object::name(new), &problems));
-        }
+        judge(resource, Part::Main, new, None)?;
         self.validate(context, resource, "", Operation::Create, Some(&*new), None)
             .await?;
         warn_unenforced(context, resource);
@@ -97,10 +95,7 @@ impl Api {
         self.mutate(context, resource, subresource, Operation::Update, new, Some(old))
             .await?;
         self.check_schema(resource, new, Some(old))?;
-        let problems = resource.strategy.validate(new, Some(old));
-        if !problems.is_empty() {
-            return Err(verbs::invalid(resource, object::name(new), &problems));
-        }
+        judge(resource, part, new, Some(old))?;
         self.validate(
             context,
             resource,
@@ -134,12 +129,20 @@ impl Api {
         let Some(schema) = resource.schema() else { return Ok(()) };
         let mut problems = validate::validate(schema, new, old);
         if resource.custom.is_none() {
-            // There the keys of a list serve merging only; a node with IPv4 and IPv6 has two addresses of one type.
-            problems.retain(|p| p.kind != corten_schema::ErrorKind::Duplicate || !p.path.starts_with("status."));
             // Null means absent where the real server decodes a built-in kind, and is how it writes times that are not set.
-            problems.retain(|p| {
-                p.kind != corten_schema::ErrorKind::TypeInvalid || p.value.as_ref().is_none_or(|value| value != "null")
+            // What is required and unique there is not the schema's: the kind's own rules say it, and list keys serve merging.
+            let rules_only = resource.group() != "apiextensions.k8s.io";
+            problems.retain(|p| match p.kind {
+                corten_schema::ErrorKind::TypeInvalid => p.value.as_ref().is_none_or(|value| value != "null"),
+                corten_schema::ErrorKind::Invalid => !rules_only || p.detail.contains("date-time"),
+                _ => !rules_only,
             });
+            if let Some(why) = validation::undecodable(&resource.kind, new) {
+                let (kind, version) = (&resource.kind, &resource.id.version);
+                return Err(Status::bad_request(format!(
+                    "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
+                )));
+            }
         }
         if problems.is_empty() {
             return Ok(());
@@ -180,6 +183,26 @@ impl Api {
         });
         Err(status)
     }
+}
+
+/// What is wrong with an object beyond its schema.
+fn judge(resource: &Resource, part: Part, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+    let mut problems = validation::metadata(resource, new, old);
+    if part == Part::Main {
+        problems.extend(resource.strategy.validate(new, old));
+    }
+    // The same said twice of one field is said once.
+    let mut said = Vec::with_capacity(problems.len());
+    problems.retain(|problem| {
+        let line = problem.to_string();
+        let first = !said.contains(&line);
+        said.push(line);
+        first
+    });
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(verbs::invalid(resource, object::name(new), &problems))
 }
 
 fn warn_unenforced(context: &Context, resource: &Resource) {

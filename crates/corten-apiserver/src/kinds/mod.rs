@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::registry::Resource;
 use crate::resources::{self, ResourceId};
 use crate::status::Status;
+use crate::validation;
 use crate::verbs::Part;
 
 /// The hooks of a kind, called in the order in which they stand here. Every hook may be left out.
@@ -107,6 +108,27 @@ pub(crate) fn strategy(id: &ResourceId) -> &'static dyn Strategy {
     .contains(id)
     {
         &workloads::Workloads
+    } else if *id == resources::CONFIG_MAPS {
+        &plain::Judged(validation::config_map)
+    } else if *id == resources::ENDPOINTS {
+        &plain::Judged(validation::endpoints)
+    } else if *id == resources::ENDPOINT_SLICES {
+        &plain::Judged(validation::endpoint_slice)
+    } else if *id == resources::LEASES {
+        &plain::Judged(validation::lease)
+    } else if *id == resources::NETWORK_POLICIES {
+        &plain::Judged(validation::network_policy)
+    } else if [resources::ROLES, resources::CLUSTER_ROLES].contains(id) {
+        &plain::Judged(validation::role)
+    } else if [resources::ROLE_BINDINGS, resources::CLUSTER_ROLE_BINDINGS].contains(id) {
+        &plain::Judged(validation::binding)
+    } else if [
+        resources::MUTATING_WEBHOOK_CONFIGURATIONS,
+        resources::VALIDATING_WEBHOOK_CONFIGURATIONS,
+    ]
+    .contains(id)
+    {
+        &plain::Judged(validation::webhooks)
     } else {
         &plain::Plain
     }

@@ -1,5 +1,6 @@
 //! Namespaces: the `kubernetes` finalizer in `spec.finalizers`, the phase, the name label.
 
+use corten_schema::FieldError;
 use serde_json::{Value, json};
 
 use super::Strategy;
@@ -8,6 +9,7 @@ use crate::context::Context;
 use crate::object;
 use crate::registry::Resource;
 use crate::status::Status;
+use crate::validation;
 use crate::verbs::Part;
 
 /// Namespaces.
@@ -23,6 +25,10 @@ fn label(namespace: &mut Value) {
 }
 
 impl Strategy for Namespaces {
+    fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        validation::namespace(new, old)
+    }
+
     fn prepare_create(&self, _: &Api, _: &Context, _: &Resource, new: &mut Value) -> Result<(), Status> {
         label(new);
         let mut finalizers: Vec<Value> = object::items(&new["spec"]["finalizers"]).to_vec();

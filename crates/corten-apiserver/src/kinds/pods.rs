@@ -1,5 +1,6 @@
 //! Pods: the first status, quality of service, graceful deletion.
 
+use corten_schema::FieldError;
 use serde_json::{Value, json};
 
 use super::Strategy;
@@ -8,6 +9,7 @@ use crate::context::Context;
 use crate::object;
 use crate::registry::Resource;
 use crate::status::Status;
+use crate::validation;
 use crate::verbs::Part;
 
 /// Pods.
@@ -15,6 +17,10 @@ use crate::verbs::Part;
 pub(super) struct Pods;
 
 impl Strategy for Pods {
+    fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        validation::pod(new, old)
+    }
+
     fn prepare_create(&self, _: &Api, _: &Context, _: &Resource, new: &mut Value) -> Result<(), Status> {
         new["status"] = json!({ "phase": "Pending", "qosClass": qos(new) });
         Ok(())

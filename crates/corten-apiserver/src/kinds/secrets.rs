@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use corten_schema::FieldError;
 use serde_json::{Value, json};
 
 use super::Strategy;
@@ -10,6 +11,7 @@ use crate::context::Context;
 use crate::object;
 use crate::registry::Resource;
 use crate::status::Status;
+use crate::validation;
 use crate::verbs::Part;
 
 /// Secrets.
@@ -29,6 +31,10 @@ fn fold(secret: &mut Value) {
 }
 
 impl Strategy for Secrets {
+    fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        validation::secret(new, old)
+    }
+
     fn prepare_create(&self, _: &Api, _: &Context, _: &Resource, new: &mut Value) -> Result<(), Status> {
         fold(new);
         Ok(())

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Mutex;
 
+use corten_schema::FieldError;
 use rand::RngExt;
 use serde_json::{Value, json};
 
@@ -16,6 +17,7 @@ use crate::object;
 use crate::registry::Resource;
 use crate::status::{Cause, Status};
 use crate::store::Store;
+use crate::validation;
 use crate::verbs::Part;
 
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
@@ -132,6 +134,10 @@ fn node_ports(service: &Value) -> Vec<(String, u16)> {
 pub(super) struct Services;
 
 impl Strategy for Services {
+    fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        validation::service(new, old)
+    }
+
     fn prepare_create(&self, _: &Api, _: &Context, _: &Resource, new: &mut Value) -> Result<(), Status> {
         fill_in(new);
         new["status"] = json!({ "loadBalancer": {} });
@@ -148,6 +154,7 @@ impl Strategy for Services {
         old: &Value,
     ) -> Result<(), Status> {
         if part == Part::Main {
+            drop_left_over(new, old);
             keep_allocated(new, old);
             fill_in(new);
         }
@@ -205,28 +212,14 @@ fn fill_in(service: &mut Value) {
     object::default_to(spec, "type", "ClusterIP");
     object::default_to(spec, "sessionAffinity", "None");
     let kind = spec["type"].as_str().unwrap_or("").to_owned();
-    if kind == "ExternalName" {
-        for field in [
-            "clusterIP",
-            "clusterIPs",
-            "ipFamilies",
-            "ipFamilyPolicy",
-            "internalTrafficPolicy",
-        ] {
-            spec.remove(field);
-        }
-    } else {
+    if kind != "ExternalName" {
         object::default_to(spec, "internalTrafficPolicy", "Cluster");
     }
     if kind == "NodePort" || kind == "LoadBalancer" {
         object::default_to(spec, "externalTrafficPolicy", "Cluster");
-    } else {
-        spec.remove("externalTrafficPolicy");
     }
     if kind == "LoadBalancer" {
         object::default_to(spec, "allocateLoadBalancerNodePorts", true);
-    } else {
-        spec.remove("allocateLoadBalancerNodePorts");
     }
     for port in spec
         .get_mut("ports")
@@ -238,6 +231,46 @@ fn fill_in(service: &mut Value) {
         object::default_to(port, "protocol", "TCP");
         let number = port.get("port").cloned().unwrap_or_default();
         object::default_to(port, "targetPort", number);
+    }
+}
+
+/// A change of the type means to lose what only the old type has, where the update says the same of it as before.
+fn drop_left_over(new: &mut Value, old: &Value) {
+    let kind = object::text(new, &["spec", "type"]).to_owned();
+    let reached = kind == "NodePort" || kind == "LoadBalancer";
+    let mut gone: Vec<&str> = Vec::new();
+    if kind == "ExternalName" {
+        gone.extend([
+            "clusterIP",
+            "clusterIPs",
+            "ipFamilies",
+            "ipFamilyPolicy",
+            "internalTrafficPolicy",
+        ]);
+    }
+    if !reached {
+        gone.push("externalTrafficPolicy");
+    }
+    if kind != "LoadBalancer" {
+        gone.extend([
+            "allocateLoadBalancerNodePorts",
+            "healthCheckNodePort",
+            "loadBalancerClass",
+        ]);
+    }
+    if kind != object::text(old, &["spec", "type"]) {
+        let same = gone
+            .into_iter()
+            .filter(|field| new["spec"][*field] == old["spec"][*field]);
+        for field in same.collect::<Vec<_>>() {
+            object::child(new, "spec").remove(field);
+        }
+    }
+    // Who changes the first address only, as a patch does, means the whole list.
+    let first = new["spec"]["clusterIP"].clone();
+    let changed = first.as_str().is_some_and(|first| !first.is_empty()) && first != old["spec"]["clusterIP"];
+    if changed && new["spec"]["clusterIPs"] == old["spec"]["clusterIPs"] {
+        object::child(new, "spec").insert("clusterIPs".to_owned(), json!([first]));
     }
 }
 
@@ -344,6 +377,15 @@ fn reserve_addresses(reserved: &mut Reserved<'_>, new: &mut Value, old: Option<&
                             ),
                         )
                     })?;
+                    if let Some(range) = outside(&address) {
+                        return Err((
+                            "spec.clusterIPs".to_owned(),
+                            format!(
+                                "Invalid value: {:?}: failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}",
+                                [text]
+                            ),
+                        ));
+                    }
                     if !mine.contains(&address) && !reserved.address(address) {
                         return Err((
                             "spec.clusterIPs".to_owned(),
@@ -365,6 +407,14 @@ fn reserve_addresses(reserved: &mut Reserved<'_>, new: &mut Value, old: Option<&
     spec.insert("ipFamilies".to_owned(), json!(families));
     spec.insert("ipFamilyPolicy".to_owned(), json!(policy));
     Ok(())
+}
+
+/// The range that a service's address must be in, when it is not.
+fn outside(address: &IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V4(v4) => (v4.octets()[..2] != [10, 96]).then_some("10.96.0.0/16"),
+        IpAddr::V6(v6) => (v6.segments()[..7] != [0xfd00, 0x10, 0x96, 0, 0, 0, 0]).then_some("fd00:10:96::/112"),
+    }
 }
 
 /// A free address of the service range: random, so that an address is not soon given to another service.

@@ -1,5 +1,6 @@
 //! Deployments, replica sets and stateful sets: the status starts empty.
 
+use corten_schema::FieldError;
 use serde_json::{Value, json};
 
 use super::Strategy;
@@ -7,12 +8,17 @@ use crate::api::Api;
 use crate::context::Context;
 use crate::registry::Resource;
 use crate::status::Status;
+use crate::validation;
 
 /// Kinds that make pods from a template.
 #[derive(Debug)]
 pub(super) struct Workloads;
 
 impl Strategy for Workloads {
+    fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        validation::workload(new, old)
+    }
+
     fn prepare_create(&self, _: &Api, _: &Context, resource: &Resource, new: &mut Value) -> Result<(), Status> {
         new["status"] = match resource.plural() {
             // These two are written even when they are zero.

@@ -53,13 +53,14 @@ async fn create_once(
     resource.strategy.prepare_create(api, context, resource, &mut body)?;
     let name = object::name(&body).to_owned();
     api.check_create(context, resource, &mut body).await?;
+    // What a dry run takes is given back at its end.
+    let reserved = resource.strategy.reserve(api, resource, &mut body, None)?;
     if context.dry_run {
         if api.store.get(&resource.storage, namespace, &name).is_some() {
             return Err(Status::already_exists(resource.group(), resource.plural(), &name));
         }
         return Ok(Arc::new(body));
     }
-    let reserved = resource.strategy.reserve(api, resource, &mut body, None)?;
     let write = Write {
         resource: resource.storage.clone(),
         namespace: if resource.namespaced {

@@ -133,10 +133,11 @@ async fn change_once(
     if new == *old {
         return Ok(super::read::in_version(resource, old));
     }
+    // What a dry run takes is given back at its end.
+    let reserved = resource.strategy.reserve(api, resource, &mut new, Some(&old))?;
     if context.dry_run {
         return Ok(Arc::new(new));
     }
-    let reserved = resource.strategy.reserve(api, resource, &mut new, Some(&old))?;
     let revision = object::revision(&old);
     let gone = is_released(resource, &new);
     let write = |change| Write {
