@@ -85,7 +85,8 @@ fn template(faults: &mut Faults, kind: &str, spec: &Value) {
         "spec.template.annotations",
         &template["metadata"]["annotations"],
     );
-    let spec = &template["spec"];
+    let claims = object::items(&spec["volumeClaimTemplates"]);
+    let spec = &with_claims(&template["spec"], claims);
     pods::specification(faults, "spec.template.spec", spec);
     if !object::items(&spec["ephemeralContainers"]).is_empty() {
         let why = "ephemeral containers not allowed in pod template";
@@ -105,6 +106,20 @@ fn template(faults: &mut Faults, kind: &str, spec: &Value) {
         let why = std::format!("activeDeadlineSeconds in {set} is not Supported");
         faults.push(FieldError::forbidden("spec.template.spec.activeDeadlineSeconds", why));
     }
+}
+
+/// A pod's specification with the volumes that the claims of a stateful set will make in it.
+fn with_claims(spec: &Value, claims: &[Value]) -> Value {
+    let mut whole = spec.clone();
+    let mut volumes = object::items(&spec["volumes"]).to_vec();
+    for claim in claims.iter().map(object::name) {
+        volumes.retain(|volume| text(volume, "name") != claim);
+        volumes.push(json!({ "name": claim, "emptyDir": {} }));
+    }
+    if !claims.is_empty() {
+        object::as_map(&mut whole).insert("volumes".to_owned(), Value::Array(volumes));
+    }
+    whole
 }
 
 fn strategy(faults: &mut Faults, strategy: &Value) {
