@@ -3,13 +3,16 @@
 //! Uses the runtime only as a user does: by its command line and its API. Its panics are test failures.
 
 mod binaries;
+mod cluster;
 mod host;
 mod runtime;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+pub use cluster::Namespace;
 pub use host::{Processes, everything_gone, interfaces};
-pub use runtime::{As, Output, Runtime};
+pub use runtime::{As, Output, Runtime, run};
 
 /// Tries until `condition` holds; fails with its last complaint when the deadline has passed.
 ///
@@ -25,4 +28,37 @@ pub fn eventually<T>(deadline: Duration, mut condition: impl FnMut() -> Result<T
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
     }
+}
+
+/// A part of a test, with the name it has in a failure.
+pub type Scenario = (&'static str, fn(&Namespace<'_>));
+
+/// Starts one instance and plays all scenarios on it at once, each in a namespace of its own.
+///
+/// # Panics
+/// If any fails; names those that did.
+pub fn play(user: As, scenarios: &[Scenario]) {
+    let runtime = Runtime::new(user);
+    runtime.up(&[]);
+    let failed: Vec<&str> = std::thread::scope(|scope| {
+        let playing: Vec<_> = scenarios
+            .iter()
+            .map(|(name, scenario)| {
+                let runtime = &runtime;
+                let thread = std::thread::Builder::new().name((*name).to_owned());
+                let playing = thread.spawn_scoped(scope, move || {
+                    catch_unwind(AssertUnwindSafe(|| {
+                        scenario(&Namespace::new(runtime, &name.replace('_', "-")))
+                    }))
+                    .is_ok()
+                });
+                (*name, playing.expect("a thread can be started"))
+            })
+            .collect();
+        let ended = playing
+            .into_iter()
+            .map(|(name, playing)| (name, playing.join().unwrap_or(false)));
+        ended.filter_map(|(name, well)| (!well).then_some(name)).collect()
+    });
+    assert!(failed.is_empty(), "these scenarios failed: {}", failed.join(", "));
 }

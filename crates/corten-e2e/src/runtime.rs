@@ -202,12 +202,12 @@ impl Runtime {
     }
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end; what it said.
 ///
 /// # Panics
 /// If it cannot be run.
 #[track_caller]
-fn run(mut command: Command) -> Output {
+pub fn run(mut command: Command) -> Output {
     let output = command.output().expect("the command can be run");
     Output {
         code: output.status.code(),

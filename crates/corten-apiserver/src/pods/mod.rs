@@ -161,7 +161,7 @@ fn container(pod: &Value, named: Option<&str>, what: &str) -> Result<String, Sta
         return Ok(default.to_owned());
     }
     match (main.as_slice(), init.is_empty() || what == "exec") {
-        ([only], true) => Ok((*only).to_owned()),
+        ([only], _) => Ok((*only).to_owned()),
         (_, true) => Err(Status::bad_request(format!(
             "a container name must be specified for pod {}, choose one of: [{}]",
             object::name(pod),

@@ -13,7 +13,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
 pub(crate) use discovery::{Resource, Resources};
-pub(crate) use target::{Target, Targets, parse as parse_targets, pod as pod_of};
+pub(crate) use target::{Target, Targets, container as container_of, parse as parse_targets, pod as pod_of};
 
 /// The media type of tables.
 pub(crate) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";

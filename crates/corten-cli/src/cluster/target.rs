@@ -140,6 +140,41 @@ pub(crate) async fn pod(cluster: &Cluster, word: &str) -> Result<String> {
     }
 }
 
+/// The container of a pod that is meant when none is named: the annotated one, else the first; says so when there are others.
+pub(crate) async fn container(cluster: &Cluster, pod: &str, named: Option<&str>) -> Result<String> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    let path = format!("/api/v1/namespaces/{}/pods/{pod}", cluster.namespace);
+    let object = cluster.get(&path).await?;
+    let (chosen, others) = default_container(&object).with_context(|| format!("pod {pod} has no containers"))?;
+    if let Some(others) = others {
+        eprintln!("Defaulted container {chosen:?} out of: {others}");
+    }
+    Ok(chosen)
+}
+
+/// The container that an unnamed one means, and all of them when there is a choice.
+fn default_container(pod: &Value) -> Option<(String, Option<String>)> {
+    let names = |list: &str| -> Vec<String> {
+        let containers = pod["spec"][list].as_array().into_iter().flatten();
+        containers
+            .filter_map(|container| container["name"].as_str().map(str::to_owned))
+            .collect()
+    };
+    let (main, init) = (names("containers"), names("initContainers"));
+    let annotated = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str();
+    if let Some(annotated) = annotated.filter(|name| main.iter().any(|of| of == name)) {
+        return Some((annotated.to_owned(), None));
+    }
+    let chosen = main.first()?.clone();
+    let all: Vec<String> = main
+        .into_iter()
+        .chain(init.into_iter().map(|name| format!("{name} (init)")))
+        .collect();
+    Some((chosen, (all.len() > 1).then(|| all.join(", "))))
+}
+
 /// The label selector of a workload or service, as a query.
 fn selector_of(object: &Value) -> Option<String> {
     let selector = &object["spec"]["selector"];
@@ -182,6 +217,18 @@ mod tests {
             let words: Vec<String> = bad.split(' ').map(str::to_owned).collect();
             assert!(parse(&words, None, &resources()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_unnamed_container_is_the_annotated_or_the_first() {
+        let mut pod = json!({"spec": {"containers": [{"name": "a"}]}});
+        assert_eq!(default_container(&pod), Some(("a".into(), None)));
+        pod["spec"]["initContainers"] = json!([{"name": "i"}]);
+        assert_eq!(default_container(&pod), Some(("a".into(), Some("a, i (init)".into()))));
+        pod["spec"]["containers"] = json!([{"name": "a"}, {"name": "b"}]);
+        pod["metadata"] = json!({"annotations": {"kubectl.kubernetes.io/default-container": "b"}});
+        assert_eq!(default_container(&pod), Some(("b".into(), None)));
+        assert_eq!(default_container(&json!({})), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rustix::termios;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cluster::{Connection, pod_of};
+use crate::cluster::{Connection, container_of, pod_of};
 
 /// Run a command in a container
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ impl Exec {
                 eprintln!("standard input is no terminal, so the command gets none");
             }
             let parameters = AttachParams {
-                container: self.container.clone(),
+                container: Some(container_of(&cluster, &name, self.container.as_deref()).await?),
                 stdin: self.stdin,
                 stdout: true,
                 stderr: !tty,

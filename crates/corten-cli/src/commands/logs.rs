@@ -9,7 +9,7 @@ use http::Request;
 use tokio::io::AsyncWriteExt as _;
 
 use super::wait;
-use crate::cluster::{Cluster, Connection, pod_of, query};
+use crate::cluster::{Cluster, Connection, container_of, pod_of, query};
 
 /// Print what a container has written
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,7 @@ pub(crate) struct Logs {
     /// POD, or TYPE/NAME for a pod of a workload
     #[arg(value_name = "POD | TYPE/NAME")]
     pod: String,
-    /// The container; the only one when left out
+    /// The container; the first one when left out
     #[arg(short, long)]
     container: Option<String>,
     /// Every container, one after the other
@@ -51,7 +51,8 @@ impl Logs {
             let pod = pod_of(&cluster, &self.pod).await?;
             let base = format!("/api/v1/namespaces/{}/pods/{pod}", cluster.namespace);
             if !self.all_containers {
-                self.print(&cluster, &base, self.container.clone()).await?;
+                let container = container_of(&cluster, &pod, self.container.as_deref()).await?;
+                self.print(&cluster, &base, Some(container)).await?;
                 return Ok(ExitCode::SUCCESS);
             }
             let object = cluster.get(&base).await?;

@@ -48,7 +48,8 @@ impl<'a> Answer<'a> {
                 .map_or("/", http::uri::PathAndQuery::as_str)
                 .to_owned(),
             host,
-            peer: peer.to_string(),
+            // An IPv4 caller of a socket for both families is shown as what it is.
+            peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string(),
             headers,
             body: String::from_utf8_lossy(body).into_owned(),
         }

@@ -3,12 +3,14 @@
 //! Pure: the built-in images are programs beside the `corten` executable, `--image NAME=COMMAND` adds others.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The images that are known, with the command each stands for.
 #[derive(Clone, Debug, Default)]
 pub struct Images {
     commands: BTreeMap<String, Vec<String>>,
+    /// Where the built-in programs lie.
+    programs: Option<PathBuf>,
 }
 
 /// An entry of `--image` that is not `NAME=COMMAND`.
@@ -34,7 +36,17 @@ impl Images {
         let mut images = Self::default();
         images.commands.insert("corten.dev/echo".into(), program("corten-echo"));
         images.commands.insert("corten.dev/load".into(), program("corten-load"));
+        images.programs = Some(programs.to_owned());
         images
+    }
+
+    /// The directory of the built-in programs, and those programs: every pod has them, so that any can be called from and looked into.
+    pub(crate) fn programs(&self) -> Option<(&Path, impl Iterator<Item = PathBuf>)> {
+        let dir = self.programs.as_deref()?;
+        Some((
+            dir,
+            ["corten-echo", "corten-load"].map(|name| dir.join(name)).into_iter(),
+        ))
     }
 
     /// Adds a `NAME=COMMAND`; the command is split at white space. A name without a tag means every tag.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corten_apiserver::resources;
+use corten_pod::argv::DEFAULT_PATH;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
@@ -195,7 +196,7 @@ impl Starting {
         env::environment(&self.container, &context, &found).map_err(|error| config(error.to_string()))
     }
 
-    fn spec(&self, program: Vec<String>, env: Vec<(String, String)>) -> Result<ContainerSpec, StartFailure> {
+    fn spec(&self, program: Vec<String>, mut env: Vec<(String, String)>) -> Result<ContainerSpec, StartFailure> {
         let container = &self.container;
         let config = |message: String| StartFailure::Config {
             reason: "CreateContainerConfigError",
@@ -205,8 +206,17 @@ impl Starting {
         let mut argv = words(&container.command);
         let mut mounts = Vec::new();
         if argv.is_empty() {
-            mounts.extend(own_program(&program));
+            mounts.extend(program.first().and_then(|program| own_program(program.into())));
             argv = program;
+        }
+        let mut path = None;
+        if let Some((dir, programs)) = self.node.images.programs() {
+            path = Some(format!("{DEFAULT_PATH}:{}", dir.display()));
+            for program in programs.filter(|path| hidden(path)).filter_map(own_program) {
+                if mounts.iter().all(|mount| mount.target != program.target) {
+                    mounts.push(program);
+                }
+            }
         }
         argv.extend(words(&container.args));
         let pod = self.pod.spec.as_ref();
@@ -218,6 +228,8 @@ impl Starting {
         for mount in container.volume_mounts.iter().flatten() {
             mounts.push(self.mount(mount, &env).map_err(config)?);
         }
+        let path = path.filter(|_| env.iter().all(|(name, _)| name != "PATH"));
+        env.extend(path.map(|path| ("PATH".to_owned(), path)));
         let message_path = container
             .termination_message_path
             .as_deref()
@@ -270,14 +282,18 @@ impl Starting {
 }
 
 /// The program of a mapped image is there even where pods have a directory of their own, such as `/tmp`.
-fn own_program(command: &[String]) -> Option<Mount> {
-    let program = PathBuf::from(command.first()?);
+fn own_program(program: PathBuf) -> Option<Mount> {
     (program.is_absolute() && program.is_file()).then(|| Mount {
         source: program.clone(),
         target: program,
         read_only: true,
         sub_path: None,
     })
+}
+
+/// Whether pods have a directory of their own where this lies.
+fn hidden(program: &Path) -> bool {
+    ["/tmp", "/run"].iter().any(|dir| program.starts_with(dir))
 }
 
 /// A sub-path of a volume that changes all at once names a file of the version that is present now.
