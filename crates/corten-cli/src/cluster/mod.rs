@@ -18,6 +18,9 @@ pub(crate) use target::{Target, Targets, container as container_of, parse as par
 /// The media type of tables.
 pub(crate) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 
+/// What the client library gives as reason when an answer is no Kubernetes Status.
+const UNREADABLE: &str = "Failed to parse error data";
+
 /// Which cluster, and which namespace in it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Connection {
@@ -140,12 +143,35 @@ impl Cluster {
     /// What went wrong, in the words of the server if it answered.
     pub(crate) fn refusal(&self, error: kube::Error) -> Refusal {
         match error {
+            kube::Error::Api(status) if status.reason == UNREADABLE => Refusal::Other(anyhow::anyhow!(
+                "{} answers with code {} and no Kubernetes Status, so it is no Kubernetes API server; does the kubeconfig name the right one?",
+                self.server,
+                status.code
+            )),
             kube::Error::Api(status) => Refusal::Status {
                 code: status.code,
                 reason: status.reason.clone(),
                 message: status.message.clone(),
             },
-            other => Refusal::Other(anyhow::Error::new(other).context(format!("asking the server {}", self.server))),
+            other => Refusal::Other(self.no_answer(other)),
+        }
+    }
+
+    /// Why there was no answer: the last cause says it, those before only wrap it.
+    fn no_answer(&self, error: kube::Error) -> anyhow::Error {
+        let error = anyhow::Error::new(error);
+        let cause = error.root_cause().to_string();
+        let server = &self.server;
+        if cause.contains("refused") {
+            anyhow::anyhow!(
+                "nothing listens at {server}: {cause}; does the instance run (`corten status`), and does the kubeconfig name the right server?"
+            )
+        } else if cause.contains("certificate") || cause.contains("corrupt message") {
+            anyhow::anyhow!(
+                "{server} is not the server that the kubeconfig means: {cause}; does the kubeconfig name the right one?"
+            )
+        } else {
+            error.context(format!("asking the server {server}"))
         }
     }
 }

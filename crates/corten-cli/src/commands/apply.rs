@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use corten_api::decode;
 use corten_api::diagnostic::{Diagnostic, ObjectRef, Severity};
 use serde_json::Value;
@@ -158,6 +158,7 @@ impl Apply {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let read = self.files.read()?;
         let mut failed = read.failed;
+        ensure!(failed || !read.objects.is_empty(), "there are no objects in what -f names");
         self.connection.clone().run(async |cluster| {
             let mut resources = Resources::of(&cluster).await?;
             for object in &read.objects {

@@ -12,14 +12,15 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cluster::{Cluster, Connection};
+
 /// Run a command of this machine as a pod: in the pod network, under a service account, with labels that services select.
 /// Its output is shown here; the pod goes when the command ends or on Ctrl-C.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit code: the command's own; 128 + N when signal N ended it.")]
 pub(crate) struct Run {
-    /// The namespace of the pod; the kubeconfig's own when left out
-    #[arg(short, long, value_name = "NAMESPACE")]
-    namespace: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
     /// The pod's name; made from the command when left out
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -50,10 +51,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 impl Run {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        // An error means that one was chosen already, which serves as well.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(self.follow())
+        self.connection.clone().run(async |cluster| self.follow(&cluster).await)
     }
 
     /// The pod as an object.
@@ -99,20 +97,15 @@ impl Run {
         json!({ "apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec })
     }
 
-    async fn follow(self) -> anyhow::Result<ExitCode> {
-        let client = kube::Client::try_default()
-            .await
-            .context("no cluster to run in: start one with `corten up` and set KUBECONFIG as it says")?;
-        let pods: Api<Pod> = match &self.namespace {
-            Some(namespace) => Api::namespaced(client, namespace),
-            None => Api::default_namespaced(client),
-        };
+    async fn follow(&self, cluster: &Cluster) -> anyhow::Result<ExitCode> {
+        let pods: Api<Pod> = Api::namespaced(cluster.client(), &cluster.namespace);
         let object = serde_json::from_value(self.pod(&std::env::current_dir()?))?;
         let mut interrupted = signal(SignalKind::interrupt())?;
         let mut terminated = signal(SignalKind::terminate())?;
         let pod = pods
             .create(&PostParams::default(), &object)
             .await
+            .map_err(|error| anyhow::Error::from(cluster.refusal(error)))
             .context("the pod was not created")?;
         let name = pod.metadata.name.unwrap_or_default();
         eprintln!("pod/{name} created");

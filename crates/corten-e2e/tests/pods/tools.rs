@@ -128,7 +128,7 @@ pub(crate) fn rollouts(ns: &Namespace<'_>) {
 
 pub(crate) fn run(ns: &Namespace<'_>) {
     ns.apply(
-        "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: clerk}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: adhoc}\nspec: {selector: {app: adhoc}, ports: [{port: 80, targetPort: 8099}]}\n",
+        "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: clerk}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: front}\nspec: {selector: {app: adhoc}, ports: [{port: 80, targetPort: 8099}]}\n",
     );
     let output = ns.corten("run", &["-e", "A=b c", "--", "sh", "-c", "echo out $A; exit 4"]);
     assert_eq!(
@@ -168,7 +168,7 @@ pub(crate) fn run(ns: &Namespace<'_>) {
                 "adhoc",
                 "--",
                 "corten-load",
-                "http://adhoc/",
+                "http://front/",
                 "--rate",
                 "0",
                 "-n",
@@ -197,7 +197,7 @@ pub(crate) fn port_forward(ns: &Namespace<'_>) {
     {
         corten_rt::skip!("needs kubectl on PATH");
     }
-    ns.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: echo, image: corten.dev/echo}]}\n");
+    ns.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: echo, image: corten.dev/echo, readinessProbe: {tcpSocket: {port: 8080}}}]}\n");
     ns.wait("pod/web", "condition=Ready");
     let mut forward = ns
         .program("kubectl", &["port-forward", "-n", ns.name(), "pod/web", ":8080"])
