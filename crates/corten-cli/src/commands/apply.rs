@@ -158,7 +158,10 @@ impl Apply {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let read = self.files.read()?;
         let mut failed = read.failed;
-        ensure!(failed || !read.objects.is_empty(), "there are no objects in what -f names");
+        ensure!(
+            failed || !read.objects.is_empty(),
+            "there are no objects in what -f names"
+        );
         self.connection.clone().run(async |cluster| {
             let mut resources = Resources::of(&cluster).await?;
             for object in &read.objects {

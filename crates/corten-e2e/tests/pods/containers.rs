@@ -1,5 +1,8 @@
 //! Containers from their first file to their last signal.
 
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
+
 use corten_e2e::Namespace;
 
 const ORDER: &str = r#"
@@ -202,15 +205,20 @@ pub(crate) fn termination(ns: &Namespace<'_>) {
     ns.logged(&["leaving"], &["begun"]);
     ns.logged(&["stubborn"], &["begun"]);
     // The log is followed to the end, past the pod's deletion.
-    let follow = ns
+    let mut follow = ns
         .command(&["logs"], &["leaving", "-f"])
-        .stdout(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .expect("corten runs");
+    let mut log = BufReader::new(follow.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    log.read_line(&mut line).expect("text");
+    assert_eq!(line, "begun\n");
     ns.corten("delete", &["pod", "leaving"]).ok();
-    let log = follow.wait_with_output().expect("it ends with the pod").stdout;
-    let log = String::from_utf8_lossy(&log);
-    assert!(log.ends_with("before the stop\nterminated\n"), "{log}");
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).expect("text");
+    assert_eq!(rest, "before the stop\nterminated\n");
+    follow.wait().expect("it ends with the pod");
     // One that does not listen is killed when its grace is over.
     ns.corten("delete", &["pod", "stubborn"]).ok();
     ns.corten("get", &["pod", "stubborn"]).fails(1);
