@@ -205,9 +205,9 @@ pub(crate) fn port_forward(ns: &Namespace<'_>) {
         .spawn()
         .expect("kubectl runs");
     let mut line = String::new();
-    BufReader::new(forward.stdout.take().expect("a pipe"))
-        .read_line(&mut line)
-        .expect("text");
+    // It is read from to the end, because kubectl ends when nobody takes what it says.
+    let mut said = BufReader::new(forward.stdout.take().expect("a pipe"));
+    said.read_line(&mut line).expect("text");
     let port = line
         .split(['>', ' '])
         .find_map(|word| word.strip_prefix("127.0.0.1:"))
@@ -216,11 +216,11 @@ pub(crate) fn port_forward(ns: &Namespace<'_>) {
     connection
         .write_all(b"GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n")
         .expect("it is read");
-    // kubectl may reset the connection when it is done with it; what counts is what came before.
     let mut answer = Vec::new();
     let ended = connection.read_to_end(&mut answer);
     forward.kill().expect("it runs");
     forward.wait().expect("it can be waited for");
+    drop(said);
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.contains("pod: web\n"), "{answer} {ended:?}");
 }
