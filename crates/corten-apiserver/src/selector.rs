@@ -34,7 +34,8 @@ impl LabelSelector {
         let mut requirements = Vec::new();
         let mut rest = text.trim();
         while !rest.is_empty() {
-            let (requirement, after) = requirement(rest)?;
+            let (requirement, after) =
+                requirement(rest).map_err(|error| format!("unable to parse requirement: {error}"))?;
             requirements.push(requirement);
             rest = after.trim_start();
             match rest.strip_prefix(',') {
@@ -45,7 +46,13 @@ impl LabelSelector {
                     }
                 }
                 None if rest.is_empty() => {}
-                None => return Err(format!("found '{rest}', expected: ',' or 'end of string'")),
+                None => {
+                    let found = match value(rest).0 {
+                        "" => &rest[..1],
+                        word => word,
+                    };
+                    return Err(format!("found '{found}', expected: ',' or 'end of string'"));
+                }
             }
         }
         Ok(Self(requirements))
@@ -165,7 +172,9 @@ fn word(text: &str) -> Result<(&str, &str), String> {
 
 fn value(text: &str) -> (&str, &str) {
     let text = text.trim_start();
-    let end = text.find([',', ')', ' ']).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| "=!<>(),".contains(c) || c.is_whitespace())
+        .unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -216,7 +225,7 @@ fn checked_value(value: &str) -> Result<String, String> {
         Ok(value.to_owned())
     } else {
         Err(format!(
-            "values[0][]: Invalid value: {value:?}: a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
+            "values[0]: Invalid value: {value:?}: a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
         ))
     }
 }

@@ -18,6 +18,20 @@ pub(crate) struct Target {
     pub(crate) subresource: String,
 }
 
+impl Target {
+    /// `widgets.example.org one`, or less when it has no group or name.
+    pub(crate) fn qualified(&self) -> String {
+        let mut text = self.plural.clone();
+        for (mark, part) in [('.', &self.group), (' ', &self.name)] {
+            if !part.is_empty() {
+                text.push(mark);
+                text.push_str(part);
+            }
+        }
+        text
+    }
+}
+
 /// What a path means.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Path {

@@ -234,7 +234,12 @@ impl Call<'_> {
 
     async fn target(self, target: Target) -> Result<Response<Body>, Status> {
         let id = ResourceId::new(target.group.clone(), target.version.clone(), target.plural.clone());
-        let resource = self.api().resource(&id)?;
+        let resource = self.api().resource(&id).map_err(|mut status| {
+            // What clients of the real server read there is their own rendering of its bare answer.
+            let verb = self.method.as_str().to_lowercase();
+            status.message = [&status.message, " (", &verb, " ", &target.qualified(), ")"].concat();
+            status
+        })?;
         // A path in a namespace is a resource in a namespace.
         if !resource.namespaced && !target.namespace.is_empty() {
             return Err(Status::not_served(self.request.uri().path()));
@@ -312,8 +317,8 @@ impl Call<'_> {
     }
 
     fn selector(&self, resource: &Resource) -> Result<Selector, Status> {
-        let labels = LabelSelector::parse(self.query.get("labelSelector").unwrap_or(""))
-            .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        let labels =
+            LabelSelector::parse(self.query.get("labelSelector").unwrap_or("")).map_err(Status::bad_request)?;
         let text = self.query.get("fieldSelector").unwrap_or("");
         let fields = FieldSelector::parse(text).map_err(Status::bad_request)?;
         let supported = |field: &str| {
@@ -323,11 +328,7 @@ impl Call<'_> {
                 || resource.custom.as_ref().is_some_and(|custom| custom.selectable(field))
         };
         if let Some(field) = fields.unsupported(&supported) {
-            return Err(Status::bad_request(format!(
-                "Unable to find {:?} that match label selector {:?}, field selector {text:?}: field label not supported: {field}",
-                format!("{}, Resource={}", resource.api_version(), resource.plural()),
-                self.query.get("labelSelector").unwrap_or(""),
-            )));
+            return Err(Status::bad_request(format!("field label not supported: {field}")));
         }
         Ok(Selector { labels, fields })
     }

@@ -22,6 +22,7 @@ impl Strategy for Pods {
     }
 
     fn prepare_create(&self, _: &Api, _: &Context, _: &Resource, new: &mut Value) -> Result<(), Status> {
+        admit(new);
         new["status"] = json!({ "phase": "Pending", "qosClass": qos(new) });
         Ok(())
     }
@@ -41,10 +42,19 @@ impl Strategy for Pods {
                 object::child(new, "status").insert("qosClass".to_owned(), class);
             }
         }
+        if part == Part::Main {
+            // The plugins see updates too: what they gave cannot be taken away.
+            admit(new);
+        }
         let was_waiting = object::text(old, &["spec", "nodeName"]).is_empty();
         if part == Part::Main && was_waiting && !object::text(new, &["spec", "nodeName"]).is_empty() {
             scheduled(new);
+            if let Some(generation) = old["metadata"].get("generation") {
+                // Binding is no change of what is wanted.
+                object::set_meta(new, "generation", generation.clone());
+            }
         }
+        say_unset_times(new);
         Ok(())
     }
 
@@ -79,6 +89,44 @@ impl Strategy for Pods {
                 | "status.podIPs"
                 | "status.nominatedNodeName"
         )
+    }
+}
+
+/// What the real server's default admission plugins give a pod: a priority, and some patience with nodes that are away.
+fn admit(pod: &mut Value) {
+    let spec = object::child(pod, "spec");
+    object::default_to(spec, "priority", 0);
+    object::default_to(spec, "preemptionPolicy", "PreemptLowerPriority");
+    let tolerations = spec.entry("tolerations").or_insert_with(|| json!([]));
+    let Some(tolerations) = tolerations.as_array_mut() else {
+        return;
+    };
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let tolerated = tolerations.iter().any(|toleration| {
+            let (its_key, effect) = (
+                object::text(toleration, &["key"]),
+                object::text(toleration, &["effect"]),
+            );
+            (its_key == key || its_key.is_empty()) && matches!(effect, "" | "NoExecute")
+        });
+        if !tolerated {
+            tolerations.push(json!({
+                "key": key,
+                "operator": "Exists",
+                "effect": "NoExecute",
+                "tolerationSeconds": 300,
+            }));
+        }
+    }
+}
+
+/// Times of conditions that are not set are written as null, as clients of the real server see them.
+fn say_unset_times(pod: &mut Value) {
+    let conditions = object::child(pod, "status")
+        .get_mut("conditions")
+        .and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten() {
+        object::as_map(condition).entry("lastProbeTime").or_insert(Value::Null);
     }
 }
 

@@ -135,10 +135,11 @@ async fn apply(
 pub(super) fn failed(error: PatchError) -> Status {
     match error {
         PatchError::Malformed(text) => Status::bad_request(text),
-        PatchError::Failed(text) => Status::new(
+        // The real server keeps the reason to itself, and clients print what it says.
+        PatchError::Failed(_) => Status::new(
             422,
             "Invalid",
-            format!("the server rejected our request due to an error in our request: {text}"),
+            "the server rejected our request due to an error in our request",
         ),
         PatchError::TooLarge(text) => Status::new(413, "RequestEntityTooLarge", text),
     }
