@@ -42,7 +42,9 @@ pub(crate) fn metadata(resource: &Resource, new: &Value, old: Option<&Value>) ->
     labels(&mut faults, "metadata.labels", &metadata["labels"]);
     annotations(&mut faults, "metadata.annotations", &metadata["annotations"]);
     owners(&mut faults, &metadata["ownerReferences"]);
-    finalizers(&mut faults, &metadata["finalizers"]);
+    // Definitions and custom resources may name finalizers without a domain, as the API itself does for definitions.
+    let any_domain = resource.custom.is_some() || resource.group() == "apiextensions.k8s.io";
+    finalizers(&mut faults, &metadata["finalizers"], any_domain);
     faults
 }
 
@@ -128,14 +130,14 @@ fn shown(owner: &Value) -> String {
     super::ordered(owner, &keys)
 }
 
-fn finalizers(faults: &mut Faults, list: &Value) {
+fn finalizers(faults: &mut Faults, list: &Value, any_domain: bool) {
     let names: Vec<&str> = object::strings(list);
     for (path, finalizer) in each(&json!({ "finalizers": list }), "metadata", "finalizers") {
         let finalizer = finalizer.as_str().unwrap_or("");
         let wrong = names::qualified(finalizer);
         if !wrong.is_empty() {
             format(faults, "metadata.finalizers", finalizer, names::qualified);
-        } else if !finalizer.contains('/') && !is_standard_finalizer(finalizer) {
+        } else if !any_domain && !finalizer.contains('/') && !is_standard_finalizer(finalizer) {
             faults.push(FieldError::invalid(
                 path,
                 finalizer,
