@@ -12,7 +12,7 @@ const PACKAGES: [&str; 4] = ["corten-cli", "corten-pod", "corten-bridge", "corte
 /// The directory of the built binaries; builds them first.
 ///
 /// `CORTEN_BIN` names a directory of binaries to use instead.
-fn built() -> &'static Path {
+pub(crate) fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         if let Some(given) = std::env::var_os("CORTEN_BIN") {

@@ -8,6 +8,7 @@ mod host;
 mod runtime;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use cluster::Namespace;
@@ -61,4 +62,12 @@ pub fn play(user: As, scenarios: &[Scenario]) {
         ended.filter_map(|(name, well)| (!well).then_some(name)).collect()
     });
     assert!(failed.is_empty(), "these scenarios failed: {}", failed.join(", "));
+}
+
+/// Where a shipped binary lies, for tests that put it elsewhere.
+///
+/// # Panics
+/// If the binaries do not build.
+pub fn binary(name: &str) -> PathBuf {
+    binaries::built().join(name)
 }
