@@ -160,7 +160,10 @@ pub(crate) fn endpoints_follow_readiness(ns: &Namespace<'_>) {
     ns.wait("pod/gated", "condition=Ready");
     corten_e2e::eventually(std::time::Duration::from_secs(60), || {
         let found = endpoints(ns, "gated");
-        found.contains("gated").then_some(()).ok_or(format!("{found:?}"))
+        found
+            .contains("gated")
+            .then_some(())
+            .ok_or_else(|| format!("{found:?}"))
     });
     assert_eq!(
         callers(ns, "client", "http://gated/").into_iter().collect::<Vec<_>>(),
@@ -170,7 +173,7 @@ pub(crate) fn endpoints_follow_readiness(ns: &Namespace<'_>) {
     ns.wait("pod/gated", "condition=Ready=False");
     corten_e2e::eventually(std::time::Duration::from_secs(60), || {
         let found = endpoints(ns, "gated");
-        found.is_empty().then_some(()).ok_or(format!("{found:?}"))
+        found.is_empty().then_some(()).ok_or_else(|| format!("{found:?}"))
     });
 }
 
@@ -212,7 +215,7 @@ pub(crate) fn types(ns: &Namespace<'_>) {
             found
                 .contains("web")
                 .then_some(())
-                .ok_or(format!("{service}: {found:?}"))
+                .ok_or_else(|| format!("{service}: {found:?}"))
         });
     }
     let six = ns.get("service/six")["spec"]["clusterIP"]
@@ -270,7 +273,7 @@ pub(crate) fn stateful_sets(ns: &Namespace<'_>) {
     for (name, other) in [("db-0", "db-1"), ("db-1", "db-0")] {
         corten_e2e::eventually(std::time::Duration::from_secs(60), || {
             let found = endpoints(ns, "db");
-            found.contains(other).then_some(()).ok_or(format!("{found:?}"))
+            found.contains(other).then_some(()).ok_or_else(|| format!("{found:?}"))
         });
         assert_eq!(
             callers(ns, name, &format!("http://{other}.db:8080/"))

@@ -115,7 +115,7 @@ pub(crate) fn rollouts(ns: &Namespace<'_>) {
     corten_e2e::eventually(Duration::from_secs(60), || {
         let now = names();
         let fresh = now.lines().count() == 2 && now.lines().all(|name| !before.contains(name));
-        fresh.then_some(()).ok_or(format!("{before} became {now}"))
+        fresh.then_some(()).ok_or_else(|| format!("{before} became {now}"))
     });
     // Everything a deployment owns goes with it.
     ns.corten("delete", &["deployment", "app"]).ok();
@@ -180,7 +180,7 @@ pub(crate) fn run(ns: &Namespace<'_>) {
         let report: Value = serde_json::from_str(&call.stdout).unwrap_or_default();
         (report["codes"]["200"] == 1)
             .then_some(())
-            .ok_or(format!("{}{}", call.stdout, call.stderr))
+            .ok_or_else(|| format!("{}{}", call.stdout, call.stderr))
     });
     let pid = rustix::process::Pid::from_child(&server);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
