@@ -67,10 +67,9 @@ fn typed(faults: &mut Faults, secret: &Value) {
         "kubernetes.io/dockerconfigjson" => document(faults, data, ".dockerconfigjson"),
         "kubernetes.io/dockercfg" => document(faults, data, ".dockercfg"),
         "kubernetes.io/ssh-auth" => need(&["ssh-privatekey"]),
-        "kubernetes.io/basic-auth" => {
-            if data["username"].is_null() && data["password"].is_null() {
-                need(&["username", "password"]);
-            }
+        // Either of the two is enough.
+        "kubernetes.io/basic-auth" if data["username"].is_null() && data["password"].is_null() => {
+            need(&["username", "password"]);
         }
         "kubernetes.io/service-account-token" => {
             let key = "kubernetes.io/service-account.name";
