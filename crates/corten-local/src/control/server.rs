@@ -140,9 +140,11 @@ mod tests {
             change.send_modify(|status| status.phase = Phase::Ready);
             assert_eq!(phase(connection.next_message().unwrap()), Phase::Ready);
             connection.send(Request::Stop).unwrap();
+            // A conversation also ends when nobody can change the status any more, and then nothing more is heard.
+            change
         });
+        let _change = client.await.unwrap();
         stop.notified().await;
-        client.await.unwrap();
         tasks.shutdown(Duration::from_secs(1)).await;
     }
 }

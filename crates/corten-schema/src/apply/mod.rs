@@ -141,6 +141,14 @@ fn apply_once(
     {
         return Err(ApplyError::Malformed("metadata.managedFields must be nil".to_owned()));
     }
+    // What is applied is owned under its version; an entry without one could never be read again.
+    if applied
+        .get("apiVersion")
+        .and_then(Value::as_str)
+        .is_none_or(str::is_empty)
+    {
+        return Err(ApplyError::Malformed("apiVersion must not be empty".to_owned()));
+    }
     let shape = Shape::root(schema);
     if let Some(problem) = typed::problem(shape, applied, "") {
         return Err(ApplyError::Untyped {
