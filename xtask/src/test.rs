@@ -131,6 +131,11 @@ fn cargo_tests(tally: &mut Tally, filter: Option<&str>, bin: &Path) -> Result<()
         .env("CORTEN_SKIP_LOG", &skip_log)
         // Already built, with the features of the whole workspace: end-to-end tests need not build them again.
         .env("CORTEN_BIN", bin)
+        // Property tests try the same inputs each time, so that a change is judged by what it changes; another seed tries others.
+        .env(
+            "PROPTEST_RNG_SEED",
+            std::env::var("PROPTEST_RNG_SEED").unwrap_or_else(|_| "1".to_owned()),
+        )
         .stdout(Stdio::piped())
         .spawn()
         .context("running cargo test")?;
