@@ -18,6 +18,8 @@ const WRITERS: usize = 8;
 const WATCHERS: usize = 100;
 const ROUNDS: usize = 100;
 const PODS: i32 = 200;
+/// How long pods may take to become ready before the benchmark gives up.
+const READY_MAX: Duration = Duration::from_secs(300);
 
 /// Takes every figure of the benchmark, in the order of `FIGURES`.
 pub(crate) async fn all(ground: &Ground) -> Result<Vec<f64>> {
@@ -95,27 +97,40 @@ async fn ready_many(client: &Client) -> Result<f64> {
 
 async fn create_and_wait(client: &Client, name: &str, replicas: i32) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let begin = Instant::now();
     let parameters = WatchParams::default().labels(&format!("app={name}")).timeout(290);
     let mut events = pods.watch(&parameters, "0").await?.boxed();
     Api::namespaced(client.clone(), NAMESPACE)
         .create(&PostParams::default(), &deployment(name, replicas)?)
         .await?;
     let mut ready = std::collections::HashSet::new();
-    while let Some(event) = events.try_next().await? {
-        if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = event {
-            let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
-            if conditions
-                .iter()
-                .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-            {
-                ready.insert(pod.metadata.name);
+    while begin.elapsed() < READY_MAX {
+        let Some(event) = events.try_next().await? else {
+            // A server may end a watch whenever it likes; the next one begins with what is there.
+            events = pods.watch(&parameters, "0").await?.boxed();
+            continue;
+        };
+        match event {
+            WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
+                let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
+                if conditions
+                    .iter()
+                    .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+                {
+                    ready.insert(pod.metadata.name);
+                }
             }
+            WatchEvent::Error(status) => bail!("watching the pods of {name}: {}", status.message),
+            WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => {}
         }
         if i32::try_from(ready.len())? >= replicas {
             return Ok(());
         }
     }
-    bail!("only {} of {replicas} pods of {name} became ready in time", ready.len())
+    bail!(
+        "only {} of {replicas} pods of {name} became ready in {READY_MAX:?}",
+        ready.len()
+    )
 }
 
 /// Acknowledged writes a second, by writers that each wait for their answer before the next.
