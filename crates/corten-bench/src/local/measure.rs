@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
@@ -99,15 +99,18 @@ async fn create_and_wait(client: &Client, name: &str, replicas: i32) -> Result<(
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     let begin = Instant::now();
     let parameters = WatchParams::default().labels(&format!("app={name}")).timeout(290);
-    let mut events = pods.watch(&parameters, "0").await?.boxed();
+    // From a real version: with an old etcd behind it, a server refuses to begin a watch at "0".
+    let list = pods.list(&ListParams::default().labels(&format!("app={name}"))).await?;
+    let version = list.metadata.resource_version.context("a list has a version")?;
+    let mut events = pods.watch(&parameters, &version).await?.boxed();
     Api::namespaced(client.clone(), NAMESPACE)
         .create(&PostParams::default(), &deployment(name, replicas)?)
         .await?;
     let mut ready = std::collections::HashSet::new();
     while begin.elapsed() < READY_MAX {
         let Some(event) = events.try_next().await? else {
-            // A server may end a watch whenever it likes; the next one begins with what is there.
-            events = pods.watch(&parameters, "0").await?.boxed();
+            // A server may end a watch whenever it likes; the next one tells the same events again.
+            events = pods.watch(&parameters, &version).await?.boxed();
             continue;
         };
         match event {
