@@ -1,0 +1,1 @@
+//! Admin HTTP: the views of our processes that others may see, a small server, a client, metrics text.

@@ -1,0 +1,1 @@
+//! corten-agent, the node agent: answers the CNI plugin, watches this node's pods, enrolls and repairs.

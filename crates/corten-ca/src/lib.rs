@@ -1,0 +1,1 @@
+//! The certificate authority: roots and intermediates, who may have which identity, signing.

@@ -1,0 +1,1 @@
+//! corten-cni, the CNI plugin: synchronous, tiny, talks to the agent.

@@ -1,0 +1,1 @@
+//! corten-control, the control plane: sources, model, push, certificate authority, status.

@@ -1,0 +1,3 @@
+//! corten-control, the control plane: sources, model, push, certificate authority, status.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Workload certificates: TLS configuration, SPIFFE verification, signing requests, renewal, revocation, the CA client.

@@ -1,0 +1,1 @@
+//! The mesh as a compiler's middle: resources to an immutable, incrementally computed snapshot, with diagnostics.

@@ -1,0 +1,1 @@
+//! corten-node, the L4 node proxy: HBONE between pods, policy, load balancing, DNS.

@@ -1,0 +1,1 @@
+//! The Kubernetes API as source: watches, status writer, leader election, token reviews.

@@ -1,0 +1,1 @@
+//! Pure generators: snapshot and scope to workload and authorization resources.
