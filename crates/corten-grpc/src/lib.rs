@@ -1,1 +1,22 @@
-//! gRPC over our own TLS: a client channel and a server with the peer's identity.
+//! gRPC without generated code: a client [`Channel`] over one HTTP/2 connection, and a server that tells its handlers who calls.
+//!
+//! Messages are `prost` types; calls go through `tonic`'s low-level pieces. Connections, TLS, keepalive, limits and drain are here.
+//! Knows nothing of discovery, certificates authorities or Kubernetes, and never decides who may call what.
+
+mod body;
+mod channel;
+mod executor;
+mod peer;
+mod router;
+mod server;
+
+pub use body::{Message, Messages, message_length_max};
+pub use channel::{Channel, ChannelError, Target, TlsConnector, TlsSourceError};
+pub use peer::Peer;
+pub use router::{HttpRequest, HttpResponse, Router};
+pub use server::{Settings, TlsAcceptor, serve};
+
+pub use tonic::{Code, Request, Response, Status, Streaming};
+
+/// A codec for `prost` messages, as `tonic::client::Grpc` and `tonic::server::Grpc` take it.
+pub type ProstCodec<Send, Receive> = tonic_prost::ProstCodec<Send, Receive>;

@@ -13,6 +13,7 @@ pub struct Address {
 /// The forms of [`Address`].
 pub mod address {
     /// One form.
+    #[expect(clippy::large_enum_variant, reason = "nearly all addresses are workloads")]
     #[derive(Clone, PartialEq, prost::Oneof)]
     pub enum Type {
         /// A workload.
