@@ -12,6 +12,7 @@ pub mod net;
 mod netlink;
 pub mod nft;
 pub mod single;
+pub mod sockets;
 pub mod spawn;
 pub mod testing;
 

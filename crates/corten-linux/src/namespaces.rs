@@ -109,6 +109,26 @@ impl NetNs {
         })?
     }
 
+    /// Moves the calling thread into this namespace, for good: sockets it makes from now on belong here.
+    ///
+    /// For threads whose work is to make sockets in many namespaces, and which enter the right one before each; everything else uses [`run`](Self::run).
+    pub fn enter(&self) -> io::Result<()> {
+        rustix::thread::move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Ok(())
+    }
+
+    /// Another handle of the same namespace.
+    pub fn duplicate(&self) -> io::Result<Self> {
+        Ok(Self {
+            file: self.file.try_clone()?,
+        })
+    }
+
+    /// The number by which the kernel knows the namespace: the same for two files of one namespace.
+    pub fn inode(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.file)?.st_ino)
+    }
+
     /// A path to this namespace for other processes, valid as long as this value lives.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()))

@@ -1,1 +1,4 @@
 //! corten-node, the L4 node proxy: HBONE between pods, policy, load balancing, DNS.
+
+pub mod config;
+pub mod inpod;
