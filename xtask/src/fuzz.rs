@@ -54,19 +54,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         .filter(|target| wanted.as_deref().is_none_or(|wanted| wanted == *target))
     {
         println!("--      fuzz {target} for {seconds} s");
+        // What a run finds interesting is kept for the next one, but not among the seeds, which are part of the repository.
+        let found = folder.join("target/corpus").join(target);
+        std::fs::create_dir_all(&found).with_context(|| found.display().to_string())?;
         // The sanitizers need a nightly compiler; coverage guidance and the panics we look for do not.
         let status = Command::new("cargo")
             .current_dir(cargo::root())
-            .args([
-                "fuzz",
-                "run",
-                "--sanitizer",
-                "none",
-                target,
-                "--",
-                "-timeout=10",
-                "-rss_limit_mb=2048",
-            ])
+            .args(["fuzz", "run", "--sanitizer", "none", target])
+            .args([found, folder.join("corpus").join(target)])
+            .args(["--", "-timeout=10", "-rss_limit_mb=2048"])
             .arg(format!("-max_total_time={seconds}"))
             .status()?;
         if !status.success() {
