@@ -1,10 +1,10 @@
-//! An acknowledged write survives `kill -9`.
+//! An acknowledged write survives `kill -9`, and nothing of what was killed stays on the machine.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use corten_e2e::{As, Processes, Runtime};
+use corten_e2e::{As, Processes, Runtime, everything_gone, interfaces};
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
@@ -28,8 +28,8 @@ async fn write(api: &Api<ConfigMap>, round: usize, writer: usize, acknowledged: 
     }
 }
 
-/// Writes from all writers at once, and kills a process of the runtime when so many writes of this round are acknowledged.
-async fn killed_amid(runtime: &Runtime, round: usize, acknowledged: &RefCell<BTreeSet<String>>) {
+/// Writes from all writers at once, and kills a process of the runtime when so many writes of this round are acknowledged; what was killed.
+async fn killed_amid(runtime: &Runtime, round: usize, acknowledged: &RefCell<BTreeSet<String>>) -> Processes {
     let api: Api<ConfigMap> = Api::namespaced(runtime.client("default").await, "default");
     let processes = runtime.processes("default");
     let before = acknowledged.borrow().len();
@@ -49,6 +49,7 @@ async fn killed_amid(runtime: &Runtime, round: usize, acknowledged: &RefCell<BTr
     // A connection that is never answered again must not hold the test.
     let all = tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(writers, killer) });
     all.await.expect("every round ends in a minute");
+    processes
 }
 
 async fn stored(runtime: &Runtime) -> BTreeSet<String> {
@@ -60,18 +61,17 @@ async fn stored(runtime: &Runtime) -> BTreeSet<String> {
         .collect()
 }
 
-#[tokio::test]
-async fn nothing_acknowledged_is_lost_when_killed_amid_writes() {
-    let user = if As::Root.possible().is_ok() {
-        As::Root
-    } else {
-        As::User
-    };
+async fn check(user: As) {
+    if let Err(reason) = user.possible() {
+        corten_rt::skip!("{reason}");
+    }
     let runtime = Runtime::new(user);
+    let before = interfaces();
     let acknowledged = RefCell::default();
     for round in 0..ROUNDS {
         runtime.up(&[]);
-        killed_amid(&runtime, round, &acknowledged).await;
+        let killed = killed_amid(&runtime, round, &acknowledged).await;
+        everything_gone(runtime.dir(), &killed, &before);
     }
     runtime.up(&[]);
     let stored = stored(&runtime).await;
@@ -87,4 +87,14 @@ async fn nothing_acknowledged_is_lost_when_killed_amid_writes() {
         acknowledged.borrow().len() >= least,
         "every round wrote enough before it was killed"
     );
+}
+
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_when_killed_amid_writes_as_root() {
+    Box::pin(check(As::Root)).await;
+}
+
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_when_killed_amid_writes_as_a_user() {
+    Box::pin(check(As::User)).await;
 }
