@@ -83,6 +83,16 @@ pub(crate) fn call_each_other_by_name(ns: &Namespace<'_>) {
         nodes.extend(pods.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
     }
     assert_eq!(nodes.into_iter().collect::<Vec<_>>(), ["node1", "node2"]);
+    // Each node is a zone of its own, and endpoints say in which they are.
+    let slices = corten(&["get", "endpointslices", "-n", "payments", "-o", "json"]);
+    let slices: Value = serde_json::from_str(&slices).expect("-o json is JSON");
+    let endpoints = slices["items"].as_array().into_iter().flatten();
+    let endpoints = endpoints.flat_map(|slice| slice["endpoints"].as_array().into_iter().flatten());
+    let zones: BTreeSet<_> = endpoints
+        .map(|it| (it["nodeName"].as_str(), it["zone"].as_str()))
+        .collect();
+    let expected = [(Some("node1"), Some("local-a")), (Some("node2"), Some("local-b"))];
+    assert_eq!(zones, BTreeSet::from(expected));
     for (namespace, service) in [("payments", "payments-api"), ("orders", "orders-api")] {
         let pods = corten(&["get", "pods", "-n", namespace, "-o", "name"]);
         assert_eq!(pods.lines().count(), 2, "{pods}");

@@ -249,13 +249,13 @@ impl Foundation {
             images.add(&format!("{name}={command}"))?;
         }
         let images = Arc::new(images);
-        for node in self.network.nodes() {
+        for (index, node) in self.network.nodes().iter().enumerate() {
             let name = node.name().to_owned();
             let dir = runtime_dir.join("nodes").join(&name);
             fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
             let config = kubelet::Config {
                 node: name.clone(),
-                zone: String::new(),
+                zone: nodes::zone(index),
                 dir,
                 log_dir: instance.pods_dir(),
                 images: images.clone(),

@@ -1,7 +1,17 @@
-//! The node objects that an earlier life of the instance left: told to be unknown until their kubelets report, or removed.
+//! What the nodes are before their kubelets speak: the zones they lie in, and the objects that an earlier life of the instance left,
+//! which are told to be unknown until their kubelets report, or removed.
 
 use corten_apiserver::{Client, DeleteOptions, Patch, Status, resources};
 use serde_json::{Value, json};
+
+/// The zone of the node at this place in the list, each in one of its own: `local-a`, ..., `local-z`, `local-aa`, ...
+pub(super) fn zone(index: usize) -> String {
+    let letter = |number: usize| char::from(b"abcdefghijklmnopqrstuvwxyz"[number % 26]);
+    match index / 26 {
+        0 => format!("local-{}", letter(index)),
+        rounds => format!("local-{}{}", letter(rounds - 1), letter(index)),
+    }
+}
 
 /// Keeps the objects of the nodes that will run and removes the others.
 pub(super) async fn settle(client: &Client, wanted: &[String]) -> Result<(), Status> {
@@ -37,6 +47,16 @@ fn unknown(node: &Value) -> Value {
 mod tests {
     use super::*;
     use corten_apiserver::Api;
+
+    #[test]
+    fn each_node_has_a_zone_of_its_own() {
+        assert_eq!(
+            [0, 1, 25, 26, 99].map(zone),
+            ["local-a", "local-b", "local-z", "local-aa", "local-cv"]
+        );
+        let all: std::collections::BTreeSet<_> = (0..100).map(zone).collect();
+        assert_eq!(all.len(), 100);
+    }
 
     #[tokio::test]
     async fn nodes_of_an_earlier_life_are_unknown_or_gone() {
