@@ -64,6 +64,19 @@ impl Duration {
         Self::go(text).ok_or_else(|| ParseDurationError(text.escape_debug().take(80).collect()))
     }
 
+    /// Reads what people write on command lines: Go's form, or a bare number of seconds; never negative.
+    pub fn parse_argument(text: &str) -> Result<std::time::Duration, ParseDurationError> {
+        let bare = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let parsed = if bare(text) {
+            Self::go(&format!("{text}s"))
+        } else {
+            Self::go(text)
+        };
+        parsed
+            .and_then(Self::to_std)
+            .ok_or_else(|| ParseDurationError(text.escape_debug().take(80).collect()))
+    }
+
     /// Reads the Gateway API's form (GEP-2257): up to four whole numbers of at most five digits with h, m, s or ms.
     pub fn parse_gateway_api(text: &str) -> Result<Duration, ParseDurationError> {
         let mut parts = 0;
@@ -169,6 +182,29 @@ impl<'de> Deserialize<'de> for Duration {
 #[cfg(test)]
 mod tests {
     use super::Duration;
+
+    #[test]
+    fn arguments() {
+        let seconds = |text: &str| Duration::parse_argument(text).map(|span| span.as_secs_f64());
+        for (text, expected) in [
+            ("30s", 30.0),
+            ("1h30m", 5400.0),
+            ("500ms", 0.5),
+            ("250us", 0.000_25),
+            ("7", 7.0),
+            ("1.5", 1.5),
+            ("0", 0.0),
+        ] {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for text in ["", "x", "s", "1y", "-1s", "-1", "1e400s", "1e3", "1m30", "."] {
+            let message = seconds(text).expect_err(text).to_string();
+            assert_eq!(
+                message,
+                format!("'{text}' is not a duration such as 5s, 1m30s or 250ms")
+            );
+        }
+    }
 
     #[test]
     fn go_and_protobuf_forms() {

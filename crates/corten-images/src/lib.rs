@@ -4,4 +4,3 @@
 
 pub mod echo;
 pub mod load;
-mod span;

@@ -8,7 +8,6 @@ use futures_util::AsyncReadExt as _;
 use http::Request;
 use tokio::io::AsyncWriteExt as _;
 
-use super::wait;
 use crate::cluster::{Cluster, Connection, container_of, pod_of, query};
 
 /// Print what a container has written
@@ -35,7 +34,7 @@ pub(crate) struct Logs {
     #[arg(long, value_name = "LINES")]
     tail: Option<i64>,
     /// Only what is younger than this
-    #[arg(long, value_parser = wait::span)]
+    #[arg(long, value_parser = corten_core::Duration::parse_argument)]
     since: Option<Duration>,
     /// With the time of each line
     #[arg(long)]

@@ -47,7 +47,7 @@ pub(crate) struct Status {
     #[command(flatten)]
     subject: Subject,
     /// How long to wait; for ever when 0
-    #[arg(long, value_parser = wait::span, default_value = "0")]
+    #[arg(long, value_parser = corten_core::Duration::parse_argument, default_value = "0")]
     timeout: Duration,
     /// Say how it stands and do not wait
     #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]

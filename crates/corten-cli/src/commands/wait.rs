@@ -32,7 +32,7 @@ pub(crate) struct Wait {
     #[arg(long = "for", value_name = "WHAT")]
     what: What,
     /// How long to wait
-    #[arg(long, value_parser = span, default_value = "30s")]
+    #[arg(long, value_parser = corten_core::Duration::parse_argument, default_value = "30s")]
     timeout: Duration,
 }
 
@@ -248,39 +248,6 @@ pub(crate) async fn until(
     }
 }
 
-/// Reads `30s`, `2m`, `1h30m`, `500ms`; a bare number is seconds.
-pub(crate) fn span(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    let fail = || format!("{text:?} is no length of time; write for example 30s or 2m");
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|character: char| !character.is_ascii_digit() && character != '.')
-            .ok_or_else(fail)?;
-        let number: f64 = rest[..digits].parse().map_err(|_| fail())?;
-        rest = &rest[digits..];
-        let unit = rest
-            .find(|character: char| character.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let seconds = match &rest[..unit] {
-            "ms" => number / 1e3,
-            "s" => number,
-            "m" => number * 60.0,
-            "h" => number * 3600.0,
-            _ => return Err(fail()),
-        };
-        total = Duration::try_from_secs_f64(seconds)
-            .ok()
-            .and_then(|part| total.checked_add(part))
-            .ok_or_else(fail)?;
-        rest = &rest[unit..];
-    }
-    if text.is_empty() { Err(fail()) } else { Ok(total) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,18 +278,6 @@ mod tests {
         check("jsonpath={.status.absent}", &object, false);
         for bad in ["Ready", "conditions=x", "jsonpath=x"] {
             assert!(bad.parse::<What>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn lengths_of_time() {
-        let seconds = |text: &str| span(text).map(|span| span.as_secs_f64());
-        assert_eq!(seconds("30s"), Ok(30.0));
-        assert_eq!(seconds("1h30m"), Ok(5400.0));
-        assert_eq!(seconds("500ms"), Ok(0.5));
-        assert_eq!(seconds("7"), Ok(7.0));
-        for bad in ["", "s", "1x", "-1s", "1"] {
-            assert_eq!(span(bad).is_err(), bad != "1", "{bad}");
         }
     }
 }

@@ -39,7 +39,7 @@ pub struct Arguments {
     #[arg(long, env = "VERSION", default_value = "")]
     version: String,
     /// How long open connections may take to finish after SIGTERM
-    #[arg(long, value_parser = crate::span::parse, default_value = "5s")]
+    #[arg(long, value_parser = corten_core::Duration::parse_argument, default_value = "5s")]
     grace: std::time::Duration,
 }
 

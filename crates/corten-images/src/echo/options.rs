@@ -5,8 +5,6 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode};
 use rand::RngExt;
 
-use crate::span;
-
 /// The longest answer and the longest delay that can be asked for.
 const SIZE_MAX: usize = 64 << 20;
 const DELAY_MAX: Duration = Duration::from_secs(3600);
@@ -38,7 +36,10 @@ impl Options {
         for (key, value) in pairs(query) {
             match key.as_str() {
                 "codes" => options.codes = codes(&value)?,
-                "delay" => options.delay = span::parse(&value)?.min(DELAY_MAX),
+                "delay" => {
+                    let delay = corten_core::Duration::parse_argument(&value);
+                    options.delay = delay.map_err(|error| format!("delay {error}"))?.min(DELAY_MAX);
+                }
                 "header" => options.headers.push(header(&value)?),
                 "size" => {
                     let size: usize = value

@@ -39,7 +39,7 @@ pub struct Arguments {
     #[arg(long, short, default_value_t = 1)]
     connections: usize,
     /// For how long
-    #[arg(long, short, value_parser = crate::span::parse, default_value = "10s")]
+    #[arg(long, short, value_parser = corten_core::Duration::parse_argument, default_value = "10s")]
     duration: Duration,
     /// End after this many calls
     #[arg(long, short = 'n')]
@@ -54,7 +54,7 @@ pub struct Arguments {
     #[arg(long = "header", short = 'H', value_name = "NAME:VALUE", value_parser = call::header)]
     headers: Vec<(http::HeaderName, http::HeaderValue)>,
     /// How long a call may take
-    #[arg(long, value_parser = crate::span::parse, default_value = "10s")]
+    #[arg(long, value_parser = corten_core::Duration::parse_argument, default_value = "10s")]
     timeout: Duration,
     /// How to print the result
     #[arg(long, short, value_enum, default_value = "text")]
