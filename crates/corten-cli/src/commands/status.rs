@@ -54,7 +54,7 @@ impl Status {
         if self.json {
             output::line(serde_json::to_string_pretty(&status)?)?;
         } else {
-            for line in view::render(&status) {
+            for line in view::render(&status, std::env::var_os("KUBECONFIG").as_ref()) {
                 output::line(line)?;
             }
             output::line(format!("log: {}", status.log.display()))?;

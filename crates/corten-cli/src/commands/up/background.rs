@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use corten_local::control::Message;
 use corten_local::instance::Instance;
-use corten_local::status::Phase;
+use corten_local::status::{Phase, RuntimeStatus};
 use corten_local::up::UpOptions;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -34,15 +34,18 @@ pub(super) fn start(instance: &Instance) -> anyhow::Result<ExitCode> {
         .context("cannot start the process that stays")?;
     let output = child.stdout.take().map(BufReader::new);
     let mut messages = output.context("no output of the process that stays")?;
+    let kubeconfig = std::env::var_os("KUBECONFIG");
+    let show = |status: &RuntimeStatus| {
+        let lines = view::render(status, kubeconfig.as_ref());
+        lines.into_iter().try_for_each(output::line)
+    };
     let begin = Instant::now();
     let mut last = None;
     loop {
         let left = READY_MAX.saturating_sub(begin.elapsed());
         match next(&mut messages, left)? {
             Next::Message(Message::Status(status)) if status.phase == Phase::Ready => {
-                for line in view::render(&status) {
-                    output::line(line)?;
-                }
+                show(&status)?;
                 return Ok(ExitCode::SUCCESS);
             }
             Next::Message(Message::Status(status)) => last = Some(status),
@@ -55,8 +58,8 @@ pub(super) fn start(instance: &Instance) -> anyhow::Result<ExitCode> {
                 );
             }
             Next::Late => {
-                for line in last.iter().flat_map(|status| view::render(status)) {
-                    output::line(line)?;
+                if let Some(status) = &last {
+                    show(status)?;
                 }
                 let name = instance.name();
                 bail!(

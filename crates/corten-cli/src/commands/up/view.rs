@@ -1,6 +1,7 @@
 //! What `corten up` shows: a few lines that stay in place on a terminal, and a line for each change elsewhere.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 
 use corten_local::instance::Instance;
@@ -9,11 +10,12 @@ use corten_local::status::{Phase, RuntimeStatus};
 use crate::output::{line, table};
 use crate::place::shell_word;
 
-/// An instance in a few lines.
-pub(crate) fn render(status: &RuntimeStatus) -> Vec<String> {
+/// An instance in a few lines. `kubeconfig` is what `KUBECONFIG` is set to where they are read.
+pub(crate) fn render(status: &RuntimeStatus, kubeconfig: Option<&OsString>) -> Vec<String> {
     let mut lines = vec![headline(status)];
     if status.phase == Phase::Ready {
         lines.push(export(status));
+        lines.extend(elsewhere(status, kubeconfig));
     }
     if !status.nodes.is_empty() {
         let header = ["NODE", "STATE", "PODS"].map(str::to_owned).to_vec();
@@ -66,9 +68,16 @@ fn export(status: &RuntimeStatus) -> String {
     format!("export KUBECONFIG={}", shell_word(&status.kubeconfig))
 }
 
+/// Says so when commands in this shell would speak to another cluster. Of several files the first one's context counts.
+fn elsewhere(status: &RuntimeStatus, kubeconfig: Option<&OsString>) -> Option<String> {
+    let first = std::env::split_paths(kubeconfig?).find(|path| !path.as_os_str().is_empty())?;
+    (first != status.kubeconfig).then(|| format!("(until then KUBECONFIG points elsewhere: {})", first.display()))
+}
+
 /// The view of a foreground `up`.
 #[derive(Debug)]
 pub(super) struct Live {
+    kubeconfig: Option<OsString>,
     terminal: bool,
     drawn: usize,
     last: Option<RuntimeStatus>,
@@ -77,6 +86,7 @@ pub(super) struct Live {
 impl Live {
     pub(super) fn new() -> Self {
         Self {
+            kubeconfig: std::env::var_os("KUBECONFIG"),
             terminal: io::stdout().is_terminal(),
             drawn: 0,
             last: None,
@@ -88,7 +98,9 @@ impl Live {
         let _ = if self.terminal {
             self.draw(status)
         } else {
-            changes(self.last.as_ref(), status).into_iter().try_for_each(line)
+            changes(self.last.as_ref(), status, self.kubeconfig.as_ref())
+                .into_iter()
+                .try_for_each(line)
         };
         self.last = Some(status.clone());
     }
@@ -99,7 +111,7 @@ impl Live {
         let (rows, columns) = size.map_or((24, 80), |size| {
             (usize::from(size.ws_row.max(4)), usize::from(size.ws_col.max(20)))
         });
-        let mut lines = render(status);
+        let mut lines = render(status, self.kubeconfig.as_ref());
         if status.phase == Phase::Ready {
             lines.push(String::new());
             lines.push("Ctrl-C stops it; objects are kept.".to_owned());
@@ -132,12 +144,13 @@ impl Live {
 }
 
 /// What is different, a line each.
-fn changes(last: Option<&RuntimeStatus>, now: &RuntimeStatus) -> Vec<String> {
+fn changes(last: Option<&RuntimeStatus>, now: &RuntimeStatus, kubeconfig: Option<&OsString>) -> Vec<String> {
     let mut lines = Vec::new();
     if last.is_none_or(|last| last.phase != now.phase) {
         lines.push(headline(now));
         if now.phase == Phase::Ready {
             lines.push(export(now));
+            lines.extend(elsewhere(now, kubeconfig));
         }
     }
     let was_ready = |name: &str| last.is_some_and(|last| last.nodes.iter().any(|node| node.name == name && node.ready));
@@ -209,12 +222,32 @@ mod tests {
             NODE   STATE  PODS\nnode1  ready  2\n\n\
             NAMESPACE  READY\norders     1/2\n\n\
             ! pod orders/b: failed";
-        assert_eq!(render(&bad()).join("\n"), expected);
+        assert_eq!(render(&bad(), None).join("\n"), expected);
     }
 
     #[track_caller]
     fn check_changes(last: Option<RuntimeStatus>, now: &RuntimeStatus, expected: &[&str]) {
-        assert_eq!(changes(last.as_ref(), now), expected);
+        assert_eq!(changes(last.as_ref(), now, None), expected);
+    }
+
+    #[track_caller]
+    fn check_elsewhere(kubeconfig: Option<&str>, expected: Option<&str>) {
+        let kubeconfig = kubeconfig.map(OsString::from);
+        let (status, expected) = (ready(), expected.map(str::to_owned));
+        assert_eq!(elsewhere(&status, kubeconfig.as_ref()), expected);
+        let line = expected.unwrap_or_else(|| "export KUBECONFIG=/state/kubeconfig".to_owned());
+        assert!(render(&status, kubeconfig.as_ref()).contains(&line));
+        assert!(changes(None, &status, kubeconfig.as_ref()).contains(&line));
+    }
+
+    #[test]
+    fn a_kubeconfig_that_points_elsewhere_is_told() {
+        check_elsewhere(None, None);
+        check_elsewhere(Some(""), None);
+        check_elsewhere(Some("/state/kubeconfig"), None);
+        check_elsewhere(Some("/state/kubeconfig:/home/me/.kube/config"), None);
+        let told = "(until then KUBECONFIG points elsewhere: /home/me/.kube/config)";
+        check_elsewhere(Some("/home/me/.kube/config:/state/kubeconfig"), Some(told));
     }
 
     #[test]
