@@ -18,7 +18,7 @@ use corten_linux::fds;
 use corten_linux::single::{self, Forked};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group};
 
 use crate::container::{self, Inside, Surroundings};
 use crate::frame::{Decoder, encode};
@@ -182,6 +182,10 @@ impl Serving {
                 argv,
                 tty,
             } => (id, self.exec(id, &container, &argv, tty, files).map(|()| None)),
+            Request::Abandon { id } => {
+                self.abandon(id);
+                return Ok(());
+            }
             Request::Signal { id, container, signal } => {
                 (id, self.signal(&container, signal).map(|()| Some(Event::Done { id })))
             }
@@ -372,6 +376,16 @@ impl Serving {
         match kill_process(container.first, number) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(error) => Err(Failure::setup(format!("send signal {signal}"), error)),
+        }
+    }
+
+    /// Kills a further program with its process group, of which it is the leader from before it is told to run.
+    fn abandon(&self, id: u64) {
+        let further = |of: &Process| of.id == id && matches!(of.role, Role::Further);
+        let found = self.processes.iter().find(|(_, process)| further(process));
+        if let Some((pid, _)) = found {
+            // It may have ended in the meantime, which is what is wanted.
+            let _ = kill_process_group(*pid, Signal::KILL);
         }
     }
 

@@ -30,6 +30,11 @@ pub enum Request {
         /// Whether it gets a terminal; the other end of it comes with the answer.
         tty: bool,
     },
+    /// Nobody waits for this program of an exec any more: kill it with its process group. Not answered; [`Event::Finished`] still comes.
+    Abandon {
+        /// The exec's.
+        id: u64,
+    },
     /// Send a signal to a container's first process; `SIGKILL` ends all of them. Answered by [`Event::Done`] or [`Event::Failed`].
     Signal {
         /// Comes back in the answer.

@@ -365,6 +365,28 @@ fn programs_run_in_a_running_container() {
         read_until(&mut exec, "43 132\r\ngot line\r\n").await;
         assert_eq!(exec.exit.await.unwrap().code, 4);
 
+        // A program that nobody holds any more ends, with those it started.
+        let argv = ["sh", "-c", "sleep 1000 & sleep 1000 & echo $$ $!; wait"].map(str::to_owned);
+        let mut exec = pod.sandbox.exec("main", argv.into(), false, false).await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\n") {
+            assert!(
+                exec.stdout.read_buf(&mut seen).await.unwrap() > 0,
+                "it printed {seen:?}"
+            );
+        }
+        drop(exec.hold);
+        let end = exec.exit.await.unwrap();
+        assert_eq!((end.code, end.signal), (137, Some(9)));
+        let both = String::from_utf8(seen).unwrap();
+        // The first process of the container need not collect what it inherits.
+        let runs = "grep -qs '^State:.[^ZX]' /proc/$pid/status";
+        let gone = format!(
+            "for pid in {}; do while {runs}; do :; done; done; echo gone",
+            both.trim()
+        );
+        assert_eq!(pod.exec("main", &["sh", "-c", &gone], "").await.0, "gone\n");
+
         pod.sandbox.signal("main", 9).await.unwrap();
         let exit = pod.exit().await;
         assert_eq!((exit.code, exit.signal), (137, Some(9)));

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use corten_e2e::Namespace;
+use corten_e2e::{Namespace, eventually};
 use serde_json::Value;
 
 const SLEEPER: &str = "
@@ -61,6 +61,7 @@ pub(crate) fn verbs(ns: &Namespace<'_>) {
     let output = cat.wait_with_output().expect("it ends with its input");
     writer.join().expect("the writer is well").expect("all is taken");
     assert!(output.stdout == bytes, "{} bytes came back", output.stdout.len());
+    ends_with_its_client(ns);
     ns.corten("delete", &["pod/sleeper"]).ok();
     assert!(
         ns.corten("get", &["pod", "sleeper"])
@@ -68,6 +69,32 @@ pub(crate) fn verbs(ns: &Namespace<'_>) {
             .contains("pods \"sleeper\" not found")
     );
     assert_eq!(get(&["pod", "sleeper", "--ignore-not-found"]), "");
+}
+
+/// What was started by `exec` ends when who started it is gone.
+fn ends_with_its_client(ns: &Namespace<'_>) {
+    let script = ["sleeper", "--", "sh", "-c", "echo $$; exec sleep 1000"];
+    let mut client = ns
+        .command(&["exec"], &script)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("corten runs");
+    let mut output = BufReader::new(client.stdout.take().expect("a pipe"));
+    let mut pid = String::new();
+    output.read_line(&mut pid).expect("text");
+    let running = || {
+        ns.corten(
+            "exec",
+            &["sleeper", "--", "test", "-e", &format!("/proc/{}", pid.trim())],
+        )
+    };
+    running().ok();
+    client.kill().expect("it is ours");
+    client.wait().expect("it is ours");
+    eventually(Duration::from_secs(60), || match running().code {
+        Some(1) => Ok(()),
+        code => Err(format!("process {} in the pod: {code:?}", pid.trim())),
+    });
 }
 
 fn deployment(version: &str) -> String {
@@ -112,7 +139,7 @@ pub(crate) fn rollouts(ns: &Namespace<'_>) {
     let before = names();
     rollout("restart deployment/app");
     rollout("status deployment/app --timeout=60s");
-    corten_e2e::eventually(Duration::from_secs(60), || {
+    eventually(Duration::from_secs(60), || {
         let now = names();
         let fresh = now.lines().count() == 2 && now.lines().all(|name| !before.contains(name));
         fresh.then_some(()).ok_or_else(|| format!("{before} became {now}"))
@@ -120,7 +147,7 @@ pub(crate) fn rollouts(ns: &Namespace<'_>) {
     // Everything a deployment owns goes with it.
     ns.corten("delete", &["deployment", "app"]).ok();
     ns.corten("wait", &["pods", "--all", "--for=delete", "--timeout=60s"]);
-    corten_e2e::eventually(Duration::from_secs(60), || {
+    eventually(Duration::from_secs(60), || {
         let left = ns.corten("get", &["pods,replicasets", "-o", "name"]).ok();
         left.is_empty().then_some(()).ok_or(left)
     });
@@ -161,7 +188,7 @@ pub(crate) fn run(ns: &Namespace<'_>) {
     ns.wait("pod/adhoc", "condition=Ready");
     let pod = ns.get("pod/adhoc");
     assert_eq!(pod["spec"]["serviceAccountName"], "clerk");
-    corten_e2e::eventually(Duration::from_secs(60), || {
+    eventually(Duration::from_secs(60), || {
         let call = ns.corten(
             "exec",
             &[

@@ -92,6 +92,7 @@ impl PodSandbox for FakePod {
             stderr: None,
             terminal: None,
             exit,
+            hold: oneshot::channel().0,
         };
         self.execs.lock().expect("unlocked").push(argv.join(" "));
         Box::pin(std::future::ready(Ok(exec)))

@@ -87,15 +87,28 @@ impl Connection {
         self.ask(Purpose::Start(name), request, Vec::new()).await
     }
 
-    /// Asks for a further program; its end arrives on the receiver.
+    /// Asks for a further program; its end arrives on the receiver. Also the number by which it can be abandoned.
     pub(super) async fn exec(
         &self,
         request: impl FnOnce(u64) -> Request,
         files: Vec<OwnedFd>,
-    ) -> Result<(Vec<OwnedFd>, oneshot::Receiver<ExecExit>), StartError> {
+    ) -> Result<(u64, Vec<OwnedFd>, oneshot::Receiver<ExecExit>), StartError> {
         let (ended, exit) = oneshot::channel();
-        let (_, files) = self.ask(Purpose::Exec(ended), request, files).await?;
-        Ok((files, exit))
+        let mut number = 0;
+        let numbered = |id| {
+            number = id;
+            request(id)
+        };
+        let (_, files) = self.ask(Purpose::Exec(ended), numbered, files).await?;
+        Ok((number, files, exit))
+    }
+
+    /// Ends a further program, if it still runs.
+    pub(super) async fn abandon(&self, id: u64) {
+        if self.state().execs.contains_key(&id) {
+            // Where the pod is gone, so is the program.
+            let _ = self.send(&Request::Abandon { id }, Vec::new()).await;
+        }
     }
 
     /// Asks for a signal to be sent.

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-/// A program started by [`Sandbox::exec`](super::Sandbox::exec). Dropping the streams does not end it.
+/// A program started by [`Sandbox::exec`](super::Sandbox::exec).
 pub struct Exec {
     /// What it reads; `None` when no stdin was asked for. Dropping it is the end of its input (with a terminal: nothing).
     pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
@@ -23,7 +23,12 @@ pub struct Exec {
     pub terminal: Option<Terminal>,
     /// Resolves when it has exited; an error means that the whole sandbox went away.
     pub exit: oneshot::Receiver<ExecExit>,
+    /// Dropping this kills the program with its process group, if it still runs.
+    pub hold: Hold,
 }
+
+/// What keeps an [`Exec`]'s program alive: there is nothing to send.
+pub type Hold = oneshot::Sender<std::convert::Infallible>;
 
 /// How a program started by [`Sandbox::exec`](super::Sandbox::exec) ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,19 +129,25 @@ pub(super) fn pipes(stdin: bool) -> io::Result<(Vec<OwnedFd>, Pipes)> {
 }
 
 impl Pipes {
-    pub(super) fn into_exec(self, exit: oneshot::Receiver<ExecExit>) -> Exec {
+    pub(super) fn into_exec(self, exit: oneshot::Receiver<ExecExit>, hold: Hold) -> Exec {
         Exec {
             stdin: self.stdin.map(|stdin| Box::new(stdin) as _),
             stdout: Box::new(self.stdout),
             stderr: Some(Box::new(self.stderr)),
             terminal: None,
             exit,
+            hold,
         }
     }
 }
 
 impl Exec {
-    pub(super) fn on_terminal(master: OwnedFd, stdin: bool, exit: oneshot::Receiver<ExecExit>) -> io::Result<Self> {
+    pub(super) fn on_terminal(
+        master: OwnedFd,
+        stdin: bool,
+        exit: oneshot::Receiver<ExecExit>,
+        hold: Hold,
+    ) -> io::Result<Self> {
         let terminal = Terminal::new(master)?;
         Ok(Self {
             stdin: stdin.then(|| Box::new(terminal.clone()) as _),
@@ -144,6 +155,7 @@ impl Exec {
             stderr: None,
             terminal: Some(terminal),
             exit,
+            hold,
         })
     }
 }

@@ -22,12 +22,12 @@ use corten_rt::TaskGroup;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::Signal;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::protocol::{self, Request};
 use connection::Connection;
 pub use error::{SandboxError, StartError};
-pub use exec::{Exec, ExecExit, Terminal};
+pub use exec::{Exec, ExecExit, Hold, Terminal};
 pub use spec::{ContainerSpec, Exit, HostsEntry, Mount, NetworkNamespace, ResolvConf, SandboxSpec, Security, Started};
 
 /// How long `corten-pod` may take to prepare itself; it needs milliseconds, but the machine may be busy.
@@ -53,7 +53,7 @@ pub struct Sandbox {
     exits: Option<mpsc::Receiver<Exit>>,
     child: tokio::sync::Mutex<Option<Child>>,
     // The last, so that the connection's tasks end with everything else.
-    _tasks: TaskGroup,
+    tasks: TaskGroup,
 }
 
 impl Sandbox {
@@ -113,7 +113,7 @@ impl Sandbox {
             connection,
             exits: Some(exits),
             child: tokio::sync::Mutex::new(Some(child)),
-            _tasks: tasks,
+            tasks,
         };
         let mut masks = spec.masks;
         masks.push(spec.dir.clone());
@@ -190,25 +190,49 @@ impl Sandbox {
     /// Runs a further program inside a running container, as its user, with its environment and working directory.
     ///
     /// With `tty` the program has a terminal: what it prints arrives on `stdout`, `stderr` is empty, and [`Exec::terminal`] resizes it.
+    /// The program is killed when [`Exec::hold`] is dropped, and when nobody waits for the start any more.
     pub async fn exec(&self, container: &str, argv: Vec<String>, tty: bool, stdin: bool) -> Result<Exec, StartError> {
         let setup = |error: io::Error| StartError::Setup(format!("cannot connect to the program: {error}"));
         let container = container.to_owned();
-        let request = |id| Request::Exec {
+        let request = move |id| Request::Exec {
             id,
             container,
             argv,
             tty,
         };
         if tty {
-            let (mut files, exit) = self.connection.exec(request, Vec::new()).await?;
+            let (mut files, exit, hold) = self.further(request, Vec::new()).await?;
             let master = files
                 .pop()
                 .ok_or_else(|| StartError::Setup("the program's terminal did not arrive".into()))?;
-            return Exec::on_terminal(master, stdin, exit).map_err(setup);
+            return Exec::on_terminal(master, stdin, exit, hold).map_err(setup);
         }
         let (theirs, ours) = exec::pipes(stdin).map_err(setup)?;
-        let (_, exit) = self.connection.exec(request, theirs).await?;
-        Ok(ours.into_exec(exit))
+        let (_, exit, hold) = self.further(request, theirs).await?;
+        Ok(ours.into_exec(exit, hold))
+    }
+
+    /// Starts a further program in a task that outlives whoever asked, so that nothing runs on for nobody.
+    async fn further(
+        &self,
+        request: impl FnOnce(u64) -> Request + Send + 'static,
+        files: Vec<OwnedFd>,
+    ) -> Result<(Vec<OwnedFd>, oneshot::Receiver<ExecExit>, Hold), StartError> {
+        let connection = self.connection.clone();
+        let (answer, answered) = oneshot::channel();
+        let (hold, released) = oneshot::channel();
+        self.tasks.spawn("exec", async move {
+            let started = connection.exec(request, files).await;
+            let id = started.as_ref().ok().map(|(id, ..)| *id);
+            let wanted = answer.send(started.map(|(_, files, exit)| (files, exit))).is_ok();
+            let Some(id) = id else { return };
+            if wanted {
+                let _ = released.await;
+            }
+            connection.abandon(id).await;
+        });
+        let (files, exit) = answered.await.unwrap_or(Err(StartError::Gone))?;
+        Ok((files, exit, hold))
     }
 
     /// Connects to a port of the pod, from inside its network namespace: `127.0.0.1`, then `::1`.
