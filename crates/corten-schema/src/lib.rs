@@ -1,5 +1,5 @@
 //! What a Kubernetes API server knows about the shape of objects: structural schemas, validation, pruning, defaulting,
-//! CEL rules, the four kinds of patch with field ownership, and the shapes of the built-in kinds.
+//! CEL rules, the four kinds of patch with field ownership, the shapes of the built-in kinds, and JSON paths into objects.
 //!
 //! Pure: values in, values and errors out. It does not know requests, storage, users or time; "now" is an argument.
 
@@ -8,6 +8,7 @@ pub mod cel;
 pub mod defaults;
 mod error;
 mod go;
+pub mod jsonpath;
 pub mod kubernetes;
 pub mod patch;
 pub mod prune;

@@ -1,23 +1,23 @@
 //! Custom resources: the columns that their definition asks for.
 
+use corten_schema::jsonpath::{Path, PathError, plain};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::jsonpath::{JsonPath, JsonPathError};
 use super::{Column, age};
 use crate::object::{name, text};
 
 /// The columns of one version of a custom resource.
 #[derive(Clone, Debug)]
 pub(crate) struct Columns {
-    columns: Vec<(Column, JsonPath)>,
+    columns: Vec<(Column, Path)>,
 }
 
 impl Columns {
     /// The columns in `additionalPrinterColumns`, or name and age when there are none.
     ///
     /// Fails on the first path that is not understood; the definition is then invalid.
-    pub(crate) fn parse(asked: &Value) -> Result<Self, JsonPathError> {
+    pub(crate) fn parse(asked: &Value) -> Result<Self, PathError> {
         let mut columns = Vec::new();
         for column in asked.as_array().into_iter().flatten() {
             let path = text(column, &["jsonPath"]).parse()?;
@@ -82,10 +82,7 @@ fn cell(type_: &str, found: &[&Value], now: Timestamp) -> Value {
         (_, Value::String(only)) if found.len() == 1 => only.as_str().into(),
         _ if found.len() == 1 => first.to_string().into(),
         _ => {
-            let shown: Vec<String> = found
-                .iter()
-                .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-                .collect();
+            let shown: Vec<String> = found.iter().map(|value| plain(value)).collect();
             shown.join(",").into()
         }
     }

@@ -8,7 +8,6 @@ mod apps;
 mod core;
 mod custom;
 mod discovery;
-mod jsonpath;
 mod pods;
 mod policy;
 #[cfg(test)]

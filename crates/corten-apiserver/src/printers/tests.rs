@@ -1,7 +1,6 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::jsonpath::JsonPath;
 use super::{CustomColumns, age, printer};
 use crate::resources::{self, ResourceId};
 
@@ -234,32 +233,6 @@ fn endpoints_show_three() {
     );
 }
 
-#[track_caller]
-fn check_path(path: &str, expect: Value) {
-    let object = json!({
-        "spec": {"hosts": ["a", "b"], "dotted.name": 1},
-        "status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Accepted", "status": "False", "n": 2}]},
-    });
-    let path: JsonPath = path.parse().expect("a path");
-    assert_eq!(json!(path.find(&object)), expect);
-}
-
-#[test]
-fn paths() {
-    check_path(".spec.hosts", json!([["a", "b"]]));
-    check_path(".spec.hosts[1]", json!(["b"]));
-    check_path(".spec.hosts[-1]", json!(["b"]));
-    check_path("{.spec.hosts[*]}", json!(["a", "b"]));
-    check_path(".spec['dotted.name']", json!([1]));
-    check_path(".spec.dotted\\.name", json!([1]));
-    check_path(".status.conditions[?(@.type==\"Ready\")].status", json!(["True"]));
-    check_path(".status.conditions[?(@.n==2)].type", json!(["Accepted"]));
-    check_path(".spec.absent.field", json!([]));
-    for bad in ["spec", ".spec[", ".spec[?(@.a>1)]", "..a"] {
-        assert!(bad.parse::<JsonPath>().is_err(), "{bad}");
-    }
-}
-
 #[test]
 fn custom_columns() {
     let asked = json!([
@@ -280,6 +253,12 @@ fn custom_columns() {
             .map(|column| column.name.as_str())
             .collect::<Vec<_>>(),
         ["Name", "Hosts", "N", "Age"]
+    );
+    let asked = json!([{"name": "Bad", "type": "string", "jsonPath": "spec"}]);
+    let refused = CustomColumns::parse(&asked).expect_err("no path").to_string();
+    assert!(
+        refused.starts_with("\"spec\" is no JSON path: a path begins with"),
+        "{refused}"
     );
     let plain = CustomColumns::parse(&Value::Null).expect("no columns");
     assert_eq!(Value::from(plain.cells(&object, now())), json!(["c", "60s"]));

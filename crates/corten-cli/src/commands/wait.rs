@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use corten_schema::jsonpath::{Path, PathError, plain};
 use futures_util::TryStreamExt as _;
 use http::Request;
 use kube::api::WatchEvent;
@@ -12,7 +13,6 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, Connection, Resources, Target, parse_targets, query};
 use crate::output;
-use crate::show::jsonpath::Template;
 
 /// Wait until something holds of objects
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub(crate) struct Wait {
 #[derive(Clone, Debug, PartialEq)]
 enum What {
     Condition { type_: String, status: String },
-    Path { template: Template, value: Option<String> },
+    Path { path: Path, value: Option<String> },
     Create,
     Delete,
 }
@@ -67,10 +67,8 @@ impl FromStr for What {
                 let path = rest[..=close].trim_start_matches(['\'', '"']);
                 let value = rest[close + 1..].trim_start_matches(['\'', '"']).strip_prefix('=');
                 let value = value.map(|value| value.trim_matches(['\'', '"']).to_owned());
-                Ok(Self::Path {
-                    template: Template::path(path)?,
-                    value,
-                })
+                let path = path.parse().map_err(|error: PathError| error.to_string())?;
+                Ok(Self::Path { path, value })
             }
             _ => Err(format!(
                 "{text:?} cannot be waited for; there are condition=TYPE, jsonpath={{PATH}}=VALUE, create and delete"
@@ -87,8 +85,8 @@ impl What {
                 let mut of_type = conditions.filter(|condition| same(&condition["type"], type_));
                 of_type.any(|condition| same(&condition["status"], status) && is_current(object, condition))
             }
-            Self::Path { template, value } => template.values(object).iter().any(|found| match value {
-                Some(value) => found.as_str().map_or_else(|| found.to_string(), str::to_owned) == *value,
+            Self::Path { path, value } => path.find(object).into_iter().any(|found| match value {
+                Some(value) => plain(found) == *value,
                 None => !found.is_null(),
             }),
             Self::Create => true,

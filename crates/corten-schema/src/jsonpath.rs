@@ -1,18 +1,23 @@
-//! Templates of JSON paths: text, `{.path}`, `{"literal"}`, `{range .items[*]}...{end}`.
+//! JSON paths as Kubernetes has them, in printer columns of custom kinds and in the output formats of commands, and templates of them.
+
+mod template;
 
 use std::str::FromStr;
 
 use serde_json::Value;
 
-/// A parsed template.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Template(Vec<Part>);
+pub use template::{Template, TemplateError};
 
+/// A path into a value: fields, indices and slices, wildcards, filters, and fields at any depth.
 #[derive(Clone, Debug, PartialEq)]
-enum Part {
-    Text(String),
-    Path(Vec<Step>),
-    Range(Vec<Step>, Template),
+pub struct Path(Vec<Step>);
+
+/// Why a text is no path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path:?} is no JSON path: {why}")]
+pub struct PathError {
+    path: String,
+    why: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -38,116 +43,28 @@ enum Comparison {
     Greater,
 }
 
-impl FromStr for Template {
-    type Err = String;
+impl FromStr for Path {
+    type Err = PathError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut rest = text;
-        let template = parse(&mut rest, false)?;
-        Ok(template)
-    }
-}
-
-/// Parses until the end, or until the `{end}` of a range.
-fn parse(rest: &mut &str, in_range: bool) -> Result<Template, String> {
-    let mut parts = Vec::new();
-    loop {
-        let Some(open) = rest.find('{') else {
-            if in_range {
-                return Err("{range} has no {end}".to_owned());
-            }
-            if !rest.is_empty() {
-                parts.push(Part::Text((*rest).to_owned()));
-            }
-            return Ok(Template(parts));
-        };
-        if open > 0 {
-            parts.push(Part::Text(rest[..open].to_owned()));
-        }
-        let inner = &rest[open + 1..];
-        let close = closing(inner, '}').ok_or_else(|| format!("{{{inner} is not closed"))?;
-        let expression = inner[..close].trim();
-        *rest = &inner[close + 1..];
-        if expression == "end" {
-            return if in_range {
-                Ok(Template(parts))
-            } else {
-                Err("{end} without {range}".to_owned())
-            };
-        }
-        if let Some(path) = expression.strip_prefix("range ") {
-            let path = steps(path.trim())?;
-            parts.push(Part::Range(path, parse(rest, true)?));
-        } else if let Some(literal) = quoted(expression) {
-            parts.push(Part::Text(unescape(literal)));
-        } else {
-            parts.push(Part::Path(steps(expression)?));
-        }
-    }
-}
-
-impl Template {
-    /// A bare path, with or without its braces.
-    pub(crate) fn path(text: &str) -> Result<Self, String> {
+    /// Reads a path, with or without braces around it.
+    fn from_str(text: &str) -> Result<Self, PathError> {
         let text = text.trim().trim_start_matches('{').trim_end_matches('}');
-        Ok(Self(vec![Part::Path(steps(text)?)]))
-    }
-
-    /// The template filled in from a value.
-    pub(crate) fn render(&self, value: &Value) -> Result<String, anyhow::Error> {
-        let mut text = String::new();
-        for part in &self.0 {
-            match part {
-                Part::Text(literal) => text.push_str(literal),
-                Part::Path(path) => {
-                    let found: Vec<String> = find(path, value).into_iter().map(plain).collect();
-                    text.push_str(&found.join(" "));
-                }
-                Part::Range(path, body) => {
-                    for item in find(path, value) {
-                        text.push_str(&body.render(item)?);
-                    }
-                }
-            }
-        }
-        Ok(text)
-    }
-
-    /// What a bare path finds, as a table's cell.
-    pub(crate) fn cell(&self, value: &Value) -> String {
-        let Some(Part::Path(path)) = self.0.first() else {
-            return String::new();
-        };
-        let found: Vec<String> = find(path, value)
-            .into_iter()
-            .filter(|found| !found.is_null())
-            .map(plain)
-            .collect();
-        if found.is_empty() {
-            "<none>".to_owned()
-        } else {
-            found.join(",")
-        }
-    }
-
-    /// Everything that a bare path finds.
-    pub(crate) fn values<'v>(&self, value: &'v Value) -> Vec<&'v Value> {
-        match self.0.first() {
-            Some(Part::Path(path)) => find(path, value),
-            _ => Vec::new(),
-        }
+        steps(text).map(Self)
     }
 }
 
-/// Text as it is, everything else as JSON.
-fn plain(value: &Value) -> String {
+impl Path {
+    /// Everything that the path leads to, in order.
+    pub fn find<'v>(&self, value: &'v Value) -> Vec<&'v Value> {
+        self.0.iter().fold(vec![value], |found, step| {
+            found.into_iter().flat_map(|value| step.apply(value)).collect()
+        })
+    }
+}
+
+/// A found value as text: strings as they are, everything else as JSON.
+pub fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn find<'v>(path: &[Step], value: &'v Value) -> Vec<&'v Value> {
-    path.iter().fold(vec![value], |found, step| {
-        found.into_iter().flat_map(|value| step.apply(value)).collect()
-    })
 }
 
 impl Step {
@@ -227,19 +144,27 @@ fn position(index: i64, length: usize) -> Option<usize> {
     usize::try_from(if index < 0 { length + index } else { index }).ok()
 }
 
-fn steps(path: &str) -> Result<Vec<Step>, String> {
-    let fail = |why: &str| format!("{path:?} is no JSON path: {why}");
+fn steps(path: &str) -> Result<Vec<Step>, PathError> {
+    let fail = |why| PathError {
+        path: path.to_owned(),
+        why,
+    };
     let mut steps = Vec::new();
     let mut rest = path.trim().trim_start_matches(['$', '@']);
     while !rest.is_empty() {
         if let Some(inner) = rest.strip_prefix("..") {
             let (name, after) = field(inner);
+            if name.is_empty() {
+                return Err(fail("a field has no name"));
+            }
             steps.push(Step::Descend(name));
             rest = after;
         } else if let Some(inner) = rest.strip_prefix('.') {
             let (name, after) = field(inner);
             match name.as_str() {
-                "" => {}
+                // All of it: `{.}`, and what is before a bracket.
+                "" if (rest == "." && steps.is_empty()) || after.starts_with('[') => {}
+                "" => return Err(fail("a field has no name")),
                 "*" => steps.push(Step::All),
                 _ => steps.push(Step::Field(name)),
             }
@@ -344,61 +269,54 @@ fn quoted(text: &str) -> Option<&str> {
     inner('"').or_else(|| inner('\''))
 }
 
-fn unescape(text: &str) -> String {
-    text.replace("\\n", "\n").replace("\\t", "\t").replace("\\\"", "\"")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
     #[track_caller]
-    fn check(template: &str, expect: &str) {
-        let value = json!({
-            "kind": "List",
-            "items": [{"metadata": {"name": "a", "labels": {"x.y/z": "1"}}, "n": 1, "ok": true}, {"metadata": {"name": "b"}, "n": 2}],
+    fn check(path: &str, expect: Value) {
+        let object = json!({
+            "spec": {"hosts": ["a", "b"], "dotted.name": 1},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Accepted", "status": "False", "n": 2}]},
         });
-        let template: Template = template.parse().expect("a template");
-        assert_eq!(template.render(&value).expect("it renders"), expect);
+        let path: Path = path.parse().expect("a path");
+        assert_eq!(json!(path.find(&object)), expect);
     }
 
     #[test]
-    fn templates() {
-        check("{.kind}", "List");
-        check("is {.kind}!", "is List!");
-        check("{.items[*].metadata.name}", "a b");
-        check("{.items[0].metadata.name}{\"\\n\"}", "a\n");
-        check("{.items[-1:].n}", "2");
-        check("{range .items[*]}{.metadata.name}={.n};{end}", "a=1;b=2;");
-        check("{.items[?(@.n==2)].metadata.name}", "b");
-        check("{.items[?(@.metadata.name!=\"b\")].n}", "1");
-        check("{.items[?(@.n>1)].n}", "2");
-        check("{.items[?(@.ok)].n}", "1");
-        check("{..name}", "a b");
-        check("{.items[0].metadata.labels.x\\.y/z}", "1");
-        check("{.items[0].metadata.labels['x.y/z']}", "1");
-        check("{.items[0].metadata}", r#"{"labels":{"x.y/z":"1"},"name":"a"}"#);
-        check("{.absent}", "");
-    }
-
-    #[test]
-    fn what_is_no_template_is_refused() {
-        for bad in ["{.a", "{a}", "{range .a}{.b}", "{end}", "{.a[}", "{.a[?(b)]}"] {
-            assert!(bad.parse::<Template>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn cells() {
-        let cell = |path: &str| {
-            Template::path(path)
-                .expect("a path")
-                .cell(&json!({"a": [1, 2], "b": null}))
-        };
-        assert_eq!(
-            (cell(".a[*]").as_str(), cell(".b").as_str(), cell(".c").as_str()),
-            ("1,2", "<none>", "<none>")
+    fn paths() {
+        check(".spec.hosts", json!([["a", "b"]]));
+        check("$.spec.hosts[1]", json!(["b"]));
+        check(".spec.hosts[-1]", json!(["b"]));
+        check("{.spec.hosts[*]}", json!(["a", "b"]));
+        check(".spec.hosts[0:1]", json!(["a"]));
+        check(".spec['dotted.name']", json!([1]));
+        check(".spec.['dotted.name']", json!([1]));
+        check(".spec.dotted\\.name", json!([1]));
+        check(".status.conditions[?(@.type==\"Ready\")].status", json!(["True"]));
+        check(".status.conditions[?(@.n==2)].type", json!(["Accepted"]));
+        check(".status.conditions[?(@.n>1)].type", json!(["Accepted"]));
+        check("..type", json!(["Ready", "Accepted"]));
+        check(".spec.absent.field", json!([]));
+        check("..n", json!([2]));
+        check(
+            "{.}",
+            json!([{"spec": {"hosts": ["a", "b"], "dotted.name": 1}, "status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Accepted", "status": "False", "n": 2}]}}]),
         );
+    }
+
+    #[test]
+    fn what_is_no_path_is_refused() {
+        for (bad, why) in [
+            ("spec", "a path begins with '.', for example {.metadata.name}"),
+            (".spec[", "a bracket is not closed"),
+            (".spec[?(b)]", "between brackets stands what is not understood"),
+            (".spec.", "a field has no name"),
+            (".spec..", "a field has no name"),
+        ] {
+            let error = bad.parse::<Path>().expect_err(bad).to_string();
+            assert_eq!(error, format!("{bad:?} is no JSON path: {why}"));
+        }
     }
 }
