@@ -112,14 +112,6 @@ fn corten_testdata(area: &str) -> Option<std::path::PathBuf> {
     if directory.is_dir() {
         return Some(directory);
     }
-    skip(&format!("no test data at {}", directory.display()));
+    corten_rt::skip_reason(&format!("no test data at {}", directory.display()));
     None
-}
-
-fn skip(reason: &str) {
-    assert!(
-        std::env::var_os("CORTEN_TEST_REQUIRE").is_none_or(|v| v != "all"),
-        "SKIPPED: {reason}"
-    );
-    eprintln!("SKIPPED: {reason}");
 }

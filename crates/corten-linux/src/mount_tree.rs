@@ -97,12 +97,7 @@ mod tests {
         match isolated() {
             Isolation::Inside => {}
             Isolation::Done => return,
-            Isolation::Refused(reason) => {
-                let required = std::env::var("CORTEN_TEST_REQUIRE").is_ok_and(|value| value == "all");
-                assert!(!required, "{reason}");
-                println!("SKIPPED: {reason}");
-                return;
-            }
+            Isolation::Refused(reason) => corten_rt::skip!("{reason}"),
         }
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));

@@ -1,6 +1,6 @@
 //! For tests that need namespaces of their own: root's powers over an empty network, and nothing left behind.
 
-use std::io;
+use std::io::{self, BufRead as _};
 use std::path::Path;
 
 use crate::namespaces::Namespaces;
@@ -48,13 +48,18 @@ pub fn isolated() -> Isolation {
         prepare().expect("the namespaces were just made for this");
         return Isolation::Inside;
     }
+    let (output, writer) = io::pipe().expect("a pipe can be made");
+    let errors = writer.try_clone().expect("a pipe can be shared");
     let spawn = Spawn::this_program()
+        .stdio(1, writer.into())
+        .stdio(2, errors.into())
         .args(["--exact", &test, "--nocapture", "--test-threads=1", "--include-ignored"])
         .inherit_env()
         .env(VARIABLE, &test)
         .namespaces(Namespaces::isolated());
     match spawn.start() {
         Ok(mut child) => {
+            relay(output);
             let exit = child.wait().expect("a child can be waited for");
             assert_eq!(
                 exit,
@@ -65,6 +70,17 @@ pub fn isolated() -> Isolation {
         }
         Err(error @ (SpawnError::Namespaces(_) | SpawnError::UserMap { .. })) => Isolation::Refused(error.to_string()),
         Err(error) => panic!("{error}"),
+    }
+}
+
+/// Prints what a second run of a test says as output of the first: shown if it fails, and never taken for a test of its own.
+///
+/// # Panics
+/// If it cannot be read.
+pub fn relay(output: impl io::Read) {
+    for line in io::BufReader::new(output).split(b'\n') {
+        let line = line.expect("a pipe can be read");
+        println!("| {}", String::from_utf8_lossy(&line));
     }
 }
 
@@ -88,12 +104,7 @@ mod tests {
         match isolated() {
             Isolation::Inside => {}
             Isolation::Done => return,
-            Isolation::Refused(reason) => {
-                let required = std::env::var("CORTEN_TEST_REQUIRE").is_ok_and(|value| value == "all");
-                assert!(!required, "{reason}");
-                println!("SKIPPED: {reason}");
-                return;
-            }
+            Isolation::Refused(reason) => corten_rt::skip!("{reason}"),
         }
         assert_eq!(std::process::id(), 1);
         let interfaces = || {
@@ -116,16 +127,8 @@ mod tests {
             "this thread stayed"
         );
 
-        fs::create_dir("/run/netns")
-            .or_else(|error| {
-                if error.kind() == io::ErrorKind::AlreadyExists {
-                    Ok(())
-                } else {
-                    Err(error)
-                }
-            })
-            .unwrap();
-        let pinned = Path::new("/run/netns/corten-test");
+        // Not in /run/netns: where that exists it is the machine's, and root's.
+        let pinned = Path::new("/run/corten-test");
         other.pin(pinned).unwrap();
         drop(other);
         let again = NetNs::open(pinned).unwrap();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corten_linux::NetNs;
-use corten_linux::testing::{Isolation, isolated};
+use corten_linux::testing::{Isolation, isolated, relay};
 use corten_pod::sandbox::{
     ContainerSpec, Exit, HostsEntry, Mount, NetworkNamespace, ResolvConf, Sandbox, SandboxSpec, Security, StartError,
 };
@@ -48,17 +48,25 @@ fn as_ordinary_user() {
     }
     let thread = std::thread::current();
     let test = thread.name().expect("tests run in named threads");
-    let status = std::process::Command::new("/proc/self/exe")
+    let (output, writer) = std::io::pipe().unwrap();
+    let mut again = std::process::Command::new("/proc/self/exe");
+    again
         .args(["--exact", test, "--nocapture"])
+        .stdout(writer.try_clone().unwrap())
+        .stderr(writer)
         .env(AS_USER, "1")
         .uid(ORDINARY)
-        .gid(ORDINARY)
-        .status();
-    match status {
-        Ok(status) => assert!(
-            status.success(),
-            "{test} failed as an ordinary user; its output is above"
-        ),
+        .gid(ORDINARY);
+    match again.spawn() {
+        Ok(mut child) => {
+            // It holds the other end of the pipe.
+            drop(again);
+            relay(output);
+            assert!(
+                child.wait().unwrap().success(),
+                "{test} failed as an ordinary user; its output is above"
+            );
+        }
         Err(error) => corten_rt::skip!("an ordinary user cannot execute this test: {error}"),
     }
 }

@@ -13,12 +13,7 @@ macro_rules! isolate {
         match isolated() {
             Isolation::Inside => {}
             Isolation::Done => return,
-            Isolation::Refused(reason) => {
-                let required = std::env::var("CORTEN_TEST_REQUIRE").is_ok_and(|value| value == "all");
-                assert!(!required, "{reason}");
-                println!("SKIPPED: {reason}");
-                return;
-            }
+            Isolation::Refused(reason) => corten_rt::skip!("{reason}"),
         }
     };
 }
