@@ -1,1 +1,43 @@
 //! Pure data-plane decisions: tables of workloads and services, authorization, endpoint picking, DNS answers.
+//!
+//! [`TablesWriter`] takes what the control plane sends and publishes immutable [`Tables`]; a connection asks one version of
+//! them where it goes ([`Tables::outbound`], [`Tables::inbound`]) and whether it may ([`Tables::authorize`]). Nothing here knows a socket, a
+//! clock or a task; chance comes in as an argument.
+
+mod address;
+mod authority;
+mod authorize;
+mod balance;
+mod gateway;
+mod inbound;
+mod index;
+mod name;
+mod outbound;
+mod policy;
+mod random;
+mod resource;
+mod service;
+mod settings;
+mod sorted;
+mod tables;
+mod trie;
+mod workload;
+mod writer;
+
+pub use self::{
+    address::canonical,
+    authority::{AuthorityError, Requested},
+    authorize::{DryRun, Reason, Verdict},
+    balance::NoEndpoint,
+    gateway::{Destination, GatewayAddress},
+    inbound::{InboundError, InboundTarget},
+    name::Name,
+    outbound::{Authority, Connect, Expected, Hop, Outbound, OutboundError, Protocol, Upstream},
+    policy::{Action, Clause, Lists, Match, Pattern, Peer, Policy, Rule, Scope as PolicyScope},
+    resource::{Change, Rejected},
+    service::{IpFamilies, LoadBalancing, Mode, Scope, Service},
+    settings::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT, SOCKS5_PORT, Settings},
+    tables::{Endpoint, Tables},
+    workload::{ApplicationTunnel, InboundProtocol, Membership, Workload, WorkloadType},
+    writer::TablesWriter,
+};
