@@ -83,7 +83,9 @@ resources! {
     REPLICA_SETS = "apps" / "v1" / "replicasets";
     /// Stateful sets.
     STATEFUL_SETS = "apps" / "v1" / "statefulsets";
-    /// Revisions of stateful sets' templates.
+    /// Daemon sets.
+    DAEMON_SETS = "apps" / "v1" / "daemonsets";
+    /// Revisions of stateful and daemon sets' templates.
     CONTROLLER_REVISIONS = "apps" / "v1" / "controllerrevisions";
     /// Leases.
     LEASES = "coordination.k8s.io" / "v1" / "leases";
@@ -293,6 +295,13 @@ pub(crate) static BUILTINS: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
             )
         },
         stored(CONTROLLER_REVISIONS, "ControllerRevision", "controllerrevision", true),
+        Builtin {
+            short_names: &["ds"],
+            categories: &["all"],
+            subresources: vec![status("apps", "DaemonSet")],
+            generation: true,
+            ..stored(DAEMON_SETS, "DaemonSet", "daemonset", true)
+        },
         Builtin {
             short_names: &["deploy"],
             categories: &["all"],

@@ -6,6 +6,7 @@ pub mod dns;
 pub mod doctor;
 pub mod instance;
 pub mod kubelet;
+pub mod mesh;
 pub mod network;
 pub mod refusal;
 pub mod role;

@@ -84,6 +84,7 @@ impl Bench {
             images: Arc::new(Images::built_in(&programs)),
             cluster_domain: "cluster.local".into(),
             masks: Vec::new(),
+            host_paths: kubelet::HostPaths::default(),
         };
         let kubelet_client = Client::new(api, "system:node:node1");
         let (kubelet_network, kubelet_pods) = (network.clone(), pods.clone());

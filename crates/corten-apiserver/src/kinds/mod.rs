@@ -104,6 +104,7 @@ pub(crate) fn strategy(id: &ResourceId) -> &'static dyn Strategy {
         resources::DEPLOYMENTS,
         resources::REPLICA_SETS,
         resources::STATEFUL_SETS,
+        resources::DAEMON_SETS,
     ]
     .contains(id)
     {

@@ -1,4 +1,4 @@
-//! Deployments, replica sets and stateful sets: the status starts empty.
+//! Deployments, replica sets, stateful sets and daemon sets: the status starts empty.
 
 use corten_schema::FieldError;
 use serde_json::{Value, json};
@@ -21,9 +21,12 @@ impl Strategy for Workloads {
 
     fn prepare_create(&self, _: &Api, _: &Context, resource: &Resource, new: &mut Value) -> Result<(), Status> {
         new["status"] = match resource.plural() {
-            // These two are written even when they are zero.
+            // These are written even when they are zero.
             "replicasets" => json!({ "replicas": 0 }),
             "statefulsets" => json!({ "replicas": 0, "availableReplicas": 0 }),
+            "daemonsets" => json!({
+                "currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0,
+            }),
             _ => json!({}),
         };
         Ok(())

@@ -82,6 +82,43 @@ pub(super) const STATEFUL_SETS: Printer = Printer {
     },
 };
 
+pub(super) const DAEMON_SETS: Printer = Printer {
+    columns: &[
+        NAME,
+        ("Desired", "integer", 0),
+        ("Current", "integer", 0),
+        ("Ready", "integer", 0),
+        ("Up-to-date", "integer", 0),
+        ("Available", "integer", 0),
+        ("Node Selector", "string", 0),
+        AGE,
+        CONTAINERS,
+        IMAGES,
+        SELECTOR,
+    ],
+    cells: |object, now| {
+        let mut cells = vec![name(object).into()];
+        let counts = [
+            "desiredNumberScheduled",
+            "currentNumberScheduled",
+            "numberReady",
+            "updatedNumberScheduled",
+            "numberAvailable",
+        ];
+        cells.extend(counts.map(|field| number(object, field).into()));
+        let nodes = at(object, &["spec", "template", "spec", "nodeSelector"]);
+        let nodes: Vec<String> = nodes
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(label, value)| format!("{label}={}", value.as_str().unwrap_or_default()))
+            .collect();
+        cells.push(or_none(&nodes.join(",")));
+        cells.push(age::of(object, now));
+        with_template(cells, object, true)
+    },
+};
+
 pub(super) const CONTROLLER_REVISIONS: Printer = Printer {
     columns: &[NAME, ("Controller", "string", 0), ("Revision", "string", 0), AGE],
     cells: controller_revision,

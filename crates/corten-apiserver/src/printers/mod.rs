@@ -84,6 +84,7 @@ pub(crate) fn printer(id: &ResourceId) -> Printer {
         (resources::DEPLOYMENTS, apps::DEPLOYMENTS),
         (resources::REPLICA_SETS, apps::REPLICA_SETS),
         (resources::STATEFUL_SETS, apps::STATEFUL_SETS),
+        (resources::DAEMON_SETS, apps::DAEMON_SETS),
         (resources::CONTROLLER_REVISIONS, apps::CONTROLLER_REVISIONS),
         (resources::CUSTOM_RESOURCE_DEFINITIONS, policy::CREATED),
         (resources::MUTATING_WEBHOOK_CONFIGURATIONS, policy::WEBHOOKS),

@@ -1,4 +1,4 @@
-//! Deployments, replica sets and stateful sets: selector, template, strategy, and what stays as it was created.
+//! Deployments, replica sets, stateful sets and daemon sets: selector, template, strategy, and what stays as it was created.
 
 use corten_schema::{ErrorKind, FieldError};
 use serde_json::{Value, json};
@@ -22,6 +22,10 @@ pub(crate) fn workload(new: &Value, old: Option<&Value>) -> Faults {
     }
     selector(&mut faults, kind, spec);
     template(&mut faults, kind, spec);
+    if kind == "DaemonSet" {
+        daemon_strategy(&mut faults, &spec["updateStrategy"]);
+        not_negative(&mut faults, "spec.revisionHistoryLimit", &spec["revisionHistoryLimit"]);
+    }
     if kind == "Deployment" {
         strategy(&mut faults, &spec["strategy"]);
         not_negative(&mut faults, "spec.revisionHistoryLimit", &spec["revisionHistoryLimit"]);
@@ -46,10 +50,10 @@ fn selector(faults: &mut Faults, kind: &str, spec: &Value) {
                 && object::items(&selector[*key]).is_empty()
         });
         if empty {
-            let set = if kind == "StatefulSet" {
-                "statefulset"
-            } else {
-                "deployment"
+            let set = match kind {
+                "StatefulSet" => "statefulset",
+                "DaemonSet" => "daemonset",
+                _ => "deployment",
             };
             let why = std::format!("empty selector is invalid for {set}");
             faults.push(FieldError::invalid("spec.selector", json!({}), why));
@@ -102,7 +106,10 @@ fn template(faults: &mut Faults, kind: &str, spec: &Value) {
         );
     }
     if !spec["activeDeadlineSeconds"].is_null() {
-        let set = if kind == "StatefulSet" { kind } else { "ReplicaSet" };
+        let set = match kind {
+            "StatefulSet" | "DaemonSet" => kind,
+            _ => "ReplicaSet",
+        };
         let why = std::format!("activeDeadlineSeconds in {set} is not Supported");
         faults.push(FieldError::forbidden("spec.template.spec.activeDeadlineSeconds", why));
     }
@@ -130,7 +137,7 @@ fn strategy(faults: &mut Faults, strategy: &Value) {
             "may not be specified when strategy `type` is 'Recreate'",
         )),
         "Recreate" | "" => {}
-        "RollingUpdate" => rolling_update(faults, rolling),
+        "RollingUpdate" => rolling_update(faults, "spec.strategy.rollingUpdate", rolling),
         other => {
             let shown = std::format!("{{\"Type\":{other:?},\"RollingUpdate\":null}}");
             let why = "supported values: \"Recreate\", \"RollingUpdate\"";
@@ -139,8 +146,30 @@ fn strategy(faults: &mut Faults, strategy: &Value) {
     }
 }
 
-fn rolling_update(faults: &mut Faults, rolling: &Value) {
-    let path = |key: &str| std::format!("spec.strategy.rollingUpdate.{key}");
+/// A daemon set's: like a deployment's, except that not both bounds may be above zero.
+fn daemon_strategy(faults: &mut Faults, strategy: &Value) {
+    let rolling = &strategy["rollingUpdate"];
+    match text(strategy, "type") {
+        "OnDelete" | "" => {}
+        "RollingUpdate" => {
+            let path = "spec.updateStrategy.rollingUpdate";
+            rolling_update(faults, path, rolling);
+            let given = |key: &str| !matches!(rolling[key].as_str(), Some("0%")) && rolling[key] != 0 && !rolling[key].is_null();
+            if given("maxSurge") && given("maxUnavailable") {
+                let why = "may not be set when maxUnavailable is non-zero";
+                let value = rolling["maxSurge"].clone();
+                faults.push(FieldError::invalid(std::format!("{path}.maxSurge"), value, why));
+            }
+        }
+        other => {
+            let why = "supported values: \"RollingUpdate\", \"OnDelete\"";
+            faults.push(structure(ErrorKind::NotSupported, "spec.updateStrategy.type", &std::format!("{other:?}"), why));
+        }
+    }
+}
+
+fn rolling_update(faults: &mut Faults, parent: &str, rolling: &Value) {
+    let path = |key: &str| std::format!("{parent}.{key}");
     let mut zero = 0;
     for key in ["maxUnavailable", "maxSurge"] {
         let value = &rolling[key];

@@ -49,7 +49,7 @@ pub(crate) enum Command {
     Logs(logs::Logs),
     /// Run a command in a container
     Exec(exec::Exec),
-    /// Follow and steer the rollout of a Deployment or StatefulSet
+    /// Follow and steer the rollout of a Deployment, StatefulSet or DaemonSet
     #[command(subcommand)]
     Rollout(rollout::Rollout),
     /// Wait until something holds of objects

@@ -15,7 +15,7 @@ use crate::show::table;
 /// The annotation that counts a Deployment's revisions.
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
-/// Follow and steer the rollout of a Deployment or StatefulSet
+/// Follow and steer the rollout of a Deployment, StatefulSet or DaemonSet
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Rollout {
     /// Wait until the rollout is done, and say how it goes
@@ -77,8 +77,8 @@ impl Rollout {
             for target in parse_targets(&subject.words, None, &resources)? {
                 let resource = &target.resource;
                 ensure!(
-                    resource.group == "apps" && ["deployments", "statefulsets"].contains(&resource.plural.as_str()),
-                    "{} has no rollout; Deployments and StatefulSets have",
+                    resource.group == "apps" && ["deployments", "statefulsets", "daemonsets"].contains(&resource.plural.as_str()),
+                    "{} has no rollout; Deployments, StatefulSets and DaemonSets have",
                     resource.qualified()
                 );
                 for object in target.objects(&cluster, Some(&cluster.namespace)).await? {
@@ -143,10 +143,10 @@ impl Workload<'_> {
         let collection = self.resource.path(Some(&self.cluster.namespace), None);
         let judge = |object: Option<&Value>| {
             let Some(object) = object else { return false };
-            let (done, line) = if self.resource.plural == "deployments" {
-                deployment(object)
-            } else {
-                stateful_set(object)
+            let (done, line) = match self.resource.plural.as_str() {
+                "deployments" => deployment(object),
+                "daemonsets" => daemon_set(object),
+                _ => stateful_set(object),
             };
             // Each line once, as things change.
             if *said.borrow() != line {
@@ -343,6 +343,36 @@ fn stateful_set(object: &Value) -> (bool, String) {
             status["currentRevision"].as_str().unwrap_or("")
         ),
     )
+}
+
+/// Whether a DaemonSet's rollout is done, and how it stands.
+fn daemon_set(object: &Value) -> (bool, String) {
+    let name = object["metadata"]["name"].as_str().unwrap_or("");
+    let count = |field: &str| object["status"][field].as_i64().unwrap_or(0);
+    if count("observedGeneration") < object["metadata"]["generation"].as_i64().unwrap_or(0) {
+        return (
+            false,
+            "Waiting for daemon set spec update to be observed...".to_owned(),
+        );
+    }
+    let (wanted, updated, available) = (
+        count("desiredNumberScheduled"),
+        count("updatedNumberScheduled"),
+        count("numberAvailable"),
+    );
+    let waiting = |what: String| {
+        (
+            false,
+            format!("Waiting for daemon set {name:?} rollout to finish: {what}..."),
+        )
+    };
+    if updated < wanted {
+        waiting(format!("{updated} out of {wanted} new pods have been updated"))
+    } else if available < wanted {
+        waiting(format!("{available} of {wanted} updated pods are available"))
+    } else {
+        (true, format!("daemon set {name:?} successfully rolled out"))
+    }
 }
 
 /// Why a rollout will not be done by itself.

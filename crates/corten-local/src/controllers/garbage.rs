@@ -242,6 +242,7 @@ static BUILTIN: &[(ResourceId, &str, bool)] = &[
     (resources::DEPLOYMENTS, "Deployment", true),
     (resources::REPLICA_SETS, "ReplicaSet", true),
     (resources::STATEFUL_SETS, "StatefulSet", true),
+    (resources::DAEMON_SETS, "DaemonSet", true),
     (resources::CONTROLLER_REVISIONS, "ControllerRevision", true),
     (resources::LEASES, "Lease", true),
     (resources::ENDPOINT_SLICES, "EndpointSlice", true),

@@ -6,6 +6,7 @@
 
 mod action;
 mod cache;
+mod daemonset;
 mod deployment;
 mod driver;
 mod endpoints;
@@ -18,6 +19,7 @@ mod object;
 mod pod;
 mod queue;
 mod replicaset;
+mod revision;
 mod scheduler;
 mod seeds;
 mod selector;
@@ -54,7 +56,7 @@ pub struct ControllersConfig {
 }
 
 /// The built-in resources that are watched: all that is stored, for owners and namespaces can hold any of them.
-const WATCHED: [ResourceId; 23] = [
+const WATCHED: [ResourceId; 24] = [
     resources::NAMESPACES,
     resources::NODES,
     resources::PODS,
@@ -68,6 +70,7 @@ const WATCHED: [ResourceId; 23] = [
     resources::DEPLOYMENTS,
     resources::REPLICA_SETS,
     resources::STATEFUL_SETS,
+    resources::DAEMON_SETS,
     resources::CONTROLLER_REVISIONS,
     resources::LEASES,
     CUSTOM_RESOURCE_DEFINITIONS,
@@ -90,6 +93,7 @@ fn controllers(config: ControllersConfig) -> Vec<Box<dyn Controller>> {
         Box::new(deployment::Deployments),
         Box::new(replicaset::ReplicaSets),
         Box::new(statefulset::StatefulSets),
+        Box::new(daemonset::DaemonSets),
         Box::new(scheduler::Scheduler),
         Box::new(endpoints::EndpointSlices),
         Box::new(endpoints::LegacyEndpoints),

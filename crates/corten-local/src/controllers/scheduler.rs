@@ -167,6 +167,11 @@ fn choose<'a>(pod: &Value, nodes: &[&'a Value], load: &Load<'_>) -> Result<&'a V
     best.ok_or_else(|| explain(nodes.len(), &reasons, unhelpful))
 }
 
+/// Whether a node is one that pods like this are meant for, whatever else runs on it and whether it is ready or not.
+pub(super) fn may_serve(pod: &Value, node: &Value) -> bool {
+    filter::may_serve(pod, node)
+}
+
 /// Whether two pods should rather be apart: the same owner, or for a pod without one the same labels.
 fn is_alike(pod: &Value, other: &Value) -> bool {
     if object::namespace(pod) != object::namespace(other) {

@@ -1,10 +1,9 @@
 //! StatefulSet: pods with stable names, started, replaced and stopped in order.
 //!
 //! The ordinals in range are kept filled from the lowest up, those beyond it are condemned from the highest down, and with `OrderedReady` one pod
-//! at a time. Revisions of the template are in `revision`, names and labels of pods in `identity`.
+//! at a time. Revisions of the template are in `super::revision`, names and labels of pods in `identity`.
 
 mod identity;
-mod revision;
 #[cfg(test)]
 mod tests;
 
@@ -15,8 +14,8 @@ use serde_json::{Value, json};
 use super::action::{Action, Controller, Failure, Notice, place};
 use super::cache::{Change, Objects};
 use super::object::{self, Key};
+use super::revision::{self, REVISION_LABEL, Revisions};
 use super::{pod, replicaset};
-use revision::{REVISION_LABEL, Revisions};
 
 const COMPONENT: &str = "statefulset-controller";
 
@@ -76,7 +75,7 @@ impl Controller for StatefulSets {
             Action::Create { resource, .. }
                 if *resource == CONTROLLER_REVISIONS && failure.status.is_already_exists() =>
             {
-                return vec![revision::collided(set)];
+                return vec![revision::collided(&STATEFUL_SETS, set)];
             }
             _ => return Vec::new(),
         };
@@ -178,7 +177,7 @@ fn step(set: &Value, owned: &[&Value], revisions: &Revisions<'_>, now: Timestamp
             .find(|pod| identity::ordinal(pod) == Some(ordinal));
         slots.push(match present {
             Some(pod) => Slot::Present(pod),
-            None => Slot::Missing(revisions.pod(set, ordinal, ordinal - start)),
+            None => Slot::Missing(identity::next(set, revisions, ordinal, ordinal - start)),
         });
     }
     let mut condemned: Vec<&Value> = owned

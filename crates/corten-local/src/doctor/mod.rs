@@ -21,7 +21,16 @@ const KERNEL_MIN: (u32, u32) = (5, 11);
 const FILES_MIN: u64 = 4096;
 
 /// Programs that lie beside this one.
-const PROGRAMS: [&str; 4] = ["corten-pod", "corten-bridge", "corten-echo", "corten-load"];
+const PROGRAMS: [&str; 8] = [
+    "corten-pod",
+    "corten-bridge",
+    "corten-echo",
+    "corten-load",
+    "corten-control",
+    "corten-node",
+    "corten-agent",
+    "corten-cni",
+];
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

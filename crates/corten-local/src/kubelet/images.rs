@@ -35,7 +35,11 @@ impl Images {
         let program = |name: &str| vec![programs.join(name).to_string_lossy().into_owned()];
         let mut images = Self::default();
         images.commands.insert("corten.dev/echo".into(), program("corten-echo"));
-        images.commands.insert("corten.dev/load".into(), program("corten-load"));
+        for name in ["load", "control", "node", "agent"] {
+            images
+                .commands
+                .insert(format!("corten.dev/{name}"), program(&format!("corten-{name}")));
+        }
         images.programs = Some(programs.to_owned());
         images
     }

@@ -35,6 +35,7 @@ use tokio::sync::mpsc;
 
 pub use backend::Pods;
 pub use images::{Images, ParseImageError};
+pub use volumes::host::HostPaths;
 
 use crate::network::Network;
 use env::SourceKind;
@@ -61,6 +62,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// Directories of the host that containers see as empty.
     pub masks: Vec<PathBuf>,
+    /// Places of the host that the node has for itself.
+    pub host_paths: HostPaths,
 }
 
 /// What all pods of a node share.
@@ -71,6 +74,7 @@ struct Node {
     images: Arc<Images>,
     dns: ClusterDns,
     masks: Vec<PathBuf>,
+    host_paths: HostPaths,
     client: Client,
     tokens: Tokens,
     machine: Arc<dyn Machine>,
@@ -132,6 +136,7 @@ pub async fn run(
         images: config.images,
         dns,
         masks: config.masks,
+        host_paths: config.host_paths,
         tokens: volumes::api_tokens(client.clone()),
         client,
         recorder,

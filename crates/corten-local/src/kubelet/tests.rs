@@ -202,6 +202,7 @@ impl Bench {
                 host: crate::sandbox::ResolvConf::default(),
             },
             masks: Vec::new(),
+            host_paths: HostPaths::default(),
             client: Client::new(api, "system:node:node1"),
             tokens,
             machine: self.fake.clone(),

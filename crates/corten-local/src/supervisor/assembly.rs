@@ -21,10 +21,10 @@ use super::dialer::FromNode;
 use super::{Outside, nodes, overview};
 use crate::controllers::{self, ControllersConfig};
 use crate::instance::Instance;
-use crate::kubelet::{self, Images, Pods};
+use crate::kubelet::{self, HostPaths, Images, Pods};
 use crate::network::{Network, NetworkConfig};
 use crate::up::Assignment;
-use crate::{dns, services};
+use crate::{dns, mesh, services};
 
 /// The domain of the cluster's names.
 const CLUSTER_DOMAIN: &str = "cluster.local";
@@ -77,6 +77,7 @@ impl Assembly {
         base.controllers(&loops);
         base.services(&serving);
         base.dns(Arc::new(outside.resolvers), &serving);
+        base.mesh(assignment.mesh, &serving);
         Ok(Self {
             api: base.api,
             stages: vec![
@@ -222,6 +223,23 @@ impl Foundation {
         });
     }
 
+    /// The mesh's parts as objects, or none of them.
+    fn mesh(&self, wanted: bool, tasks: &TaskGroup) {
+        let client = self.client(mesh::MANAGER);
+        keep_running(tasks, &self.board, "mesh", move |mut drain| {
+            let client = client.clone();
+            async move {
+                if wanted {
+                    mesh::install(&client).await?;
+                } else {
+                    mesh::uninstall(&client).await?;
+                }
+                drain.wait().await;
+                Ok::<(), corten_apiserver::Status>(())
+            }
+        });
+    }
+
     /// The cluster's DNS, which asks the host's resolvers for other names.
     fn dns(&self, resolvers: Arc<Vec<UdpSocket>>, tasks: &TaskGroup) {
         let (client, network) = (self.client("system:coredns"), self.network.clone());
@@ -256,12 +274,13 @@ impl Foundation {
             let config = kubelet::Config {
                 node: name.clone(),
                 zone: nodes::zone(index),
-                dir,
+                dir: dir.clone(),
                 log_dir: instance.pods_dir(),
                 images: images.clone(),
                 cluster_domain: CLUSTER_DOMAIN.into(),
                 // Keys of this and other instances are not for pods.
                 masks: vec![assignment.state_home.clone()],
+                host_paths: HostPaths::of_node(&dir.join("run"), &node.cni_conf_dir(), &node.cni_bin_dir()),
             };
             let (client, network, pods) = (
                 self.client(&format!("system:node:{name}")),

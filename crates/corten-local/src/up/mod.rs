@@ -33,6 +33,8 @@ pub struct UpOptions {
     pub port: Option<u16>,
     /// Commands for images that are not built in.
     pub images: BTreeMap<String, String>,
+    /// Whether to bring the mesh.
+    pub mesh: bool,
     /// Log levels, as `CORTEN_LOG` has them.
     pub log_levels: Option<String>,
 }
@@ -51,6 +53,8 @@ pub struct Assignment {
     pub nodes: usize,
     /// Commands for images that are not built in.
     pub images: BTreeMap<String, String>,
+    /// Whether the mesh runs.
+    pub mesh: bool,
     /// Where clients outside reach the API.
     pub server: SocketAddr,
     /// Where the helper programs are.

@@ -63,6 +63,7 @@ pub async fn run(
         state_home: instance.dir().parent().map(PathBuf::from).unwrap_or_default(),
         nodes: options.nodes,
         images: options.images,
+        mesh: options.mesh,
         server,
         programs: programs_dir().map_err(attempt("find the directory of this program"))?,
         log_levels: options.log_levels,

@@ -11,7 +11,7 @@ use corten_local::up::{self, UpOptions};
 
 use crate::place::Name;
 
-/// Start a small Kubernetes on this machine: an API that kubectl can use, nodes, and pods that are processes here.
+/// Start a small Kubernetes with the mesh on this machine: an API that kubectl can use, nodes, and pods that are processes here.
 ///
 /// Needs no root. Prints the line that points kubectl at it. In the foreground it shows what happens until Ctrl-C stops it.
 /// Objects are kept in $XDG_STATE_HOME/corten/NAME (~/.local/state/corten/NAME) for the next `up`; `corten reset` forgets them.
@@ -35,6 +35,9 @@ pub(crate) struct Up {
     /// Run COMMAND for containers of this image that have no command of their own (repeatable)
     #[arg(long, value_name = "NAME=COMMAND", value_parser = image)]
     image: Vec<(String, String)>,
+    /// Leave the mesh out: only the small Kubernetes
+    #[arg(long)]
+    no_mesh: bool,
     /// The process that --detach leaves behind; speaks to the one that started it
     #[arg(long, hide = true)]
     background: bool,
@@ -69,6 +72,7 @@ impl Up {
         UpOptions {
             nodes: self.nodes.into(),
             port: self.port,
+            mesh: !self.no_mesh,
             images: self.image.iter().cloned().collect::<BTreeMap<_, _>>(),
             log_levels: std::env::var("CORTEN_LOG").ok().filter(|levels| !levels.is_empty()),
         }

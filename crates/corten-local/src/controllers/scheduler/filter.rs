@@ -58,6 +58,11 @@ pub(super) fn refusal<'a>(
         .or_else(|| pod_affinity(pod, node, nodes, on))
 }
 
+/// The rules that concern the node alone, but for its readiness.
+pub(super) fn may_serve(pod: &Value, node: &Value) -> bool {
+    !is_cordoned(pod, node) && tolerates_taints(pod, node) && matches_node(pod, node)
+}
+
 fn is_cordoned(pod: &Value, node: &Value) -> bool {
     object::flag(node, "/spec/unschedulable") && !tolerates(pod, "node.kubernetes.io/unschedulable", "", "NoSchedule")
 }
@@ -70,11 +75,14 @@ fn tolerates_all(pod: &Value, node: &Value) -> bool {
         "False" => tolerates(pod, "node.kubernetes.io/not-ready", "", "NoSchedule"),
         _ => tolerates(pod, "node.kubernetes.io/unreachable", "", "NoSchedule"),
     };
-    is_usable
-        && object::items(node, "/spec/taints")
-            .iter()
-            .filter(|taint| matches!(object::text(taint, "/effect"), "NoSchedule" | "NoExecute"))
-            .all(|taint| tolerates_taint(pod, taint))
+    is_usable && tolerates_taints(pod, node)
+}
+
+fn tolerates_taints(pod: &Value, node: &Value) -> bool {
+    object::items(node, "/spec/taints")
+        .iter()
+        .filter(|taint| matches!(object::text(taint, "/effect"), "NoSchedule" | "NoExecute"))
+        .all(|taint| tolerates_taint(pod, taint))
 }
 
 fn tolerates_taint(pod: &Value, taint: &Value) -> bool {

@@ -3,8 +3,8 @@
 use corten_apiserver::resources::PODS;
 use serde_json::{Value, json};
 
-use super::revision::REVISION_LABEL;
 use crate::controllers::action::{Action, place};
+use crate::controllers::revision::{self, REVISION_LABEL, Revisions};
 use crate::controllers::{object, pod};
 
 const NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
@@ -27,8 +27,19 @@ pub(super) fn is_member(set: &Value, pod: &Value) -> bool {
             .is_some_and(|(parent, _)| parent == object::name(set))
 }
 
+/// The pod to make for an ordinal, which is `index` steps above the first one: of the present revision below the partition.
+pub(super) fn next(set: &Value, revisions: &Revisions<'_>, ordinal: i64, index: i64) -> Value {
+    let is_rolling = object::text(set, "/spec/updateStrategy/type") != "OnDelete";
+    let keeps_current = match set.pointer("/spec/updateStrategy/rollingUpdate") {
+        Some(rolling) => index < object::number(rolling, "/partition").unwrap_or(0),
+        None => is_rolling && index < object::number(set, "/status/currentReplicas").unwrap_or(0),
+    };
+    let revision = if keeps_current { revisions.current() } else { revisions.update() };
+    pod(&revision::with_template(set, revision), ordinal, object::name(revision))
+}
+
 /// The pod of an ordinal, from a set whose template is that of `revision`.
-pub(super) fn pod(set: &Value, ordinal: i64, revision: &str) -> Value {
+fn pod(set: &Value, ordinal: i64, revision: &str) -> Value {
     let mut pod = pod::from_template(set);
     let name = format!("{}-{ordinal}", object::name(set));
     for (label, value) in [

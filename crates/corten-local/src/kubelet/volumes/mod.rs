@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::{Pod, Volume};
 use tokio::sync::Mutex;
 
 use super::env::{Context, SourceKind};
+use host::HostPaths;
 use payload::{has_payload, payload, references, tokens};
 
 /// What a service account token is asked for.
@@ -66,6 +67,7 @@ pub(crate) struct Volumes {
     dir: PathBuf,
     client: Client,
     tokens: Tokens,
+    host: HostPaths,
     /// One writer at a time: setting up and refreshing may meet.
     state: Mutex<State>,
 }
@@ -88,11 +90,12 @@ const TOKEN_SECONDS: i64 = 3600;
 
 impl Volumes {
     /// Volumes below `dir`, which is made when it is needed.
-    pub(crate) fn new(dir: PathBuf, client: Client, tokens: Tokens) -> Self {
+    pub(crate) fn new(dir: PathBuf, client: Client, tokens: Tokens, host: HostPaths) -> Self {
         Self {
             dir,
             client,
             tokens,
+            host,
             state: Mutex::default(),
         }
     }
@@ -100,7 +103,7 @@ impl Volumes {
     /// Where a volume of the pod is on disk.
     pub(crate) fn path(&self, volume: &Volume) -> PathBuf {
         match &volume.host_path {
-            Some(host) => PathBuf::from(&host.path),
+            Some(host) => self.host.find(&host.path),
             None => self.dir.join(kind(volume)).join(&volume.name),
         }
     }
@@ -130,7 +133,7 @@ impl Volumes {
     ) -> Result<Option<Timestamp>, String> {
         let path = self.path(volume);
         if let Some(host) = &volume.host_path {
-            host::prepare(&host.path, host.type_.as_deref().unwrap_or_default())?;
+            host::prepare(&path, host.type_.as_deref().unwrap_or_default())?;
             return Ok(None);
         }
         if let Some(empty) = &volume.empty_dir {

@@ -100,7 +100,12 @@ impl Worker {
         let life = Lifecycle::restore(plan, &known, now);
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let dir = node.dir.join("pods").join(&uid).join("volumes");
-        let volumes = Arc::new(Volumes::new(dir, node.client.clone(), node.tokens.clone()));
+        let volumes = Arc::new(Volumes::new(
+            dir,
+            node.client.clone(),
+            node.tokens.clone(),
+            node.host_paths.clone(),
+        ));
         let entry = node.pods.enter(&uid, logs::pod_dir(&node.log_dir, &pod));
         telling::tell_ignored(&node, &pod, &known);
         Ok(Self {

@@ -1,12 +1,13 @@
-//! Revisions of a stateful set's template, kept as ControllerRevision objects so that `rollout history` and `undo` find them.
+//! Revisions of a stateful or daemon set's template, kept as ControllerRevision objects so that `rollout history` and `undo` find them.
 
-use corten_apiserver::resources::{CONTROLLER_REVISIONS, STATEFUL_SETS};
+use corten_apiserver::ResourceId;
+use corten_apiserver::resources::CONTROLLER_REVISIONS;
 use serde_json::{Value, json};
 
-use super::identity;
-use crate::controllers::action::{Action, place};
-use crate::controllers::{hash, object};
+use super::action::{Action, place};
+use super::{hash, object};
 
+/// The label of a pod that names its revision.
 pub(super) const REVISION_LABEL: &str = "controller-revision-hash";
 const HASH_LABEL: &str = "controller.kubernetes.io/hash";
 
@@ -22,12 +23,12 @@ pub(super) fn collisions(set: &Value) -> i64 {
 }
 
 /// The name of a new revision was taken by one with other data: the next try salts the hash.
-pub(super) fn collided(set: &Value) -> Action {
+pub(super) fn collided(resource: &ResourceId, set: &Value) -> Action {
     let mut set = set.clone();
     let count = collisions(&set) + 1;
     object::put(&mut set, &["status", "collisionCount"], json!(count));
     Action::UpdateStatus {
-        resource: STATEFUL_SETS,
+        resource: resource.clone(),
         object: set,
     }
 }
@@ -80,21 +81,14 @@ impl<'a> Revisions<'a> {
         object::name(self.update)
     }
 
-    /// The pod to make for an ordinal, which is `index` steps above the first one: of the present revision below the partition.
-    pub(super) fn pod(&self, set: &Value, ordinal: i64, index: i64) -> Value {
-        let is_rolling = object::text(set, "/spec/updateStrategy/type") != "OnDelete";
-        let keeps_current = match set.pointer("/spec/updateStrategy/rollingUpdate") {
-            Some(rolling) => index < object::number(rolling, "/partition").unwrap_or(0),
-            None => is_rolling && index < object::number(set, "/status/currentReplicas").unwrap_or(0),
-        };
-        let revision = if keeps_current { self.current } else { self.update };
-        let mut set = set.clone();
-        let mut template = revision.pointer("/data/spec/template").cloned().unwrap_or_default();
-        if let Some(template) = template.as_object_mut() {
-            template.remove("$patch");
-        }
-        object::put(&mut set, &["spec", "template"], template);
-        identity::pod(&set, ordinal, object::name(revision))
+    /// The revision that pods have.
+    pub(super) fn current(&self) -> &'a Value {
+        self.current
+    }
+
+    /// The revision that pods should get.
+    pub(super) fn update(&self) -> &'a Value {
+        self.update
     }
 
     /// Deletes revisions beyond the history limit that no pod has.
@@ -121,6 +115,17 @@ impl<'a> Revisions<'a> {
             })
             .collect()
     }
+}
+
+/// The set with the template that a revision keeps.
+pub(super) fn with_template(set: &Value, revision: &Value) -> Value {
+    let mut set = set.clone();
+    let mut template = revision.pointer("/data/spec/template").cloned().unwrap_or_default();
+    if let Some(template) = template.as_object_mut() {
+        template.remove("$patch");
+    }
+    object::put(&mut set, &["spec", "template"], template);
+    set
 }
 
 fn number(revision: &Value) -> i64 {

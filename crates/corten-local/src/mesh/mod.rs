@@ -1,0 +1,118 @@
+//! The mesh on the local runtime: its resource definitions and its parts as ordinary objects, as an installation on Kubernetes makes them.
+//!
+//! Knows manifests only. What the parts do is theirs; that they run is the kubelets'.
+
+use corten_api::crds::{Channel, definitions};
+use corten_apiserver::{Client, DeleteOptions, Patch, ResourceId, Status, resources};
+use serde_json::{Value, json};
+
+/// The namespace of the mesh's parts.
+pub const NAMESPACE: &str = "istio-system";
+
+/// The field manager of what is put there.
+pub const MANAGER: &str = "corten-up";
+
+/// What stands for a revision of the definitions on each of them, so that a start does not write what is there already.
+const REVISION: &str = "corten.dev/definition";
+
+const MANIFESTS: &str = include_str!("manifests.yaml");
+
+/// The parts, in the order in which they are to be made.
+fn manifests() -> Vec<Value> {
+    let (objects, problems) = corten_api::decode::objects("manifests.yaml", MANIFESTS);
+    debug_assert!(problems.is_empty(), "{problems:?}");
+    objects.iter().map(corten_api::decode::SpannedObject::to_value).collect()
+}
+
+/// Where objects of a manifest's kind are; the manifests name no others.
+fn resource(object: &Value) -> Option<ResourceId> {
+    Some(match object["kind"].as_str()? {
+        "Namespace" => resources::NAMESPACES,
+        "ServiceAccount" => resources::SERVICE_ACCOUNTS,
+        "Service" => resources::SERVICES,
+        "Deployment" => resources::DEPLOYMENTS,
+        "DaemonSet" => resources::DAEMON_SETS,
+        _ => return None,
+    })
+}
+
+/// Puts the definitions and the parts there, or brings them up to date. What users changed beside our fields stays.
+pub async fn install(client: &Client) -> Result<(), Status> {
+    for definition in definitions(Channel::Experimental) {
+        define(client, definition).await?;
+    }
+    for object in manifests() {
+        if let Some(resource) = resource(&object) {
+            apply(client, &resource, object).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the parts away that an earlier start put there; definitions and what users made of them stay.
+pub async fn uninstall(client: &Client) -> Result<(), Status> {
+    for object in manifests().into_iter().rev() {
+        let running = resource(&object).filter(|of| [resources::DEPLOYMENTS, resources::DAEMON_SETS].contains(of));
+        let Some(resource) = running else { continue };
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        match client.delete(&resource, NAMESPACE, name, DeleteOptions::default()).await {
+            Err(status) if !status.is_not_found() => return Err(status),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn define(client: &Client, mut definition: Value) -> Result<(), Status> {
+    let revision = fingerprint(&definition);
+    let name = definition["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let resource = &resources::CUSTOM_RESOURCE_DEFINITIONS;
+    if let Ok(present) = client.get(resource, "", &name).await
+        && present["metadata"]["annotations"][REVISION] == revision.as_str()
+    {
+        return Ok(());
+    }
+    definition["metadata"]["annotations"][REVISION] = json!(revision);
+    apply(client, resource, definition).await
+}
+
+/// A short name for a document's contents.
+fn fingerprint(document: &Value) -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    document.to_string().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+async fn apply(client: &Client, resource: &ResourceId, object: Value) -> Result<(), Status> {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    let (namespace, name) = (text("namespace"), text("name"));
+    let patch = Patch::Apply { object, force: true };
+    client.patch(resource, &namespace, &name, None, patch).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corten_apiserver::Api;
+
+    #[tokio::test]
+    async fn the_parts_are_accepted_twice_and_can_be_taken_away() {
+        let client = Client::new(Api::in_memory(), MANAGER);
+        for _ in 0..2 {
+            install(&client).await.unwrap();
+        }
+        let list = async |resource: &ResourceId| {
+            let objects = client.list(resource, None, None, None).await.unwrap();
+            let name = |object: &corten_apiserver::Object| object["metadata"]["name"].as_str().unwrap().to_owned();
+            objects.iter().map(name).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(list(&resources::DEPLOYMENTS).await, "istiod");
+        assert_eq!(list(&resources::DAEMON_SETS).await, "istio-cni-node ztunnel");
+        let definitions = list(&resources::CUSTOM_RESOURCE_DEFINITIONS).await;
+        assert!(definitions.contains("authorizationpolicies.security.istio.io"), "{definitions}");
+        uninstall(&client).await.unwrap();
+        assert_eq!(list(&resources::DAEMON_SETS).await, "");
+        uninstall(&client).await.unwrap();
+    }
+}
