@@ -140,7 +140,7 @@ impl Pod {
 fn play(stage: &Stage, claims: &mut Claims) -> Result<()> {
     println!("\n$ corten up --name {NAME} --detach");
     let begin = Instant::now();
-    print!("{}", stage.corten(&["up", "--name", NAME, "--detach"])?);
+    print!("{}", stage.corten(&["up", "--name", NAME, "--detach", "--no-mesh"])?);
     println!("  (took {:.2?})", begin.elapsed());
 
     let example = cargo::root().join("examples/echo.yaml");

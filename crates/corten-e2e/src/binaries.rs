@@ -7,7 +7,16 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// Packages with binaries that a user gets.
-const PACKAGES: [&str; 4] = ["corten-cli", "corten-pod", "corten-bridge", "corten-images"];
+const PACKAGES: [&str; 8] = [
+    "corten-cli",
+    "corten-pod",
+    "corten-bridge",
+    "corten-images",
+    "corten-control",
+    "corten-node",
+    "corten-agent",
+    "corten-cni",
+];
 
 /// The directory of the built binaries; builds them first.
 ///

@@ -144,13 +144,37 @@ impl Runtime {
         run(self.command(args))
     }
 
-    /// Starts an instance and returns when it is ready.
+    /// Starts an instance without a mesh and returns when it is ready.
     ///
     /// # Panics
     /// If it does not become ready.
     #[track_caller]
     pub fn up(&self, args: &[&str]) -> String {
-        self.corten(&[&["up", "--detach"], args].concat()).ok()
+        self.corten(&[&["up", "--detach", "--no-mesh"], args].concat()).ok()
+    }
+
+    /// Starts an instance with the mesh, and returns when all of its parts are ready.
+    ///
+    /// # Panics
+    /// If they do not become ready.
+    #[track_caller]
+    pub fn up_with_mesh(&self, name: &str) -> String {
+        let said = self.corten(&["up", "--detach", "--name", name]).ok();
+        let kubeconfig = self.state(name).join("kubeconfig");
+        let kubeconfig = kubeconfig.to_string_lossy();
+        for part in ["deployment/istiod", "daemonset/istio-cni-node", "daemonset/ztunnel"] {
+            let args = [
+                "--kubeconfig",
+                &kubeconfig,
+                "-n",
+                "istio-system",
+                "rollout",
+                "status",
+                part,
+            ];
+            self.corten(&[&args[..], &["--timeout", "60s"]].concat()).ok();
+        }
+        said
     }
 
     /// Starts an instance in the foreground, with its output in a pipe.
@@ -158,7 +182,7 @@ impl Runtime {
     /// # Panics
     /// If it cannot be run.
     pub fn foreground(&self, args: &[&str]) -> Child {
-        let mut command = self.command(&[&["up"], args].concat());
+        let mut command = self.command(&[&["up", "--no-mesh"], args].concat());
         command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -66,7 +66,9 @@ pub(super) fn parse(value: &Value) -> Option<i128> {
 pub(crate) fn undecodable(kind: &str, object: &Value) -> Option<String> {
     match kind {
         "Pod" => undecodable_pod(&object["spec"]),
-        "DaemonSet" | "Deployment" | "ReplicaSet" | "StatefulSet" => undecodable_pod(&object["spec"]["template"]["spec"]),
+        "DaemonSet" | "Deployment" | "ReplicaSet" | "StatefulSet" => {
+            undecodable_pod(&object["spec"]["template"]["spec"])
+        }
         "Secret" => undecodable_data(&object["data"]),
         "ConfigMap" => undecodable_data(&object["binaryData"]),
         "Node" => ["capacity", "allocatable"]

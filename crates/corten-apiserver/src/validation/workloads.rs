@@ -154,7 +154,9 @@ fn daemon_strategy(faults: &mut Faults, strategy: &Value) {
         "RollingUpdate" => {
             let path = "spec.updateStrategy.rollingUpdate";
             rolling_update(faults, path, rolling);
-            let given = |key: &str| !matches!(rolling[key].as_str(), Some("0%")) && rolling[key] != 0 && !rolling[key].is_null();
+            let given = |key: &str| {
+                !matches!(rolling[key].as_str(), Some("0%")) && rolling[key] != 0 && !rolling[key].is_null()
+            };
             if given("maxSurge") && given("maxUnavailable") {
                 let why = "may not be set when maxUnavailable is non-zero";
                 let value = rolling["maxSurge"].clone();
@@ -163,7 +165,12 @@ fn daemon_strategy(faults: &mut Faults, strategy: &Value) {
         }
         other => {
             let why = "supported values: \"RollingUpdate\", \"OnDelete\"";
-            faults.push(structure(ErrorKind::NotSupported, "spec.updateStrategy.type", &std::format!("{other:?}"), why));
+            faults.push(structure(
+                ErrorKind::NotSupported,
+                "spec.updateStrategy.type",
+                &std::format!("{other:?}"),
+                why,
+            ));
         }
     }
 }

@@ -55,7 +55,7 @@ impl Ground {
         let name = format!("bench-{}", std::process::id());
         let begin = Instant::now();
         let output = Command::new(&binary)
-            .args(["up", "--detach", "--name", &name])
+            .args(["up", "--detach", "--no-mesh", "--name", &name])
             .env("XDG_STATE_HOME", state.path())
             .stdin(Stdio::null())
             .output()

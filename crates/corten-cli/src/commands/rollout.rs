@@ -77,7 +77,8 @@ impl Rollout {
             for target in parse_targets(&subject.words, None, &resources)? {
                 let resource = &target.resource;
                 ensure!(
-                    resource.group == "apps" && ["deployments", "statefulsets", "daemonsets"].contains(&resource.plural.as_str()),
+                    resource.group == "apps"
+                        && ["deployments", "statefulsets", "daemonsets"].contains(&resource.plural.as_str()),
                     "{} has no rollout; Deployments, StatefulSets and DaemonSets have",
                     resource.qualified()
                 );
@@ -350,10 +351,7 @@ fn daemon_set(object: &Value) -> (bool, String) {
     let name = object["metadata"]["name"].as_str().unwrap_or("");
     let count = |field: &str| object["status"][field].as_i64().unwrap_or(0);
     if count("observedGeneration") < object["metadata"]["generation"].as_i64().unwrap_or(0) {
-        return (
-            false,
-            "Waiting for daemon set spec update to be observed...".to_owned(),
-        );
+        return (false, "Waiting for daemon set spec update to be observed...".to_owned());
     }
     let (wanted, updated, available) = (
         count("desiredNumberScheduled"),

@@ -90,7 +90,13 @@ struct Post<'a> {
 }
 
 /// What to do about a daemon set.
-fn reconcile(set: &Value, nodes: &[&Value], candidates: &[&Value], revisions: &[&Value], now: Timestamp) -> Vec<Action> {
+fn reconcile(
+    set: &Value,
+    nodes: &[&Value],
+    candidates: &[&Value],
+    revisions: &[&Value],
+    now: Timestamp,
+) -> Vec<Action> {
     let claims = replicaset::claim(set, &PODS, candidates);
     if !claims.is_empty() {
         return claims;
@@ -157,9 +163,10 @@ fn settle(set: &Value, posts: &[Post<'_>], owned: &[&Value], revisions: &Revisio
             actions.extend(alike.into_iter().skip(1).map(|pod| delete(set, pod)));
         }
     }
-    let elsewhere = owned.iter().copied().filter(|pod| {
-        !object::is_deleting(pod) && !posts.iter().any(|post| node_of(pod) == Some(post.node))
-    });
+    let elsewhere = owned
+        .iter()
+        .copied()
+        .filter(|pod| !object::is_deleting(pod) && !posts.iter().any(|post| node_of(pod) == Some(post.node)));
     actions.extend(elsewhere.map(|pod| delete(set, pod)));
     actions
 }
@@ -168,7 +175,10 @@ fn settle(set: &Value, posts: &[Post<'_>], owned: &[&Value], revisions: &Revisio
 fn roll(set: &Value, posts: &[Post<'_>], revisions: &Revisions<'_>, now: Timestamp) -> Vec<Action> {
     let min_ready = min_ready(set);
     let available = |pod: &&Value| !object::is_deleting(pod) && pod::is_available(pod, min_ready, now);
-    let (surge, unavailable) = (bound(set, "maxSurge", posts.len()), bound(set, "maxUnavailable", posts.len()));
+    let (surge, unavailable) = (
+        bound(set, "maxSurge", posts.len()),
+        bound(set, "maxUnavailable", posts.len()),
+    );
     let mut actions = Vec::new();
     if surge > 0 {
         let surging = posts.iter().filter(|post| post.pods.len() > 1).count();
@@ -177,7 +187,9 @@ fn roll(set: &Value, posts: &[Post<'_>], revisions: &Revisions<'_>, now: Timesta
             let new = post.pods.iter().copied().find(|pod| is_updated(pod, revisions));
             let old = post.pods.iter().copied().find(|pod| !is_updated(pod, revisions));
             match (old, new) {
-                (Some(old), Some(new)) if available(&new) && !object::is_deleting(old) => actions.push(delete(set, old)),
+                (Some(old), Some(new)) if available(&new) && !object::is_deleting(old) => {
+                    actions.push(delete(set, old))
+                }
                 // One that serves nobody need not be waited for.
                 (Some(old), None) if !available(&old) || allowed > 0 => {
                     allowed = allowed.saturating_sub(1);
@@ -188,7 +200,10 @@ fn roll(set: &Value, posts: &[Post<'_>], revisions: &Revisions<'_>, now: Timesta
         }
         return actions;
     }
-    let mut down = posts.iter().filter(|post| !post.pods.iter().any(|pod| available(pod))).count();
+    let mut down = posts
+        .iter()
+        .filter(|post| !post.pods.iter().any(|pod| available(pod)))
+        .count();
     for pod in posts.iter().flat_map(|post| &post.pods) {
         if is_updated(pod, revisions) || object::is_deleting(pod) {
             continue;
@@ -206,7 +221,9 @@ fn roll(set: &Value, posts: &[Post<'_>], revisions: &Revisions<'_>, now: Timesta
 /// A bound of the rolling update, which may be a percentage of the nodes (rounded up).
 fn bound(set: &Value, name: &str, nodes: usize) -> usize {
     let default = json!(i32::from(name == "maxUnavailable"));
-    let value = set.pointer(&format!("/spec/updateStrategy/rollingUpdate/{name}")).unwrap_or(&default);
+    let value = set
+        .pointer(&format!("/spec/updateStrategy/rollingUpdate/{name}"))
+        .unwrap_or(&default);
     let bound = object::scaled(value, i64::try_from(nodes).unwrap_or(i64::MAX), true);
     bound.and_then(|bound| usize::try_from(bound).ok()).unwrap_or(0)
 }
@@ -258,7 +275,11 @@ fn pod_for(set: &Value, revisions: &Revisions<'_>, node: &str) -> Value {
             "nodeAffinity",
             "requiredDuringSchedulingIgnoredDuringExecution",
         ];
-        object::put(&mut pod, &required, json!({ "nodeSelectorTerms": [{ "matchFields": [field] }] }));
+        object::put(
+            &mut pod,
+            &required,
+            json!({ "nodeSelectorTerms": [{ "matchFields": [field] }] }),
+        );
     }
     pod
 }
@@ -267,7 +288,12 @@ fn create(set: &Value, revisions: &Revisions<'_>, node: &str) -> Action {
     Action::Create {
         resource: PODS,
         object: pod_for(set, revisions, node),
-        announce: Some(Notice::normal(COMPONENT, set, "SuccessfulCreate", "Created pod: {name}".to_owned())),
+        announce: Some(Notice::normal(
+            COMPONENT,
+            set,
+            "SuccessfulCreate",
+            "Created pod: {name}".to_owned(),
+        )),
     }
 }
 
@@ -277,12 +303,23 @@ fn delete(set: &Value, pod: &Value) -> Action {
         uid: object::uid(pod).to_owned(),
         propagation: None,
         grace_seconds: None,
-        announce: Some(Notice::normal(COMPONENT, set, "SuccessfulDelete", "Deleted pod: {name}".to_owned())),
+        announce: Some(Notice::normal(
+            COMPONENT,
+            set,
+            "SuccessfulDelete",
+            "Deleted pod: {name}".to_owned(),
+        )),
     }
 }
 
 /// The status update, when one is needed.
-fn status(set: &Value, posts: &[Post<'_>], owned: &[&Value], revisions: &Revisions<'_>, now: Timestamp) -> Option<Action> {
+fn status(
+    set: &Value,
+    posts: &[Post<'_>],
+    owned: &[&Value],
+    revisions: &Revisions<'_>,
+    now: Timestamp,
+) -> Option<Action> {
     let min_ready = min_ready(set);
     let count = |holds: &dyn Fn(&Value) -> bool| {
         let with = |post: &&Post<'_>| post.pods.iter().any(|pod| !object::is_deleting(pod) && holds(pod));

@@ -21,7 +21,10 @@ const MANIFESTS: &str = include_str!("manifests.yaml");
 fn manifests() -> Vec<Value> {
     let (objects, problems) = corten_api::decode::objects("manifests.yaml", MANIFESTS);
     debug_assert!(problems.is_empty(), "{problems:?}");
-    objects.iter().map(corten_api::decode::SpannedObject::to_value).collect()
+    objects
+        .iter()
+        .map(corten_api::decode::SpannedObject::to_value)
+        .collect()
 }
 
 /// Where objects of a manifest's kind are; the manifests name no others.
@@ -55,7 +58,10 @@ pub async fn uninstall(client: &Client) -> Result<(), Status> {
         let running = resource(&object).filter(|of| [resources::DEPLOYMENTS, resources::DAEMON_SETS].contains(of));
         let Some(resource) = running else { continue };
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        match client.delete(&resource, NAMESPACE, name, DeleteOptions::default()).await {
+        match client
+            .delete(&resource, NAMESPACE, name, DeleteOptions::default())
+            .await
+        {
             Err(status) if !status.is_not_found() => return Err(status),
             _ => {}
         }
@@ -110,7 +116,10 @@ mod tests {
         assert_eq!(list(&resources::DEPLOYMENTS).await, "istiod");
         assert_eq!(list(&resources::DAEMON_SETS).await, "istio-cni-node ztunnel");
         let definitions = list(&resources::CUSTOM_RESOURCE_DEFINITIONS).await;
-        assert!(definitions.contains("authorizationpolicies.security.istio.io"), "{definitions}");
+        assert!(
+            definitions.contains("authorizationpolicies.security.istio.io"),
+            "{definitions}"
+        );
         uninstall(&client).await.unwrap();
         assert_eq!(list(&resources::DAEMON_SETS).await, "");
         uninstall(&client).await.unwrap();

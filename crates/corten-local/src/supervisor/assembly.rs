@@ -267,6 +267,10 @@ impl Foundation {
             images.add(&format!("{name}={command}"))?;
         }
         let images = Arc::new(images);
+        // A pod has a `/proc` of its own; this one is for those that have to see what runs on their node.
+        let proc = runtime_dir.join("proc");
+        fs::create_dir_all(&proc).with_context(|| format!("cannot make {}", proc.display()))?;
+        corten_linux::mounts::proc(&proc).context("the processes of the nodes")?;
         for (index, node) in self.network.nodes().iter().enumerate() {
             let name = node.name().to_owned();
             let dir = runtime_dir.join("nodes").join(&name);
@@ -280,7 +284,7 @@ impl Foundation {
                 cluster_domain: CLUSTER_DOMAIN.into(),
                 // Keys of this and other instances are not for pods.
                 masks: vec![assignment.state_home.clone()],
-                host_paths: HostPaths::of_node(&dir.join("run"), &node.cni_conf_dir(), &node.cni_bin_dir()),
+                host_paths: HostPaths::of_node(&dir.join("run"), &proc, &node.cni_conf_dir(), &node.cni_bin_dir()),
             };
             let (client, network, pods) = (
                 self.client(&format!("system:node:{name}")),

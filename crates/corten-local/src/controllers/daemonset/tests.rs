@@ -82,7 +82,13 @@ fn every_fitting_node_gets_one_pod() {
     check(one_at_a_time(), |new| vec![pod("a", "one", new, true)], "+two 1/2");
     check(
         one_at_a_time(),
-        |new| vec![pod("a", "one", new, true), pod("b", "one", new, true), pod("c", "three", new, true)],
+        |new| {
+            vec![
+                pod("a", "one", new, true),
+                pod("b", "one", new, true),
+                pod("c", "three", new, true),
+            ]
+        },
         "-b +two -c 1/2",
     );
 }
@@ -93,8 +99,16 @@ fn older_pods_are_replaced_one_after_the_other() {
     let rolling = || json!({"maxUnavailable": 1, "maxSurge": 0});
     check(rolling(), |_| old(true, true), "-a 2/2");
     check(rolling(), |_| old(false, true), "-a 1/2");
-    check(rolling(), |new| vec![pod("x", "one", new, false), pod("b", "two", "old", true)], "1/2");
-    check(rolling(), |new| vec![pod("x", "one", new, true), pod("b", "two", "old", true)], "-b 2/2");
+    check(
+        rolling(),
+        |new| vec![pod("x", "one", new, false), pod("b", "two", "old", true)],
+        "1/2",
+    );
+    check(
+        rolling(),
+        |new| vec![pod("x", "one", new, true), pod("b", "two", "old", true)],
+        "-b 2/2",
+    );
 }
 
 #[test]
@@ -105,5 +119,9 @@ fn a_surge_has_the_new_pod_beside_the_old_one() {
     check(rolling(), |_| old(), "+one 2/2");
     check(rolling(), |new| with(pod("x", "one", new, false)), "2/2");
     check(rolling(), |new| with(pod("x", "one", new, true)), "-a 2/2");
-    check(rolling(), |new| vec![pod("x", "one", new, true), pod("b", "two", "old", true)], "+two 2/2");
+    check(
+        rolling(),
+        |new| vec![pod("x", "one", new, true), pod("b", "two", "old", true)],
+        "+two 2/2",
+    );
 }

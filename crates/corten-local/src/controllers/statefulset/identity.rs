@@ -34,7 +34,11 @@ pub(super) fn next(set: &Value, revisions: &Revisions<'_>, ordinal: i64, index: 
         Some(rolling) => index < object::number(rolling, "/partition").unwrap_or(0),
         None => is_rolling && index < object::number(set, "/status/currentReplicas").unwrap_or(0),
     };
-    let revision = if keeps_current { revisions.current() } else { revisions.update() };
+    let revision = if keeps_current {
+        revisions.current()
+    } else {
+        revisions.update()
+    };
     pod(&revision::with_template(set, revision), ordinal, object::name(revision))
 }
 

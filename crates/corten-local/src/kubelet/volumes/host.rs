@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 pub struct HostPaths(Vec<(PathBuf, PathBuf)>);
 
 impl HostPaths {
-    /// The places that make a node: `run` stands in for `/run` and `/var/run`, the others for where CNI looks.
-    pub fn of_node(run: &Path, cni_conf: &Path, cni_bin: &Path) -> Self {
+    /// The places that make a node: `run` stands in for `/run` and `/var/run`, `proc` for the processes of all pods, the others for
+    /// where CNI looks.
+    pub fn of_node(run: &Path, proc: &Path, cni_conf: &Path, cni_bin: &Path) -> Self {
         let pairs = [
+            ("/proc", proc),
             ("/run", run),
             ("/var/run", run),
             ("/etc/cni/net.d", cni_conf),
@@ -58,11 +60,7 @@ pub(crate) fn prepare(at: &Path, kind: &str) -> Result<(), String> {
         "Directory" if !at.is_dir() => return fails("a directory"),
         "FileOrCreate" => {
             if !at.exists() {
-                let made = fs::OpenOptions::new()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o644)
-                    .open(at);
+                let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(at);
                 made.map_err(described)?;
             }
             if !at.is_file() {
@@ -93,8 +91,7 @@ mod tests {
         let path = |name: &str| temp.path().join(name).to_string_lossy().into_owned();
         fs::write(path("file"), "").expect("a file");
         let check = |name: &str, kind: &str, expect: Result<(), &str>| {
-            let outcome = prepare(Path::new(&path(name)), kind)
-                .map_err(|error| error.replace(&path(name), name));
+            let outcome = prepare(Path::new(&path(name)), kind).map_err(|error| error.replace(&path(name), name));
             assert_eq!(
                 outcome.as_ref().map_err(String::as_str),
                 expect.as_ref().map_err(|error| *error),
@@ -124,14 +121,20 @@ mod tests {
 
     #[test]
     fn a_node_has_places_of_its_own() {
-        let paths = HostPaths::of_node(Path::new("/n/run"), Path::new("/n/net.d"), Path::new("/n/bin"));
+        let paths = HostPaths::of_node(
+            Path::new("/n/run"),
+            Path::new("/n/proc"),
+            Path::new("/n/net.d"),
+            Path::new("/n/bin"),
+        );
         for (path, expect) in [
             ("/var/run/ztunnel", "/n/run/ztunnel"),
             ("/run", "/n/run"),
             ("/runner", "/runner"),
             ("/etc/cni/net.d", "/n/net.d"),
             ("/opt/cni/bin/x", "/n/bin/x"),
-            ("/proc", "/proc"),
+            ("/proc/1/ns/net", "/n/proc/1/ns/net"),
+            ("/etc", "/etc"),
         ] {
             assert_eq!(paths.find(path), Path::new(expect));
         }
