@@ -202,7 +202,7 @@ fn roll(set: &Value, posts: &[Post<'_>], revisions: &Revisions<'_>, now: Timesta
     }
     let mut down = posts
         .iter()
-        .filter(|post| !post.pods.iter().any(|pod| available(pod)))
+        .filter(|post| !post.pods.iter().any(&available))
         .count();
     for pod in posts.iter().flat_map(|post| &post.pods) {
         if is_updated(pod, revisions) || object::is_deleting(pod) {
