@@ -3,9 +3,11 @@
 //! A runner is a function `fn(&Area) -> Result<Vec<Case>>`: it walks the area's own index, asks the product, compares.
 //! `Err` is for data that cannot be read at all.
 
+mod cni;
 mod crds;
 mod files;
 mod pending;
+mod ruleset;
 mod semantics;
 mod validation;
 
@@ -19,6 +21,7 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
     let feature = match area.name.as_str() {
         "istio-config-files" | "istio-samples" => return files::run(area),
         "crds" => return crds::run(area),
+        "istio-cni" => return cni::run(area),
         "istio-semantics" => return semantics::run(area),
         "istio-validation" => return validation::run(area),
         "gateway-api-conformance" => "Gateway API controller and data plane",
@@ -30,7 +33,6 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         | "istio-traffic-features"
         | "istio-traffic-simulation"
         | "istio-xds" => "xDS generation",
-        "istio-cni" => "pod redirection",
         "istio-gateway-api-conversion" | "istio-ingress-conversion" => "Gateway API conversion",
         "istio-gateway-deployment" => "gateway deployment",
         "istio-helm" | "istio-install" => "installation on Kubernetes",

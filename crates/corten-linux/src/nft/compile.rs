@@ -15,7 +15,7 @@ pub(super) fn bytes(value: &Value) -> Vec<u8> {
         Value::V6(address) => address.octets().to_vec(),
         Value::Net(ipnet::IpNet::V4(net)) => net.network().octets().to_vec(),
         Value::Net(ipnet::IpNet::V6(net)) => net.network().octets().to_vec(),
-        Value::Protocol(number) | Value::NfProto(number) => vec![*number],
+        Value::Protocol(number) | Value::NfProto(number) | Value::Flags(number) => vec![*number],
         Value::Port(port) => port.to_be_bytes().to_vec(),
         Value::Number(number) | Value::User(number) => number.to_ne_bytes().to_vec(),
         Value::Interface(name) => {
@@ -152,6 +152,23 @@ impl Compiler {
                 (hash, 4)
             }
             Expression::Concat(parts) => return self.concat(parts, register),
+            Expression::TcpFlags(mask) => {
+                self.need_transport(TCP);
+                self.out.push(Instruction::Payload {
+                    base: 2,
+                    offset: 13,
+                    length: 1,
+                    to: register,
+                });
+                let mask = Instruction::Bitwise {
+                    from: register,
+                    to: register,
+                    length: 1,
+                    mask: vec![*mask],
+                    xor: vec![0],
+                };
+                (mask, 1)
+            }
             Expression::Masked(inner, mask) => {
                 self.load(inner, register);
                 (Instruction::bits(register, *mask, 0), 4)

@@ -64,6 +64,15 @@ impl Nft {
         self.commit(transaction, &mut batch, &operations)
     }
 
+    /// Makes all changes of all transactions, or none.
+    pub fn apply_all(&mut self, transactions: &[Transaction]) -> Result<(), NetlinkError> {
+        let Some(first) = transactions.first() else {
+            return Ok(());
+        };
+        let (mut batch, described) = encode_all(transactions.iter().map(|t| (t, &t.operations[..])));
+        self.commit(first, &mut batch, &described)
+    }
+
     /// Makes the changes in order, in as few atomic steps as fit; an error leaves the steps before it done.
     ///
     /// For filling a table whose every prefix of operations makes sense.
@@ -203,12 +212,20 @@ fn split_elements(operations: &[Operation]) -> Vec<Operation> {
 
 /// The batch, and what each message between its ends does (for errors).
 fn encode(transaction: &Transaction, operations: &[Operation]) -> (Messages, Vec<String>) {
+    encode_all(std::iter::once((transaction, operations)))
+}
+
+/// A batch with the operations of several tables, and what each of its messages does.
+fn encode_all<'a>(parts: impl Iterator<Item = (&'a Transaction, &'a [Operation])>) -> (Messages, Vec<String>) {
     let mut batch = Messages::new();
     let mut names = Vec::new();
     let fence = |m: &mut Messages| m.raw(&[0, 0, 0, 10]);
     batch.message(BATCH_BEGIN, REQUEST, fence);
-    for (index, operation) in operations.iter().enumerate() {
-        let last = if index + 1 == operations.len() { ACK } else { 0 };
+    let mut all = parts
+        .flat_map(|(transaction, operations)| operations.iter().map(move |operation| (transaction, operation)))
+        .peekable();
+    while let Some((transaction, operation)) = all.next() {
+        let last = if all.peek().is_none() { ACK } else { 0 };
         encode_operation(&mut batch, transaction, operation, last);
         while names.len() + 1 < batch.count() {
             names.push(transaction.describe(operation));

@@ -17,7 +17,7 @@ mod transaction;
 
 pub use instruction::Instruction;
 pub use kernel::Nft;
-pub use rule::{Comparison, Expression, Nat, Rule, Side, Statement, Transport, Value, Verdict, ct_state};
+pub use rule::{Comparison, Expression, Nat, Rule, Side, Statement, Transport, Value, Verdict, ct_state, tcp_flags};
 pub use set::{Data, Element, Set, Type};
 pub use table::{Base, Chain, ChainKind, Family, Hook, Image, ImageChain, ImageSet, Table};
 pub use transaction::{Operation, Transaction};

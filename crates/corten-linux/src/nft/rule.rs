@@ -112,8 +112,22 @@ pub enum Expression {
     },
     /// `A . B . C`
     Concat(Vec<Expression>),
+    /// `tcp flags & mask`
+    TcpFlags(u8),
     /// `A & mask`, of a 32-bit value
     Masked(Box<Expression>, u32),
+}
+
+/// The bits of `tcp flags`.
+pub mod tcp_flags {
+    /// Nothing more will be sent.
+    pub const FIN: u8 = 1;
+    /// The connection begins.
+    pub const SYN: u8 = 2;
+    /// The connection is broken off.
+    pub const RST: u8 = 4;
+    /// Something is acknowledged.
+    pub const ACK: u8 = 16;
 }
 
 /// A constant.
@@ -137,6 +151,8 @@ pub enum Value {
     Interface(String),
     /// A user id.
     User(u32),
+    /// TCP flags.
+    Flags(u8),
     /// `fib ... type local`
     Local,
 }

@@ -59,7 +59,16 @@ fn redirection() -> Table {
                 ChainKind::Nat,
                 Hook::Prerouting,
                 -100,
-                [Rule::new([Statement::jump("inbound")])],
+                [
+                    Rule::new([
+                        Statement::is_not(
+                            Expression::TcpFlags(tcp_flags::FIN | tcp_flags::SYN | tcp_flags::RST | tcp_flags::ACK),
+                            Value::Flags(tcp_flags::SYN),
+                        ),
+                        Statement::accept(),
+                    ]),
+                    Rule::new([Statement::jump("inbound")]),
+                ],
             ),
             Chain::base(
                 "output",
@@ -279,6 +288,7 @@ fn redirection_rules_reach_the_kernel() {
         table inet pod {
           chain prerouting {
             type nat hook prerouting priority dstnat; policy accept;
+            tcp flags != syn / fin,syn,rst,ack accept
             jump inbound
           }
 

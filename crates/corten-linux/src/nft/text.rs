@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Base, Chain, ChainKind, Comparison, Data, Element, Expression, Hook, Nat, Operation, Rule, Set, Side, Statement,
-    Table, Transaction, Transport, Type, Value, Verdict, ct_state,
+    Table, Transaction, Transport, Type, Value, Verdict, ct_state, tcp_flags,
 };
 use crate::nft::set::DYNAMIC_MAX;
 
@@ -127,6 +127,7 @@ impl Display for Value {
             Value::NfProto(_) => f.write_str("ipv6"),
             Value::Interface(name) => write!(f, "{name:?}"),
             Value::User(id) => id.fmt(f),
+            Value::Flags(flags) => f.write_str(&flag_names(*flags)),
             Value::Local => f.write_str("local"),
         }
     }
@@ -186,6 +187,7 @@ impl Display for Expression {
                 }
                 Ok(())
             }
+            Expression::TcpFlags(mask) => write!(f, "tcp flags & ({})", flag_names(*mask)),
             Expression::Masked(inner, mask) => write!(f, "{inner} & {mask:#010x}"),
         }
     }
@@ -223,6 +225,10 @@ impl Display for Statement {
             Ok(())
         };
         match self {
+            Statement::Match(Expression::TcpFlags(mask), comparison, right) => {
+                let sign = if *comparison == Comparison::NotEqual { "!= " } else { "" };
+                write!(f, "tcp flags {sign}{right} / {}", flag_names(*mask))
+            }
             Statement::Match(left, comparison, right) => {
                 let sign = match (comparison, left) {
                     (Comparison::NotEqual, _) => "!= ",
@@ -250,6 +256,17 @@ impl Display for Statement {
             Statement::Update(key, time, set) => write!(f, "update @{set} {{ {key} timeout {} }}", span(*time)),
         }
     }
+}
+
+fn flag_names(bits: u8) -> String {
+    let names = [
+        (tcp_flags::FIN, "fin"),
+        (tcp_flags::SYN, "syn"),
+        (tcp_flags::RST, "rst"),
+        (tcp_flags::ACK, "ack"),
+    ];
+    let set = names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name);
+    set.collect::<Vec<_>>().join(",")
 }
 
 fn states(bits: u32) -> String {
