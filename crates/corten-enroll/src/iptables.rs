@@ -164,7 +164,7 @@ pub fn host(rules: &crate::HostRules, v6: bool) -> Table {
     };
     let owner = rules
         .user
-        .map_or("--socket-exists".to_owned(), |user| format!("--uid-owner {user}"));
+        .map_or_else(|| "--socket-exists".to_owned(), |user| format!("--uid-owner {user}"));
     Table {
         name: "nat",
         chains: vec![POSTROUTING],

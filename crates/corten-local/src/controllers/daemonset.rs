@@ -200,10 +200,7 @@ fn roll(set: &Value, posts: &[Post<'_>], revisions: &Revisions<'_>, now: Timesta
         }
         return actions;
     }
-    let mut down = posts
-        .iter()
-        .filter(|post| !post.pods.iter().any(&available))
-        .count();
+    let mut down = posts.iter().filter(|post| !post.pods.iter().any(&available)).count();
     for pod in posts.iter().flat_map(|post| &post.pods) {
         if is_updated(pod, revisions) || object::is_deleting(pod) {
             continue;
