@@ -15,11 +15,6 @@ use tonic::Status;
 /// Small pieces are joined up to this size; it is one HTTP/2 frame of the default maximum size, which then fills one TLS record.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// The longest message that the length prefix of gRPC can tell.
-pub const fn message_length_max() -> usize {
-    u32::MAX as usize
-}
-
 /// One encoded message, as pieces in order.
 pub struct Message {
     length: usize,
@@ -44,6 +39,13 @@ impl Message {
     /// Bytes of the message.
     pub fn len(&self) -> usize {
         self.length
+    }
+
+    /// The whole message at once.
+    pub fn into_bytes(self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(self.length);
+        self.pieces.for_each(|piece| bytes.extend_from_slice(&piece));
+        bytes.freeze()
     }
 
     /// Whether the message has no bytes (and all its fields their defaults).

@@ -10,7 +10,7 @@ mod peer;
 mod router;
 mod server;
 
-pub use body::{Message, Messages, message_length_max};
+pub use body::{Message, Messages};
 pub use channel::{Channel, ChannelError, Target, TlsConnector, TlsSourceError};
 pub use peer::Peer;
 pub use router::{HttpRequest, HttpResponse, Router};

@@ -38,3 +38,14 @@ pub(crate) struct DeltaResponse {
     #[prost(string, repeated, tag = "6")]
     pub(crate) removed_resources: Vec<String>,
 }
+
+/// The value of an `Any` that is encoded as a field (with its key and length); empty if it is not one.
+pub(crate) fn any_value(field: Bytes) -> Bytes {
+    use prost::Message;
+    use prost::encoding::{WireType, decode_key, decode_varint};
+    let mut rest = field;
+    match (decode_key(&mut rest), decode_varint(&mut rest)) {
+        (Ok((_, WireType::LengthDelimited)), Ok(_)) => Any::decode(rest).map(|any| any.value).unwrap_or_default(),
+        _ => Bytes::new(),
+    }
+}

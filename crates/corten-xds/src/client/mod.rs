@@ -156,6 +156,7 @@ pub fn demand() -> (Demand, Demands) {
 impl Demand {
     /// Asks for a name; the answer comes to the handler, as a resource (its name or one of its aliases) or as removed.
     ///
+    /// A name that led nowhere may be told later without being asked for again, but not across a reconnect: ask when it is needed.
     /// Waits while too many wait already. A client that has ended asks nothing any more.
     pub async fn want(&self, type_url: &'static str, name: String) {
         let _ = self.0.send((type_url, name)).await;

@@ -22,13 +22,12 @@ pub(crate) struct Session {
 #[derive(Debug)]
 struct Type {
     subscription: Subscription,
-    /// Accepted resources and their versions.
+    /// Accepted resources and their versions; a rejected one has no version.
     held: HashMap<String, String>,
     /// Asked for on demand and not answered yet.
     pending: BTreeSet<String>,
-    /// Asked for on demand, and answered that there is none such (yet): subscribed all the same.
-    absent: BTreeSet<String>,
-    /// Names asked for on demand that are answered by resources with other names.
+    /// Names asked for on demand that were answered by resources with other names. Those that led nowhere are not kept:
+    /// whoever needs one asks again, and the addresses of a whole internet would otherwise gather here.
     aliases: BTreeMap<String, String>,
     answered: bool,
 }
@@ -41,7 +40,6 @@ impl Session {
                 subscription,
                 held: HashMap::new(),
                 pending: BTreeSet::new(),
-                absent: BTreeSet::new(),
                 aliases: BTreeMap::new(),
                 answered: false,
             })
@@ -70,8 +68,7 @@ impl Session {
         if !this.subscription.on_demand {
             return None;
         }
-        // Asked again, even if subscribed: whoever asks waits for an answer.
-        this.absent.remove(&name);
+        // Also if subscribed already: whoever asks waits for an answer.
         this.pending.insert(name.clone()).then(|| DeltaDiscoveryRequest {
             type_url: type_url.to_owned(),
             resource_names_subscribe: vec![name],
@@ -107,7 +104,7 @@ impl Type {
     fn open(&self) -> DeltaDiscoveryRequest {
         let mut versions = self.held.clone();
         // What was asked for and has no answer is asked again, as something held in no version.
-        for name in self.pending.iter().chain(&self.absent).chain(self.aliases.keys()) {
+        for name in self.pending.iter().chain(self.aliases.keys()) {
             versions.entry(name.clone()).or_default();
         }
         let star = |wanted: bool| {
@@ -154,19 +151,15 @@ impl Type {
             self.held.remove(name);
             if self.subscription.on_demand {
                 self.aliases.retain(|_, held| held != name);
-                if self.pending.remove(name) {
-                    self.absent.insert(name.clone());
-                }
+                self.pending.remove(name);
             }
         }
         for resource in &resources {
             self.held.insert(resource.name.clone(), resource.version.clone());
             if self.subscription.on_demand {
                 self.pending.remove(&resource.name);
-                self.absent.remove(&resource.name);
                 for alias in &resource.aliases {
-                    let asked = self.pending.remove(alias) | self.absent.remove(alias);
-                    if asked {
+                    if self.pending.remove(alias) {
                         self.aliases.insert(alias.clone(), resource.name.clone());
                     }
                 }
@@ -183,8 +176,9 @@ impl Type {
             rejected.extend(more);
         }
         for rejected in &rejected {
-            // Not held: after a reconnect the server shall send it again, perhaps in a better state.
-            self.held.remove(&rejected.name);
+            // Held in no version: after a reconnect the server shall send it again, or say that it is gone,
+            // since an earlier version of it may still be in use.
+            self.held.insert(rejected.name.clone(), String::new());
         }
         rejected
     }

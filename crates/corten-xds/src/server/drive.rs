@@ -1,0 +1,291 @@
+//! The server's driver: one task per stream, which reads requests, asks the session, and writes when there is room.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use corten_grpc::{HttpResponse, Message, Messages, ProstCodec, Status};
+use corten_proto::discovery::{DeltaDiscoveryRequest, DiscoveryRequest, Node};
+use corten_rt::{Drain, TaskGroup};
+use tokio::sync::{mpsc, watch};
+use tonic::Streaming;
+use tonic::codec::Codec;
+
+use super::session::{Behind, Event, Session, WatchView};
+use super::{Response, Store};
+
+/// The first request of a stream must come within this time.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Answers that wait to be written; when there are more, requests wait.
+const ANSWERS_MAX: usize = 16;
+
+/// The two ways of asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// Incremental.
+    Delta,
+    /// State of the world.
+    State,
+}
+
+/// The store as sessions share it with its one writer.
+#[derive(Debug)]
+pub struct Shared {
+    store: RwLock<Store>,
+    /// The store's version, and when the first event was seen that led to it.
+    published: watch::Sender<(u64, Instant)>,
+}
+
+impl Shared {
+    /// Shares a store.
+    pub fn new(store: Store, now: Instant) -> Arc<Shared> {
+        let (published, _) = watch::channel((store.version(), now));
+        let store = RwLock::new(store);
+        Arc::new(Shared { store, published })
+    }
+
+    /// Looks at the store. What is called must be quick and must not wait for anything: the writer waits for it.
+    pub fn read<T>(&self, look: impl FnOnce(&Store) -> T) -> T {
+        look(&self.store.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the store and tells every session. `since` is when the first event was seen that led to this.
+    pub fn publish<T>(&self, since: Instant, change: impl FnOnce(&mut Store) -> T) -> T {
+        let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut store);
+        let version = store.version();
+        drop(store);
+        self.published.send_if_modified(|published| {
+            let news = published.0 != version;
+            *published = (version, since);
+            news
+        });
+        result
+    }
+}
+
+/// Who learns what happens on a stream: one for each, made by whoever accepts clients.
+pub trait Observer: Send + 'static {
+    /// Called with the node of the first request, before it is handled; an error ends the stream.
+    fn accept(&mut self, node: &Node) -> Result<(), Status>;
+
+    /// Called for each request after it was handled, with what it was and the session's state for its type.
+    fn requested(&mut self, type_url: &str, event: &Event, view: Option<&WatchView>);
+
+    /// Called for each response when it begins to be written, with its size and, if it is a push, when the change was seen that led to it.
+    fn sent(&mut self, response: &Response, bytes: usize, since: Option<Instant>);
+
+    /// Called once, at the end.
+    fn closed(&mut self, reason: &str);
+
+    /// For requests of types that are no subscriptions (debugging): the answer, if this is one. Called before the session sees the request.
+    fn question(&mut self, type_url: &str, names: &[String]) -> Option<Vec<corten_proto::Any>> {
+        let _ = (type_url, names);
+        None
+    }
+}
+
+/// What a stream needs.
+#[derive(Debug)]
+pub struct Stream<O> {
+    /// The resources.
+    pub shared: Arc<Shared>,
+    /// The two ways of asking.
+    pub variant: Variant,
+    /// Where the stream's task goes.
+    pub tasks: TaskGroup,
+    /// Largest request accepted.
+    pub message_bytes_max: usize,
+    /// Who looks on.
+    pub observer: O,
+}
+
+/// Answers the call that opens a stream; its task ends with the stream, with drain, or with the group.
+pub fn connect<O: Observer>(stream: Stream<O>, request: corten_grpc::HttpRequest) -> HttpResponse {
+    let (sender, queue) = mpsc::channel(1);
+    let (body, max) = (request.into_body(), Some(stream.message_bytes_max));
+    let tasks = stream.tasks.clone();
+    match stream.variant {
+        Variant::Delta => {
+            let mut codec: ProstCodec<(), DeltaDiscoveryRequest> = ProstCodec::default();
+            let requests = Streaming::new_request(codec.decoder(), body, None, max);
+            tasks.serve("stream", |drain| serve(stream, requests, sender, drain));
+        }
+        Variant::State => {
+            let mut codec: ProstCodec<(), DiscoveryRequest> = ProstCodec::default();
+            let requests = Streaming::new_request(codec.decoder(), body, None, max);
+            tasks.serve("stream", |drain| serve(stream, requests, sender, drain));
+        }
+    }
+    Messages::new(queue).into_response()
+}
+
+/// A request of either variant.
+trait Ask: prost::Message + Default + 'static {
+    fn type_url(&self) -> &str;
+    fn node(&mut self) -> Option<Node>;
+    fn names(&self) -> &[String];
+    fn handle(self, session: &mut Session, store: &Store) -> (Event, Option<Response>);
+}
+
+impl Ask for DeltaDiscoveryRequest {
+    fn type_url(&self) -> &str {
+        &self.type_url
+    }
+    fn node(&mut self) -> Option<Node> {
+        self.node.take()
+    }
+    fn names(&self) -> &[String] {
+        &self.resource_names_subscribe
+    }
+    fn handle(self, session: &mut Session, store: &Store) -> (Event, Option<Response>) {
+        session.delta(store, self)
+    }
+}
+
+impl Ask for DiscoveryRequest {
+    fn type_url(&self) -> &str {
+        &self.type_url
+    }
+    fn node(&mut self) -> Option<Node> {
+        self.node.take()
+    }
+    fn names(&self) -> &[String] {
+        &self.resource_names
+    }
+    fn handle(self, session: &mut Session, store: &Store) -> (Event, Option<Response>) {
+        session.state(store, self)
+    }
+}
+
+type Sender = mpsc::Sender<Result<Message, Status>>;
+
+/// The stream's task: how it ends is told to the client and to the observer.
+async fn serve<O: Observer, Q: Ask>(mut stream: Stream<O>, requests: Streaming<Q>, sender: Sender, mut drain: Drain) {
+    let ended = tokio::select! {
+        biased;
+        // The client shall find another server, or this one's successor.
+        () = drain.wait() => Err(Status::unavailable("the server is shutting down")),
+        ended = exchange(&mut stream, requests, &sender) => ended,
+    };
+    match ended {
+        Ok(()) => stream.observer.closed("the client ended the stream"),
+        Err(status) => {
+            stream.observer.closed(status.message());
+            // If a response is still being written, the status waits behind it; a client that has gone needs none.
+            let _ = sender.send(Err(status)).await;
+        }
+    }
+}
+
+async fn exchange<O: Observer, Q: Ask>(
+    stream: &mut Stream<O>,
+    mut requests: Streaming<Q>,
+    sender: &Sender,
+) -> Result<(), Status> {
+    let mut published = stream.shared.published.subscribe();
+    let first = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, requests.message()).await;
+    let Some(mut first) = first.map_err(|_| Status::deadline_exceeded("no request came"))?? else {
+        return Ok(());
+    };
+    let node = first.node().filter(|node| !node.id.is_empty());
+    let node = node.ok_or_else(|| Status::invalid_argument("the first request must say which node asks"))?;
+    stream.observer.accept(&node)?;
+    let mut session = Session::new(stream.variant, node_name(&node));
+    // Answers to requests, in order; then whatever has changed.
+    let mut answers: std::collections::VecDeque<Answer> = request(stream, &mut session, first).into_iter().collect();
+    let mut behind = false;
+    loop {
+        // Cancel safe, each of them. Requests come first: what they say about interest and acknowledgement changes what is pushed.
+        tokio::select! {
+            biased;
+            asked = requests.message(), if answers.len() < ANSWERS_MAX => match asked? {
+                Some(asked) => answers.extend(request(stream, &mut session, asked)),
+                None => return Ok(()),
+            },
+            permit = sender.reserve(), if behind || !answers.is_empty() => {
+                let Ok(permit) = permit else { return Ok(()) };
+                let next = match answers.pop_front() {
+                    Some(answer) => Some((answer, None)),
+                    None => {
+                        let since = published.borrow_and_update().1;
+                        let push = stream.shared.read(|store| session.push(store)).map_err(|Behind| {
+                            Status::unavailable(Behind.to_string())
+                        })?;
+                        behind = push.is_some();
+                        push.map(|response| (Answer::Response(response), Some(since)))
+                    }
+                };
+                match next {
+                    Some((Answer::Response(response), since)) => {
+                        let message = response.clone().into_message();
+                        stream.observer.sent(&response, message.len(), since);
+                        permit.send(Ok(message));
+                    }
+                    Some((Answer::Message(message), _)) => permit.send(Ok(message)),
+                    None => {}
+                }
+            }
+            changed = published.changed(), if !behind => {
+                if changed.is_err() {
+                    return Err(Status::unavailable("the server is shutting down"));
+                }
+                behind = true;
+            }
+        }
+    }
+}
+
+/// What goes to the client.
+enum Answer {
+    Response(Response),
+    Message(Message),
+}
+
+fn request<O: Observer, Q: Ask>(stream: &mut Stream<O>, session: &mut Session, request: Q) -> Option<Answer> {
+    let type_url = request.type_url().to_owned();
+    if let Some(resources) = stream.observer.question(&type_url, request.names()) {
+        return Some(Answer::Message(reply(stream.variant, type_url, resources)));
+    }
+    let (event, response) = stream.shared.read(|store| request.handle(session, store));
+    let view = session.view_of(&type_url);
+    stream.observer.requested(&type_url, &event, view.as_ref());
+    response.map(Answer::Response)
+}
+
+/// The answer to a question that is no subscription.
+fn reply(variant: Variant, type_url: String, resources: Vec<corten_proto::Any>) -> Message {
+    use prost::Message as _;
+    let bytes = match variant {
+        Variant::Delta => {
+            let resources = resources.into_iter().map(|any| corten_proto::discovery::Resource {
+                resource: Some(any),
+                ..Default::default()
+            });
+            let response = corten_proto::discovery::DeltaDiscoveryResponse {
+                type_url,
+                resources: resources.collect(),
+                ..Default::default()
+            };
+            response.encode_to_vec()
+        }
+        Variant::State => {
+            let response = corten_proto::discovery::DiscoveryResponse {
+                type_url,
+                resources,
+                ..Default::default()
+            };
+            response.encode_to_vec()
+        }
+    };
+    Message::new(bytes.len(), std::iter::once(bytes.into()))
+}
+
+/// The Kubernetes node that a client says it is on.
+fn node_name(node: &Node) -> String {
+    let metadata = node.metadata.as_ref();
+    let value = metadata.and_then(|metadata| metadata.fields.get("NODE_NAME")?.kind.as_ref());
+    match value {
+        Some(corten_proto::value::Kind::StringValue(name)) => name.clone(),
+        _ => String::new(),
+    }
+}
