@@ -1,1 +1,28 @@
-//! The Kubernetes API as source: watches, status writer, leader election, token reviews.
+//! The Kubernetes API as the mesh uses it: objects as they change, status conditions, token reviews, leader election,
+//! and the few Secrets and ConfigMaps of the control plane.
+//!
+//! What an object means is not known here: they are JSON values, without the parts nobody reads.
+
+mod client;
+mod config_maps;
+mod definitions;
+mod known;
+mod leader;
+mod object;
+mod prune;
+mod secrets;
+mod source;
+mod status;
+mod tokens;
+
+pub mod kinds;
+
+pub use client::{ClientError, Kubeconfig, client};
+pub use config_maps::{Distribution, Entries, distribute};
+pub use kinds::Kind;
+pub use leader::{Election, Leadership};
+pub use prune::Part;
+pub use secrets::{SecretData, SecretStore, SecretStoreError};
+pub use source::{Change, Event, Selection, Source};
+pub use status::{Condition, Merged, StatusOf, StatusWriter, merge};
+pub use tokens::{TokenIdentity, TokenReviewError, TokenReviewer};

@@ -1,0 +1,110 @@
+//! The kinds that are watched.
+
+use crate::prune::Part;
+
+/// A kind of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Kind {
+    /// The API group; empty for the core group.
+    pub group: &'static str,
+    /// The version to watch; of a custom kind, another one is taken when this one is not served.
+    pub version: &'static str,
+    /// The kind.
+    pub kind: &'static str,
+    /// The name in URLs.
+    pub plural: &'static str,
+    /// Whether a definition must be installed before there can be objects.
+    pub custom: bool,
+    /// Which parts of the objects are kept.
+    pub part: Part,
+}
+
+impl Kind {
+    const fn builtin(group: &'static str, kind: &'static str, plural: &'static str, part: Part) -> Kind {
+        Kind {
+            group,
+            version: "v1",
+            kind,
+            plural,
+            custom: false,
+            part,
+        }
+    }
+
+    /// A kind that a definition brings, whole.
+    pub const fn custom(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Kind {
+        Kind {
+            group,
+            version,
+            kind,
+            plural,
+            custom: true,
+            part: Part::Whole,
+        }
+    }
+
+    /// The name of its definition.
+    pub fn definition(&self) -> String {
+        format!("{}.{}", self.plural, self.group)
+    }
+}
+
+/// Namespaces.
+pub const NAMESPACES: Kind = Kind::builtin("", "Namespace", "namespaces", Part::Metadata);
+/// Nodes.
+pub const NODES: Kind = Kind::builtin("", "Node", "nodes", Part::Node);
+/// Pods.
+pub const PODS: Kind = Kind::builtin("", "Pod", "pods", Part::Pod);
+/// Services.
+pub const SERVICES: Kind = Kind::builtin("", "Service", "services", Part::Whole);
+/// Secrets.
+pub const SECRETS: Kind = Kind::builtin("", "Secret", "secrets", Part::Whole);
+/// ConfigMaps.
+pub const CONFIG_MAPS: Kind = Kind::builtin("", "ConfigMap", "configmaps", Part::Whole);
+/// EndpointSlices.
+pub const ENDPOINT_SLICES: Kind = Kind::builtin(
+    "discovery.k8s.io",
+    "EndpointSlice",
+    "endpointslices",
+    Part::EndpointSlice,
+);
+/// ServiceEntries.
+pub const SERVICE_ENTRIES: Kind = Kind::custom("networking.istio.io", "v1", "ServiceEntry", "serviceentries");
+/// WorkloadEntries.
+pub const WORKLOAD_ENTRIES: Kind = Kind::custom("networking.istio.io", "v1", "WorkloadEntry", "workloadentries");
+/// PeerAuthentications.
+pub const PEER_AUTHENTICATIONS: Kind =
+    Kind::custom("security.istio.io", "v1", "PeerAuthentication", "peerauthentications");
+/// AuthorizationPolicies.
+pub const AUTHORIZATION_POLICIES: Kind = Kind::custom(
+    "security.istio.io",
+    "v1",
+    "AuthorizationPolicy",
+    "authorizationpolicies",
+);
+/// Gateways of the Gateway API.
+pub const GATEWAYS: Kind = Kind::custom("gateway.networking.k8s.io", "v1", "Gateway", "gateways");
+/// Classes of them.
+pub const GATEWAY_CLASSES: Kind = Kind::custom("gateway.networking.k8s.io", "v1", "GatewayClass", "gatewayclasses");
+
+/// What the model of the L4 mesh is made of, in the order of [`Source`](crate::Source)'s first lists: small kinds first.
+pub const MESH: [Kind; 11] = [
+    NAMESPACES,
+    NODES,
+    GATEWAY_CLASSES,
+    GATEWAYS,
+    SERVICES,
+    SERVICE_ENTRIES,
+    WORKLOAD_ENTRIES,
+    PEER_AUTHENTICATIONS,
+    AUTHORIZATION_POLICIES,
+    ENDPOINT_SLICES,
+    PODS,
+];
+
+pub(crate) const DEFINITIONS: Kind = Kind::builtin(
+    "apiextensions.k8s.io",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+    Part::Definition,
+);
