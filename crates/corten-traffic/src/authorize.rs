@@ -161,3 +161,6 @@ impl Tables {
 fn is_denial(reason: &Option<Reason>) -> bool {
     matches!(reason, Some(Reason::Denied(_) | Reason::Broken(_)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -221,3 +221,6 @@ fn header_address(settings: &Settings, service: &Service) -> Option<IpAddr> {
         .min_by_key(|(network, address)| rank(network, address))
         .map(|(_, address)| *address)
 }
+
+#[cfg(test)]
+mod tests;

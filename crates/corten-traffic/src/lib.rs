@@ -7,19 +7,25 @@
 mod address;
 mod authority;
 mod authorize;
+mod baggage;
 mod balance;
+pub mod dns;
+mod forwarded;
 mod gateway;
 mod inbound;
 mod index;
 mod name;
 mod outbound;
 mod policy;
+mod proxy_protocol;
 mod random;
 mod resource;
 mod service;
 mod settings;
 mod sorted;
 mod tables;
+#[cfg(test)]
+mod testing;
 mod trie;
 mod workload;
 mod writer;
@@ -28,12 +34,15 @@ pub use self::{
     address::canonical,
     authority::{AuthorityError, Requested},
     authorize::{DryRun, Reason, Verdict},
+    baggage::{BAGGAGE_HEADER, Baggage},
     balance::NoEndpoint,
+    forwarded::{FORWARDED_HEADER, forwarded, forwarded_host},
     gateway::{Destination, GatewayAddress},
     inbound::{InboundError, InboundTarget},
     name::Name,
     outbound::{Authority, Connect, Expected, Hop, Outbound, OutboundError, Protocol, Upstream},
     policy::{Action, Clause, Lists, Match, Pattern, Peer, Policy, Rule, Scope as PolicyScope},
+    proxy_protocol::proxy_header,
     resource::{Change, Rejected},
     service::{IpFamilies, LoadBalancing, Mode, Scope, Service},
     settings::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT, SOCKS5_PORT, Settings},

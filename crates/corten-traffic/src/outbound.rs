@@ -609,3 +609,6 @@ impl fmt::Display for Connect {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
