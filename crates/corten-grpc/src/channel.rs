@@ -79,7 +79,7 @@ impl Target {
 
 /// A call could not be made.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum ChannelError {
+pub(crate) enum ChannelError {
     /// There is no connection, and it could not be made.
     #[error("could not connect to {target}: {reason}")]
     Dial {
@@ -171,16 +171,17 @@ impl Channel {
 
 impl tower_service::Service<http::Request<Body>> for Channel {
     type Response = http::Response<Incoming>;
-    type Error = ChannelError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ChannelError>> + Send>>;
+    /// `Unavailable`: what `tonic` finds inside of it is what its caller sees.
+    type Error = tonic::Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, tonic::Status>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), tonic::Status>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let inner = self.inner.clone();
-        Box::pin(async move { inner.call(request).await })
+        Box::pin(async move { Ok(inner.call(request).await?) })
     }
 }
 

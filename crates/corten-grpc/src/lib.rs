@@ -11,7 +11,7 @@ mod router;
 mod server;
 
 pub use body::{Message, Messages};
-pub use channel::{Channel, ChannelError, Target, TlsConnector, TlsSourceError};
+pub use channel::{Channel, Target, TlsConnector, TlsSourceError};
 pub use peer::Peer;
 pub use router::{HttpRequest, HttpResponse, Router};
 pub use server::{Settings, TlsAcceptor, serve};
