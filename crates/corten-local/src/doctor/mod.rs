@@ -21,11 +21,12 @@ const KERNEL_MIN: (u32, u32) = (5, 11);
 const FILES_MIN: u64 = 4096;
 
 /// Programs that lie beside this one.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 9] = [
     "corten-pod",
     "corten-bridge",
     "corten-echo",
     "corten-load",
+    "corten-capture",
     "corten-control",
     "corten-node",
     "corten-agent",

@@ -35,7 +35,7 @@ impl Images {
         let program = |name: &str| vec![programs.join(name).to_string_lossy().into_owned()];
         let mut images = Self::default();
         images.commands.insert("corten.dev/echo".into(), program("corten-echo"));
-        for name in ["load", "control", "node", "agent"] {
+        for name in ["load", "capture", "control", "node", "agent"] {
             images
                 .commands
                 .insert(format!("corten.dev/{name}"), program(&format!("corten-{name}")));
@@ -49,7 +49,9 @@ impl Images {
         let dir = self.programs.as_deref()?;
         Some((
             dir,
-            ["corten-echo", "corten-load"].map(|name| dir.join(name)).into_iter(),
+            ["corten-echo", "corten-load", "corten-capture"]
+                .map(|name| dir.join(name))
+                .into_iter(),
         ))
     }
 
