@@ -31,6 +31,8 @@ pub(crate) struct Caller {
     target: Target,
     close: bool,
     connection: Option<Connection>,
+    /// Whether the last connection was found ended when it was to be used again.
+    lost: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +57,7 @@ impl Clone for Caller {
             target: self.target.clone(),
             close: self.close,
             connection: None,
+            lost: false,
         }
     }
 }
@@ -92,7 +95,13 @@ impl Caller {
             target,
             close: arguments.close,
             connection: None,
+            lost: false,
         })
+    }
+
+    /// Whether a kept connection was found ended since this was last asked.
+    pub(crate) fn take_lost(&mut self) -> bool {
+        std::mem::take(&mut self.lost)
     }
 
     /// Gives the connection up, for example because nobody knows what it will still bring.
@@ -102,7 +111,9 @@ impl Caller {
 
     /// One call.
     pub(crate) async fn call(&mut self) -> Result<Answer, String> {
-        let mut connection = match self.connection.take().filter(Connection::is_usable) {
+        let kept = self.connection.take();
+        self.lost |= kept.as_ref().is_some_and(|kept| !kept.is_usable());
+        let mut connection = match kept.filter(Connection::is_usable) {
             Some(connection) => connection,
             None => self.target.connect().await?,
         };

@@ -158,6 +158,8 @@ async fn connection(mut caller: Caller, plan: Rc<Plan>, report: Rc<RefCell<Repor
             caller.disconnect();
             Err(format!("no answer within {:?}", arguments.timeout))
         });
-        report.borrow_mut().add(answer, due.elapsed());
+        let mut report = report.borrow_mut();
+        report.lose(caller.take_lost());
+        report.add(answer, due.elapsed());
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Report {
     codes: BTreeMap<u16, u64>,
     errors: BTreeMap<String, u64>,
     pods: BTreeMap<String, u64>,
+    /// Kept connections that were found ended.
+    lost: u64,
     latency: Histogram,
 }
 
@@ -34,6 +36,11 @@ impl Report {
             }
             Err(error) => count(&mut self.errors, error),
         }
+    }
+
+    /// Counts a kept connection that had ended between two calls; the call itself goes over a new one.
+    pub(crate) fn lose(&mut self, lost: bool) {
+        self.lost += u64::from(lost);
     }
 
     /// How many calls were not answered.
@@ -60,6 +67,9 @@ impl Report {
         for (error, count) in &self.errors {
             let _ = writeln!(text, "  no answer  {count}  {error}");
         }
+        if self.lost > 0 {
+            let _ = writeln!(text, "  connections lost between calls  {}", self.lost);
+        }
         for (pod, count) in &self.pods {
             let _ = writeln!(text, "  answered by {pod}  {count}");
         }
@@ -85,6 +95,7 @@ impl Report {
             "codes": self.codes.iter().map(|(code, count)| (code.to_string(), *count)).collect::<BTreeMap<_, _>>(),
             "errors": self.errors,
             "pods": self.pods,
+            "connectionsLost": self.lost,
             "latencyMicros": {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": micros(self.latency.max())},
         })
     }
