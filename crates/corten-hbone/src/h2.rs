@@ -11,7 +11,18 @@
 
 mod connection;
 mod event;
+mod flood;
+mod frame;
+pub mod hpack;
+mod message;
+mod output;
+mod receive;
+mod recent;
 mod settings;
+mod stream;
+
+#[cfg(test)]
+mod tests;
 
 pub use connection::{Connection, OpenError};
 pub use event::{ConnectionError, Headers, Reason, Request, Response, Sink, StreamId};

@@ -6,6 +6,7 @@
 //! Neither knows sockets, clocks, threads, or what a CONNECT is for: the node proxy decides that.
 
 pub mod h2;
+mod tls;
 mod tunnel;
 
 pub use tunnel::{Progress, Tunnel, TunnelError};

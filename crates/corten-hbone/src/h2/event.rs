@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use rustls::pki_types::CertificateDer;
+
 /// A stream of one connection.
 ///
 /// Its slot is a small number that is free again once the stream has ended in both directions, fit to index a table beside
@@ -156,6 +158,10 @@ pub struct Response<'a> {
 ///
 /// After `end` and a `send` with `end`, or after `reset`, a stream is gone and its slot may be used again.
 pub trait Sink<'b> {
+    /// The TLS handshake is done: who the peer is, its own certificate first. Called once, before anything else (by a
+    /// [`Tunnel`](crate::Tunnel) only).
+    fn secured(&mut self, _certificates: &[CertificateDer<'static>]) {}
+
     /// The peer opened a stream (server only). It is answered with [`Connection::respond`] at any later time.
     fn request(&mut self, stream: StreamId, request: Request<'_>);
 
