@@ -1,6 +1,6 @@
 //! `istio.workload`: services and workloads as a node proxy sees them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// One resource: a workload or a service.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -15,6 +15,7 @@ pub mod address {
     /// One form.
     #[expect(clippy::large_enum_variant, reason = "nearly all addresses are workloads")]
     #[derive(Clone, PartialEq, prost::Oneof)]
+    #[expect(clippy::large_enum_variant, reason = "most resources are workloads, which are the large ones")]
     pub enum Type {
         /// A workload.
         #[prost(message, tag = "1")]
@@ -218,8 +219,8 @@ pub struct Workload {
     #[prost(string, tag = "21")]
     pub hostname: String,
     /// Services it belongs to, `namespace/hostname`, with its ports for each.
-    #[prost(map = "string, message", tag = "22")]
-    pub services: HashMap<String, PortList>,
+    #[prost(btree_map = "string, message", tag = "22")]
+    pub services: BTreeMap<String, PortList>,
     /// How its application wants tunnelled traffic.
     #[prost(message, optional, tag = "23")]
     pub application_tunnel: Option<ApplicationTunnel>,
