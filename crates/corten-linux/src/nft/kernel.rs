@@ -25,6 +25,8 @@ const DELETE_SET: u16 = 11;
 const NEW_ELEMENT: u16 = 12;
 const GET_ELEMENT: u16 = 13;
 const DELETE_ELEMENT: u16 = 14;
+const NEW_GENERATION: u16 = 15;
+const GET_GENERATION: u16 = 16;
 
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
@@ -124,6 +126,20 @@ impl Nft {
                 .map_err(|source| error(whole(), source, None))?;
         }
         failed.map_or(Ok(()), |(action, source, detail)| Err(error(action, source, detail)))
+    }
+
+    /// How many times the namespace's rules have changed, whoever did it: as long as it is the same, nothing needs to be read back.
+    pub fn generation(&mut self) -> Result<u32, NetlinkError> {
+        let mut messages = Messages::new();
+        messages.message(SUBSYSTEM << 8 | GET_GENERATION, REQUEST | ACK, |m| m.raw(&[0; 4]));
+        let replies = self
+            .socket
+            .replies(&mut messages, || "ask for the generation of nftables".into())?;
+        let reply = replies
+            .iter()
+            .find(|reply| reply.kind == SUBSYSTEM << 8 | NEW_GENERATION);
+        let id = reply.and_then(|reply| attributes(reply.body.get(4..)?).find(|a| a.kind == 1)?.be32());
+        Ok(id.unwrap_or_default())
     }
 
     /// What the kernel holds under this name; `None` if there is no such table.

@@ -385,7 +385,10 @@ fn service_rules_reach_the_kernel() {
 fn a_transaction_is_all_or_nothing_and_says_what_failed() {
     isolate!();
     let mut nft = Nft::open().unwrap();
+    let first = nft.generation().unwrap();
     nft.apply(&Transaction::replace(&services())).unwrap();
+    let second = nft.generation().unwrap();
+    assert_ne!(first, second);
     let before = nft.image(Family::Inet, "services").unwrap();
     let mut transaction = Transaction::new(Family::Inet, "services");
     let element = |last| Element::new([Value::V4([10, 244, 1, 2].into()), Value::V4([10, 244, 1, last].into())]);
@@ -400,6 +403,7 @@ fn a_transaction_is_all_or_nothing_and_says_what_failed() {
         "{error}"
     );
     assert_eq!(nft.image(Family::Inet, "services").unwrap(), before, "nothing changed");
+    assert_eq!(nft.generation().unwrap(), second);
 }
 
 #[test]

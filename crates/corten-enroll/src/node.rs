@@ -1,0 +1,114 @@
+//! The node's own namespace: the rule that makes probes recognizable, and the set of pods it is for.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+
+use corten_linux::NetNs;
+use corten_linux::net::has_ipv6;
+use corten_linux::nft::{Family, Nft, Operation, Table, Transaction};
+
+use crate::constants::{PROBE_SET_V4, PROBE_SET_V6, TABLE_NAT};
+use crate::host::element;
+use crate::{HostRules, NetworkError};
+
+/// The probe rules of a node, with the pods they are for.
+///
+/// Uses nf_tables only: where a pod's namespace has to make do with iptables, the node has no `ipset` over netlink here either, and
+/// probes of a pod that takes nothing but mutual TLS fail; the agent says so.
+#[derive(Debug)]
+pub struct HostNetwork {
+    rules: HostRules,
+    nft: Nft,
+    pods: BTreeMap<IpAddr, String>,
+}
+
+impl HostNetwork {
+    /// Opens the node's namespace. Nothing is changed yet.
+    pub fn open(netns: &NetNs, rules: HostRules) -> Result<HostNetwork, NetworkError> {
+        let (nft, ipv6) = netns.run(|| -> io::Result<_> { Ok((Nft::open()?, has_ipv6())) })??;
+        Ok(HostNetwork {
+            rules: HostRules {
+                ipv6: rules.ipv6 && ipv6,
+                ..rules
+            },
+            nft,
+            pods: BTreeMap::new(),
+        })
+    }
+
+    /// Takes up a pod's addresses.
+    pub fn add(&mut self, uid: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Result<(), NetworkError> {
+        for address in addresses {
+            self.pods.insert(address, uid.to_owned());
+        }
+        self.repair().map(drop)
+    }
+
+    /// Drops a pod's addresses; one that another pod has meanwhile stays.
+    pub fn remove(&mut self, uid: &str) -> Result<(), NetworkError> {
+        self.pods.retain(|_, owner| owner != uid);
+        self.repair().map(drop)
+    }
+
+    /// Makes the kernel hold what it should; whether anything had to be done.
+    pub fn repair(&mut self) -> Result<bool, NetworkError> {
+        let pods = self
+            .pods
+            .iter()
+            .filter(|(address, _)| self.rules.ipv6 || address.is_ipv4());
+        let table = self.rules.table(&pods.map(|(a, uid)| (*a, uid.clone())).collect());
+        let wanted = table.image();
+        let transaction = match self.nft.image(table.family, &table.name)? {
+            Some(held) if held == wanted => return Ok(false),
+            Some(held) if held.chains == wanted.chains && held.sets.keys().eq(wanted.sets.keys()) => {
+                elements(&table, &held)
+            }
+            _ => Transaction::replace(&table),
+        };
+        self.nft.apply(&transaction)?;
+        Ok(true)
+    }
+
+    /// Takes the rules away.
+    pub fn close(&mut self) -> Result<(), NetworkError> {
+        self.pods.clear();
+        Ok(self.nft.apply(&Transaction::remove(Family::Inet, TABLE_NAT))?)
+    }
+}
+
+/// What brings the sets from what they hold to what they should: the rules that use them need not be touched.
+fn elements(table: &Table, held: &corten_linux::nft::Image) -> Transaction {
+    let mut transaction = Transaction::new(table.family, &table.name);
+    for set in &table.sets {
+        let before = held.sets.get(&set.name).map(|set| &set.elements);
+        let wanted = table.image().sets.get(&set.name).map(|set| set.elements.clone());
+        let gone = before
+            .into_iter()
+            .flatten()
+            .filter(|element| !wanted.as_ref().is_some_and(|wanted| wanted.contains(*element)));
+        let gone: Vec<_> = gone.filter_map(|(key, ..)| Some(element(address(key)?, ""))).collect();
+        if !gone.is_empty() {
+            transaction.push(Operation::DeleteElements(set.name.clone(), gone));
+        }
+        // Those that are there already are no error.
+        if !set.elements.is_empty() {
+            transaction.push(Operation::AddElements(set.name.clone(), set.elements.clone()));
+        }
+    }
+    debug_assert!(
+        table
+            .sets
+            .iter()
+            .all(|set| [PROBE_SET_V4, PROBE_SET_V6].contains(&set.name.as_str()))
+    );
+    transaction
+}
+
+fn address(key: &[u8]) -> Option<IpAddr> {
+    match key.len() {
+        4 => Some(IpAddr::from(<[u8; 4]>::try_from(key).ok()?)),
+        16 => Some(IpAddr::from(<[u8; 16]>::try_from(key).ok()?)),
+        _ => None,
+    }
+}
