@@ -15,7 +15,10 @@ pub mod address {
     /// One form.
     #[expect(clippy::large_enum_variant, reason = "nearly all addresses are workloads")]
     #[derive(Clone, PartialEq, prost::Oneof)]
-    #[expect(clippy::large_enum_variant, reason = "most resources are workloads, which are the large ones")]
+    #[expect(
+        clippy::large_enum_variant,
+        reason = "most resources are workloads, which are the large ones"
+    )]
     pub enum Type {
         /// A workload.
         #[prost(message, tag = "1")]
