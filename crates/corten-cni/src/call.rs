@@ -38,7 +38,7 @@ impl Config {
     pub fn socket(&self) -> PathBuf {
         let dir = self.cni_agent_run_dir.as_deref();
         let dir = dir.filter(|dir| !dir.as_os_str().is_empty());
-        dir.unwrap_or(Path::new(RUN_DIR)).join("pluginevent.sock")
+        dir.unwrap_or_else(|| Path::new(RUN_DIR)).join("pluginevent.sock")
     }
 }
 

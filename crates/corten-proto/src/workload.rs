@@ -13,7 +13,6 @@ pub struct Address {
 /// The forms of [`Address`].
 pub mod address {
     /// One form.
-    #[expect(clippy::large_enum_variant, reason = "nearly all addresses are workloads")]
     #[derive(Clone, PartialEq, prost::Oneof)]
     #[expect(
         clippy::large_enum_variant,
