@@ -7,6 +7,7 @@
 mod authority;
 mod ca_client;
 mod certificate;
+mod control_plane;
 mod files;
 mod identities;
 pub mod pem;
@@ -23,6 +24,7 @@ mod view;
 pub use authority::{RootSource, ServerAuthority, ServerAuthorityError};
 pub use ca_client::{CaClient, CaSettings, Sign, SignError, Token};
 pub use certificate::{Certificate, CertificateError};
+pub use control_plane::ControlPlaneServer;
 pub use files::Watched;
 pub use identities::{Identities, IdentitiesConfig, State};
 pub use refusal::{HandshakeFailure, Refusal};
