@@ -151,7 +151,7 @@ impl CaClient {
         let request = self.request(identity, csr)?;
         let call = async {
             let mut grpc = tonic::client::Grpc::new(self.channel.clone());
-            grpc.ready().await.map_err(Status::from)?;
+            grpc.ready().await?;
             let codec: ProstCodec<IstioCertificateRequest, IstioCertificateResponse> = ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static(CREATE_CERTIFICATE);
             grpc.unary(request, path, codec).await

@@ -241,7 +241,7 @@ impl Watch {
                 }
                 Some(Some(versions)) => {
                     let preferred = versions.iter().find(|version| *version == self.kind.version);
-                    let version = preferred.or(versions.first()).cloned().unwrap_or_default();
+                    let version = preferred.or_else(|| versions.first()).cloned().unwrap_or_default();
                     let gone = served.wait_for(|now| {
                         let versions = now.as_deref().and_then(|now| now.get(&name));
                         !versions.is_some_and(|versions| versions.contains(&version))
