@@ -2,6 +2,8 @@
 //!
 //! Only questions for addresses come here. Reading and writing messages, and asking elsewhere for names that are not ours, is the driver's.
 
+pub mod message;
+
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
