@@ -3,6 +3,7 @@
 //! A runner is a function `fn(&Area) -> Result<Vec<Case>>`: it walks the area's own index, asks the product, compares.
 //! `Err` is for data that cannot be read at all.
 
+mod ambient;
 mod cni;
 mod crds;
 mod files;
@@ -21,11 +22,12 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
     let feature = match area.name.as_str() {
         "istio-config-files" | "istio-samples" => return files::run(area),
         "crds" => return crds::run(area),
+        "istio-ambient-model" => return ambient::run_model(area),
+        "istio-ambient-policy" => return ambient::run_policy(area),
         "istio-cni" => return cni::run(area),
         "istio-semantics" => return semantics::run(area),
         "istio-validation" => return validation::run(area),
         "gateway-api-conformance" => "Gateway API controller and data plane",
-        "istio-ambient-model" | "istio-ambient-policy" => "workload discovery",
         "istio-ambient-traffic" | "istio-security-policies" => "policy enforcement",
         "istio-analysis" => "configuration analysis",
         "istio-authz-rbac"
