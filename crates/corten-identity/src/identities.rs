@@ -34,6 +34,9 @@ pub struct IdentitiesConfig {
     pub limits: Limits,
     /// A file of revocation lists (`CRL_PATH`), followed as it changes.
     pub revocation: Option<std::path::PathBuf>,
+    /// The file of the authority's roots. When it changes, every certificate is asked for anew, so that a change of
+    /// roots is known here after minutes instead of half a certificate's life.
+    pub roots: Option<std::path::PathBuf>,
 }
 
 /// How it stands with an identity.
@@ -68,6 +71,7 @@ pub struct Identities {
     work: Notify,
     callbacks: Mutex<Vec<Callback>>,
     revocation_file: Option<Watched>,
+    roots_file: Option<Watched>,
 }
 
 /// The revocation lists in force, and the trust made of each set of roots, shared by the certificates that came with them.
@@ -105,6 +109,7 @@ impl Identities {
             work: Notify::new(),
             callbacks: Mutex::default(),
             revocation_file: config.revocation.as_ref().map(Watched::new),
+            roots_file: config.roots.as_ref().map(Watched::new),
             config,
         })
     }
@@ -194,6 +199,7 @@ impl Identities {
         let mut under_way: JoinSet<(Identity, Result<Certificate, FetchError>)> = JoinSet::new();
         let mut looked = tokio::time::Instant::now();
         self.follow_revocation();
+        let mut roots = self.read_roots();
         loop {
             self.start_due(&mut under_way);
             let sleep = self.until_due();
@@ -209,8 +215,20 @@ impl Identities {
             if looked.elapsed() >= LOOK_INTERVAL {
                 looked = tokio::time::Instant::now();
                 self.follow_revocation();
+                if let Some(changed) = self.read_roots()
+                    && let Some(before) = roots.replace(changed.clone())
+                    && before != changed
+                {
+                    tracing::info!("the authority's roots changed; asking for all certificates anew");
+                    lock(&self.renewals).renew_all(SystemTime::now());
+                }
             }
         }
+    }
+
+    /// The roots' file, if it may be another than the last time.
+    fn read_roots(&self) -> Option<Vec<u8>> {
+        self.roots_file.as_ref()?.changed().ok()?
     }
 
     fn start_due(&self, under_way: &mut JoinSet<(Identity, Result<Certificate, FetchError>)>) {

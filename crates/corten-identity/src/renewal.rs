@@ -64,6 +64,8 @@ struct Entry {
     priority: Priority,
     wish: u64,
     failures: u32,
+    /// Asked for once more after the request under way.
+    again: bool,
     /// Forgotten while its request was under way; the answer is not wanted any more.
     forgotten: bool,
 }
@@ -100,6 +102,7 @@ impl Renewals {
                     priority,
                     wish: self.wishes,
                     failures: 0,
+                    again: false,
                     forgotten: false,
                 };
                 self.entries.insert(identity.clone(), entry);
@@ -168,7 +171,12 @@ impl Renewals {
         let Some(entry) = self.land(identity) else {
             return false;
         };
-        let at = renewal_time(not_before, not_after, random, jitter).max(now + RENEWAL_PAUSE_MIN);
+        let at = if std::mem::take(&mut entry.again) {
+            now
+        } else {
+            renewal_time(not_before, not_after, random, jitter)
+        };
+        let at = at.max(now + RENEWAL_PAUSE_MIN);
         entry.phase = Phase::Due(at);
         entry.priority = Priority::Background;
         entry.failures = 0;
@@ -192,6 +200,17 @@ impl Renewals {
         for entry in self.entries.values_mut().filter(|entry| entry.failures > 0) {
             if let Phase::Due(at) = entry.phase {
                 entry.phase = Phase::Due(at.min(now));
+            }
+        }
+    }
+
+    /// The authority has other roots: every certificate is asked for anew, so that all know the new ones soon.
+    pub fn renew_all(&mut self, now: SystemTime) {
+        for entry in self.entries.values_mut() {
+            match entry.phase {
+                Phase::Due(at) => entry.phase = Phase::Due(at.min(now)),
+                // What is under way may have been signed before.
+                Phase::InFlight => entry.again = true,
             }
         }
     }
