@@ -4,6 +4,7 @@
 //! `Err` is for data that cannot be read at all.
 
 mod ambient;
+mod ambient_traffic;
 mod cni;
 mod crds;
 mod files;
@@ -24,11 +25,12 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "crds" => return crds::run(area),
         "istio-ambient-model" => return ambient::run_model(area),
         "istio-ambient-policy" => return ambient::run_policy(area),
+        "istio-ambient-traffic" => return ambient_traffic::run(area),
         "istio-cni" => return cni::run(area),
         "istio-semantics" => return semantics::run(area),
         "istio-validation" => return validation::run(area),
         "gateway-api-conformance" => "Gateway API controller and data plane",
-        "istio-ambient-traffic" | "istio-security-policies" => "policy enforcement",
+        "istio-security-policies" => "policy enforcement",
         "istio-analysis" => "configuration analysis",
         "istio-authz-rbac"
         | "istio-envoy-bootstrap"

@@ -32,7 +32,7 @@ impl Labels {
         let name = |name: Option<&Name>| {
             name.filter(|name| !name.is_empty())
                 .cloned()
-                .unwrap_or("unknown".into())
+                .unwrap_or_else(|| "unknown".into())
         };
         Labels {
             kind,

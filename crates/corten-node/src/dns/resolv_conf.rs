@@ -10,7 +10,10 @@ const SERVERS_MAX: usize = 3;
 pub fn name_servers(text: &str) -> Vec<SocketAddr> {
     let addresses = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
-        let address = words.next().filter(|word| *word == "nameserver").and(words.next())?;
+        let address = words
+            .next()
+            .filter(|word| *word == "nameserver")
+            .and_then(|_| words.next())?;
         address.parse::<IpAddr>().ok()
     });
     addresses
