@@ -2,3 +2,4 @@
 
 pub mod client;
 pub mod config_dump;
+pub mod http;

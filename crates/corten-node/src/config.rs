@@ -300,9 +300,15 @@ impl Config {
                 .path("CORTEN_RESOLV_CONF")
                 .unwrap_or_else(|| "/etc/resolv.conf".into()),
             servers: Servers {
-                admin: r.parsed("ADMIN_ADDR").unwrap_or(SocketAddr::new(localhost, 15000)),
-                stats: r.parsed("STATS_ADDR").unwrap_or(SocketAddr::new(wildcard, 15020)),
-                readiness: r.parsed("READINESS_ADDR").unwrap_or(SocketAddr::new(wildcard, 15021)),
+                admin: r
+                    .parsed("ADMIN_ADDR")
+                    .unwrap_or_else(|| SocketAddr::new(localhost, 15000)),
+                stats: r
+                    .parsed("STATS_ADDR")
+                    .unwrap_or_else(|| SocketAddr::new(wildcard, 15020)),
+                readiness: r
+                    .parsed("READINESS_ADDR")
+                    .unwrap_or_else(|| SocketAddr::new(wildcard, 15021)),
             },
             termination_deadline: termination_deadline(&mut r),
             state_dir: r.path("CORTEN_STATE_DIR"),

@@ -101,25 +101,17 @@ impl Handshake {
             Side::Server(server) => handle(server.process_tls_records(&mut self.incoming), out),
         };
         self.incoming.drain(..discard);
-        // A server may write before the client has finished; that is too early for us.
-        match next {
-            Ok(Next::Done) if self.common().is_handshaking() => Ok(Next::Blocked),
-            next => next,
-        }
-    }
-
-    fn common(&self) -> &CommonState {
-        match &self.side {
-            Side::Client(client) => client,
-            Side::Server(server) => server,
-        }
+        next
     }
 
     fn finish(self) -> Result<Done, Error> {
         if !self.incoming.is_empty() {
             return Err(Error::General("bytes left over at the end of the handshake".into()));
         }
-        let common = self.common();
+        let common: &CommonState = match &self.side {
+            Side::Client(client) => client,
+            Side::Server(server) => server,
+        };
         let certificates = common
             .peer_certificates()
             .unwrap_or_default()

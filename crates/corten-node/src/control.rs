@@ -1,0 +1,10 @@
+//! The control side: one tokio runtime that keeps tables, certificates and pods current, and tells the shards.
+
+pub mod certificates;
+pub mod data_plane;
+pub mod discovery;
+pub mod dump;
+pub mod local;
+pub mod resolve;
+pub mod servers;
+pub mod state;

@@ -1,0 +1,183 @@
+//! The whole node proxy: builds both sides, runs until it is told to stop, drains.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use corten_rt::TaskGroup;
+use corten_traffic::{Name, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+use crate::control::data_plane::{DataPlane, Serve};
+use crate::control::discovery::Discovery;
+use crate::control::servers::{Readiness, Servers};
+use crate::control::state::State;
+use crate::control::{certificates, local, resolve};
+use crate::inpod;
+use crate::shard::Common;
+use crate::telemetry::access::{self, AccessLog};
+use crate::telemetry::metrics::Metrics;
+
+/// Why the proxy cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A thread, a socket or a file.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Certificates.
+    #[error("{0}")]
+    Certificates(#[from] corten_identity::SignError),
+    /// The file of workloads.
+    #[error("{0}")]
+    Local(#[from] local::LocalError),
+    /// Something in that file cannot be used.
+    #[error("{path}: {name}: {reason}")]
+    LocalResource {
+        /// The file.
+        path: String,
+        /// What.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How long the control side may take to end.
+const GRACE: Duration = Duration::from_secs(2);
+
+const ZDS: &str = "workload proxy manager";
+const XDS: &str = "state manager";
+
+/// Runs until a signal or an operator says otherwise, then drains. Must be called on a tokio runtime.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let config = Arc::new(config);
+    raise_file_limit();
+    let (access, lines) = AccessLog::new(config.log_json, config.log_level.as_deref());
+    let writer = std::thread::Builder::new()
+        .name("access-log".into())
+        .spawn(move || access::write_lines(&lines))?;
+    let (resolver, questions) = mpsc::channel(1024);
+    let identities = certificates::identities(&config)?;
+    let common = Arc::new(Common {
+        traffic: traffic_settings(&config),
+        tables: Arc::new(ArcSwap::default()),
+        identities: identities.clone(),
+        metrics: Arc::new(Metrics::default()),
+        access: access.clone(),
+        resolver,
+        config: config.clone(),
+    });
+    drop(access);
+    let data_plane = DataPlane::start(common.clone())?;
+    drop(common);
+    let shards = Arc::downgrade(&data_plane);
+    identities.on_change(move || {
+        if let Some(shards) = shards.upgrade() {
+            shards.certificates_changed();
+        }
+    });
+
+    let tasks = TaskGroup::new("node");
+    let readiness = Arc::new(Readiness::default());
+    readiness.pending(ZDS);
+    readiness.pending(XDS);
+    let (quit, mut quitting) = watch::channel(false);
+    let servers = Servers {
+        data_plane: data_plane.clone(),
+        readiness: readiness.clone(),
+        quit: Arc::new(quit),
+        levels: config.log_level.as_deref().unwrap_or("info").into(),
+    };
+    servers.start(&tasks).await?;
+    tasks.serve("certificates", |drain| identities.run(drain));
+    let group = tasks.clone();
+    tasks.serve("resolver", |drain| resolve::run(questions, group, drain));
+    configure(&config, &data_plane, &readiness, &tasks)?;
+    let ready = readiness.clone();
+    let serve = Serve {
+        data_plane: data_plane.clone(),
+        ready: Arc::new(move |all| if all { ready.done(ZDS) } else { ready.pending(ZDS) }),
+    };
+    let socket = config.inpod_uds.clone();
+    let pods = TaskGroup::new("pods");
+    pods.serve("node agent", |drain| inpod::client::run(socket, serve, drain));
+
+    stop_asked(&mut quitting).await?;
+    readiness.pending("draining");
+    tracing::info!(deadline = ?config.termination_deadline, "no new connections; waiting for those that are open");
+    // The agent first: what it says from now on is for the successor.
+    pods.shutdown(GRACE).await;
+    data_plane.drain(config.termination_deadline).await;
+    tasks.shutdown(GRACE).await;
+    drop((servers, data_plane));
+    let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Where tables come from: a file, what was kept, the control plane.
+fn configure(
+    config: &Arc<Config>,
+    data_plane: &Arc<DataPlane>,
+    readiness: &Arc<Readiness>,
+    tasks: &TaskGroup,
+) -> Result<(), RunError> {
+    let state = config.state_dir.as_deref().map(State::open).transpose()?;
+    let ready = readiness.clone();
+    let discovery = Discovery::new(data_plane.clone(), state.clone(), move || ready.done(XDS));
+    if let Some(path) = &config.local_xds_path {
+        let outcome = discovery.apply(local::load(path)?);
+        if let Some(first) = outcome.err().and_then(|refused| refused.into_iter().next()) {
+            return Err(RunError::LocalResource {
+                path: path.display().to_string(),
+                name: first.name,
+                reason: first.reason,
+            });
+        }
+        if config.xds.address.is_none() {
+            readiness.done(XDS);
+        }
+    }
+    let known = discovery.restore();
+    if let Some(state) = state {
+        tasks.serve("state", |drain| state.run(drain));
+    }
+    let config = config.clone();
+    tasks.serve("discovery", |drain| discovery.run(config, known, drain));
+    Ok(())
+}
+
+fn traffic_settings(config: &Config) -> Settings {
+    Settings {
+        network: Name::from(config.network.as_str()),
+        cluster_domain: Name::from(config.cluster_domain.as_str()),
+        preferred_service_namespace: config.preferred_service_namespace.as_deref().map(Name::from),
+        localhost_app_tunnel: config.localhost_app_tunnel,
+        ipv6: config.ipv6,
+        socks5: false,
+    }
+}
+
+async fn stop_asked(quitting: &mut watch::Receiver<bool>) -> io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        // An error means that the servers are gone, and with them the reason to go on.
+        _ = quitting.wait_for(|quit| *quit) => {}
+    }
+    Ok(())
+}
+
+/// Each connection is an open file or two.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+}

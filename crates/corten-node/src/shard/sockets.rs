@@ -1,0 +1,225 @@
+//! Sockets inside pods' network namespaces: made by a thread that enters the namespace, used from anywhere.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use corten_linux::{NetNs, sockets};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use crate::config::{Connections, OriginalSource};
+
+/// Connections that may wait to be accepted. Large, because an accept queue that is full drops calls; the kernel bounds it by `somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A pod's network namespace.
+#[derive(Clone, Debug)]
+pub struct PodNamespace {
+    namespace: Arc<NetNs>,
+    inode: u64,
+}
+
+impl PodNamespace {
+    /// From an open file of it.
+    pub fn new(namespace: NetNs) -> io::Result<PodNamespace> {
+        let inode = namespace.inode()?;
+        Ok(PodNamespace {
+            namespace: Arc::new(namespace),
+            inode,
+        })
+    }
+}
+
+/// Makes sockets; belongs to one thread, which it moves between namespaces.
+///
+/// The thread stays where it was last: most sockets in a row are for the same pod, and each move costs as much as the socket itself.
+pub(crate) struct SocketMaker {
+    inside: Option<u64>,
+    mark: Option<u32>,
+}
+
+/// How to listen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listen {
+    pub(crate) port: u16,
+    pub(crate) transparent: OriginalSource,
+    pub(crate) reuse: bool,
+    pub(crate) ipv6: bool,
+}
+
+/// A connection under way, and whether the source address asked for could be taken.
+pub(crate) struct Dialled {
+    pub(crate) socket: OwnedFd,
+    pub(crate) connected: bool,
+}
+
+impl SocketMaker {
+    pub(crate) fn new(mark: Option<u32>) -> SocketMaker {
+        SocketMaker { inside: None, mark }
+    }
+
+    fn socket(&mut self, pod: &PodNamespace, family: AddressFamily) -> io::Result<OwnedFd> {
+        if self.inside != Some(pod.inode) {
+            self.inside = None;
+            pod.namespace.enter()?;
+            self.inside = Some(pod.inode);
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        if let Some(mark) = self.mark {
+            sockets::set_mark(&socket, mark)?;
+        }
+        Ok(socket)
+    }
+
+    /// Listens on a port of all addresses of a pod. Says whether foreign source addresses can be used there.
+    pub(crate) fn listen(&mut self, pod: &PodNamespace, how: Listen) -> io::Result<(OwnedFd, bool)> {
+        let six = how.ipv6.then(|| self.socket(pod, AddressFamily::INET6).ok()).flatten();
+        let (socket, address) = match six {
+            Some(socket) => {
+                sockopt::set_ipv6_v6only(&socket, false)?;
+                (socket, IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+            }
+            None => (
+                self.socket(pod, AddressFamily::INET)?,
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            ),
+        };
+        let transparent = match how.transparent {
+            OriginalSource::Off => false,
+            OriginalSource::BestEffort => set_transparent(&socket, address).is_ok(),
+            OriginalSource::Required => set_transparent(&socket, address).map(|()| true)?,
+        };
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        if how.reuse {
+            sockopt::set_socket_reuseport(&socket, true)?;
+        }
+        rustix::net::bind(&socket, &SocketAddr::new(address, how.port))?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Ok((socket, transparent))
+    }
+
+    /// Begins a connection out of a pod, with a foreign source address if one is given and the kernel allows it.
+    pub(crate) fn dial(
+        &mut self,
+        pod: &PodNamespace,
+        to: SocketAddr,
+        source: Option<IpAddr>,
+        how: &Connections,
+    ) -> io::Result<Dialled> {
+        let family = match to {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let socket = self.socket(pod, family)?;
+        prepare(&socket, how)?;
+        if let Some(source) = source.filter(|source| source.is_ipv4() == to.is_ipv4())
+            && let Err(error) = take_source(&socket, source)
+        {
+            tracing::debug!(%source, %to, %error, "the application will not see the client's address");
+        }
+        let connected = match rustix::net::connect(&socket, &to) {
+            Ok(()) => true,
+            Err(rustix::io::Errno::INPROGRESS) => false,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Dialled { socket, connected })
+    }
+}
+
+fn set_transparent(socket: impl AsFd, address: IpAddr) -> io::Result<()> {
+    if address.is_ipv6() {
+        sockets::set_transparent_v6(&socket)?;
+    }
+    // A socket for both families needs both: which one counts depends on the family of each connection.
+    sockets::set_transparent_v4(&socket)
+}
+
+fn take_source(socket: impl AsFd, source: IpAddr) -> io::Result<()> {
+    match source {
+        IpAddr::V4(_) => {
+            sockets::set_transparent_v4(&socket)?;
+            sockopt::set_ip_freebind(&socket, true)?;
+        }
+        IpAddr::V6(_) => {
+            sockets::set_transparent_v6(&socket)?;
+            sockopt::set_ipv6_freebind(&socket, true)?;
+        }
+    }
+    sockets::set_late_source_port(&socket)?;
+    rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
+    Ok(())
+}
+
+/// What every connection has, ours and those we accept.
+pub(crate) fn prepare(socket: impl AsFd, how: &Connections) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    if let Some(keepalive) = how.keepalive {
+        sockopt::set_socket_keepalive(&socket, true)?;
+        sockopt::set_tcp_keepidle(&socket, keepalive.time)?;
+        sockopt::set_tcp_keepintvl(&socket, keepalive.interval)?;
+        sockopt::set_tcp_keepcnt(&socket, keepalive.retries)?;
+        if how.user_timeout {
+            let total = keepalive.time + keepalive.interval * keepalive.retries;
+            let milliseconds = u32::try_from(total.as_millis()).unwrap_or(u32::MAX);
+            sockopt::set_tcp_user_timeout(&socket, milliseconds)?;
+        }
+    }
+    Ok(())
+}
+
+/// Tunnels may use a congestion control of their own; one that the kernel does not have is passed over.
+pub(crate) fn prepare_tunnel(socket: impl AsFd, how: &Connections) {
+    if let Some(name) = &how.congestion_control
+        && let Err(error) = sockopt::set_tcp_congestion(socket, name)
+    {
+        tracing::debug!(name, %error, "congestion control not set");
+    }
+}
+
+/// Accepts one connection, if there is one.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<(OwnedFd, SocketAddr)>> {
+    match rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        Ok((socket, Some(peer))) => {
+            let peer = SocketAddr::try_from(peer).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+            Ok(Some((socket, canonical(peer))))
+        }
+        Ok((_, None)) | Err(rustix::io::Errno::AGAIN) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Where the caller of a redirected connection wanted to go.
+pub(crate) fn original_destination(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    if let Ok(address) = sockopt::ip_original_dst(socket) {
+        return Ok(SocketAddr::V4(address));
+    }
+    if let Ok(address) = sockopt::ipv6_original_dst(socket) {
+        return Ok(canonical(SocketAddr::V6(address)));
+    }
+    local_address(socket)
+}
+
+/// The address a connection arrived at.
+pub(crate) fn local_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let address = rustix::net::getsockname(socket)?;
+    let address = SocketAddr::try_from(address).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    Ok(canonical(address))
+}
+
+/// How a connection under way ended, once it has become writable or closed.
+pub(crate) fn connect_outcome(socket: BorrowedFd<'_>) -> io::Result<()> {
+    sockopt::socket_error(socket)?.map_err(io::Error::from)
+}
+
+/// IPv4 addresses that came through an IPv6 socket are written as IPv4.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// The next close will be a reset: what the peer learns when a connection did not end well.
+pub(crate) fn close_with_reset(socket: BorrowedFd<'_>) {
+    // Where it fails the connection is closed in the ordinary way.
+    let _ = sockopt::set_socket_linger(socket, Some(std::time::Duration::ZERO));
+}
