@@ -1,1 +1,46 @@
-//! corten-control, the control plane: sources, model, push, certificate authority, status.
+//! The control plane: Kubernetes' objects come in, node proxies get what they need to know, and certificates are signed.
+//!
+//! This crate is wiring. What objects mean is decided in `corten-model`, what clients are sent in `corten-xds-gen` and `corten-xds`,
+//! who gets which certificate in `corten-ca`.
+
+mod access;
+mod authority;
+mod clients;
+mod debug;
+mod http;
+mod keys;
+mod metrics;
+mod pipeline;
+mod readable;
+mod run;
+mod settings;
+mod statuses;
+mod throttle;
+
+pub use authority::AuthorityError;
+pub use run::{Addresses, RunError, run, start};
+pub use settings::{Arguments, Settings, SettingsError, log_levels};
+pub use stop::stop_signal;
+
+mod stop {
+    //! How the process is told to stop.
+
+    use tokio::signal::unix::{SignalKind, signal};
+
+    /// Resolves at the first SIGTERM or SIGINT.
+    pub async fn stop_signal() {
+        let wait = async |kind| match signal(kind) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "a signal cannot be waited for");
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = wait(SignalKind::terminate()) => {}
+            () = wait(SignalKind::interrupt()) => {}
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The clients that are connected, and what each has been sent and has acknowledged: for people who look.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use corten_core::Identity;
+use corten_grpc::{Code, Status};
+use corten_proto::Any;
+use corten_proto::discovery::Node;
+use corten_xds::server::{Event, Observer, Response, WatchView};
+use jiff::Timestamp;
+
+use crate::access::Proxy;
+use crate::metrics::{Metrics, short_type};
+
+/// The table of clients.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    table: Mutex<BTreeMap<u64, Arc<Client>>>,
+    next: AtomicU64,
+    metrics: Arc<Metrics>,
+    /// Whether a client's identity must fit the node it claims to be.
+    check_identity: bool,
+}
+
+/// A connected client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// `name.namespace-number`.
+    pub(crate) connection: String,
+    /// Who it is.
+    pub(crate) proxy: Proxy,
+    /// Where it connected from.
+    pub(crate) remote: SocketAddr,
+    /// Since when.
+    pub(crate) since: Timestamp,
+    /// What it watches, by type.
+    pub(crate) types: Mutex<BTreeMap<String, TypeState>>,
+}
+
+/// A client's state for one type.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TypeState {
+    /// As the session had it after the last request.
+    pub(crate) view: Option<WatchView>,
+    /// Nonce of the last response.
+    pub(crate) sent: Option<String>,
+    /// When it was sent.
+    pub(crate) sent_at: Option<Timestamp>,
+}
+
+impl TypeState {
+    /// In one word, as istiod has it.
+    pub(crate) fn status(&self) -> &'static str {
+        let view = self.view.as_ref();
+        let acked = view.and_then(|view| view.acked.as_deref());
+        if view.is_some_and(|view| view.error.is_some()) {
+            "ERROR"
+        } else if self.sent.is_none() {
+            "NOT_SENT"
+        } else if acked == self.sent.as_deref() {
+            "SYNCED"
+        } else {
+            "STALE"
+        }
+    }
+}
+
+impl Clients {
+    pub(crate) fn new(metrics: Arc<Metrics>, check_identity: bool) -> Arc<Clients> {
+        Arc::new(Clients {
+            table: Mutex::default(),
+            next: AtomicU64::new(1),
+            metrics,
+            check_identity,
+        })
+    }
+
+    /// All clients that are connected now.
+    pub(crate) fn all(&self) -> Vec<Arc<Client>> {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.values().cloned().collect()
+    }
+
+    /// The observer of a stream that was opened by a caller with these identities.
+    pub(crate) fn observer(self: &Arc<Self>, remote: SocketAddr, identities: Vec<Identity>) -> Watcher {
+        Watcher {
+            clients: self.clone(),
+            remote,
+            identities: if self.check_identity { identities } else { Vec::new() },
+            client: None,
+        }
+    }
+}
+
+/// Looks on at one stream.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    clients: Arc<Clients>,
+    remote: SocketAddr,
+    identities: Vec<Identity>,
+    client: Option<(u64, Arc<Client>)>,
+}
+
+impl Observer for Watcher {
+    fn accept(&mut self, node: &Node) -> Result<(), Status> {
+        let proxy = Proxy::of(node, &self.identities).inspect_err(|status| {
+            if status.code() == Code::PermissionDenied {
+                self.clients.metrics.authentication_failures.add(1);
+            }
+            tracing::warn!(remote = %self.remote, reason = status.message(), "a discovery client was refused");
+        })?;
+        let number = self.clients.next.fetch_add(1, Ordering::Relaxed);
+        let client = Arc::new(Client {
+            connection: format!("{}-{number}", proxy.short()),
+            remote: self.remote,
+            since: Timestamp::now(),
+            types: Mutex::default(),
+            proxy,
+        });
+        tracing::info!(connection = client.connection, remote = %self.remote, kind = client.proxy.kind, "discovery client connected");
+        let mut table = self.clients.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.insert(number, client.clone());
+        self.clients.metrics.clients.add(1);
+        self.client = Some((number, client));
+        Ok(())
+    }
+
+    fn requested(&mut self, type_url: &str, event: &Event, view: Option<&WatchView>) {
+        let Some((_, client)) = &self.client else { return };
+        match event {
+            Event::Rejected { reason, names } => {
+                self.clients.metrics.rejects.add(short_type(type_url), 1);
+                let names: Vec<&str> = names.iter().take(5).map(|name| &**name).collect();
+                tracing::warn!(
+                    connection = client.connection,
+                    kind = short_type(type_url),
+                    resources = names.join(", "),
+                    reason,
+                    "a client rejected resources"
+                );
+            }
+            Event::Stale => self.clients.metrics.expired_nonces.add(short_type(type_url), 1),
+            Event::Subscribed | Event::Accepted => {}
+        }
+        let mut types = client.types.lock().unwrap_or_else(PoisonError::into_inner);
+        match types.get_mut(type_url) {
+            Some(state) => state.view = view.cloned(),
+            None => {
+                let state = TypeState {
+                    view: view.cloned(),
+                    ..TypeState::default()
+                };
+                types.insert(type_url.to_owned(), state);
+            }
+        }
+    }
+
+    fn sent(&mut self, response: &Response, bytes: usize, since: Option<Instant>) {
+        let metrics = &self.clients.metrics;
+        metrics.pushes.add(short_type(response.type_url()), 1);
+        metrics.config_size.observe(bytes as f64);
+        if let Some(since) = since {
+            metrics.convergence.observe_time(since.elapsed());
+        }
+        let Some((_, client)) = &self.client else { return };
+        let mut types = client.types.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = types.get_mut(response.type_url()) {
+            state.sent = Some(response.nonce().to_owned());
+            state.sent_at = Some(Timestamp::now());
+        }
+    }
+
+    fn closed(&mut self, reason: &str) {
+        if let Some((_, client)) = &self.client {
+            tracing::info!(connection = client.connection, reason, "discovery client disconnected");
+        }
+    }
+
+    fn question(&mut self, _: &str, _: &[String]) -> Option<Vec<Any>> {
+        None
+    }
+}
+
+impl Drop for Watcher {
+    /// Also when the stream's task is aborted, as happens when its connection breaks.
+    fn drop(&mut self) {
+        if let Some((number, _)) = self.client.take() {
+            let mut table = self.clients.table.lock().unwrap_or_else(PoisonError::into_inner);
+            table.remove(&number);
+            self.clients.metrics.clients.subtract(1);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! What the control plane knows and has told, for tools and people: istiod's `/debug` endpoints, as far as they mean something here.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use corten_model::Snapshot;
+use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
+use corten_xds::server::Shared;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::access::Access;
+use crate::clients::{Client, Clients};
+use crate::http::{Answer, Request};
+use crate::metrics::Metrics;
+use crate::pipeline::MeshConfig;
+use crate::readable;
+
+/// What the endpoints show.
+pub(crate) struct Debug {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) mesh_config: Arc<ArcSwap<MeshConfig>>,
+    pub(crate) access: Arc<Access>,
+    pub(crate) ready: tokio::sync::watch::Receiver<bool>,
+    pub(crate) started: Instant,
+    /// Whether `/debug` is served at all.
+    pub(crate) enabled: bool,
+    pub(crate) namespace: String,
+    pub(crate) cluster: String,
+    /// The authority's counters, rendered.
+    pub(crate) authority: Box<dyn Fn() -> String + Send + Sync>,
+}
+
+/// The version of this build.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The endpoints below `/debug/`, with what they show.
+const ENDPOINTS: &[(&str, &str)] = &[
+    ("ambientz", "workloads, services and policies as node proxies get them"),
+    ("authorizationz", "authorization policies by namespace"),
+    ("config_dump", "what a proxy (proxyID) has been sent"),
+    ("connections", "proxies that are connected"),
+    ("adsz", "proxies that are connected, and what they watch"),
+    ("endpointShardz", "endpoints by service"),
+    ("endpointz", "endpoints by service"),
+    ("list", "names of these endpoints"),
+    ("mesh", "the mesh's configuration"),
+    ("registryz", "services"),
+    ("syncz", "what was sent to each proxy, and what it acknowledged"),
+];
+
+impl Debug {
+    /// Answers a request on the HTTP ports.
+    pub(crate) async fn answer(&self, request: Request) -> Answer {
+        match request.uri.path() {
+            "/ready" | "/healthz/ready" => self.ready(),
+            "/metrics" | "/stats/prometheus" => {
+                let text = self.metrics.render(VERSION, self.started.elapsed()) + &(self.authority)();
+                Answer::of("text/plain; version=0.0.4; charset=utf-8", text)
+            }
+            "/version" => Answer::text(format!("{VERSION}-corten")),
+            "/debug" | "/debug/" if self.enabled => index(),
+            path => match path.strip_prefix("/debug/").filter(|_| self.enabled) {
+                Some(name) => {
+                    if let Err(refused) = self.may_look(name, &request).await {
+                        return refused;
+                    }
+                    let pretty = request.parameter("pretty").is_some();
+                    match self.look(name, &request) {
+                        Ok(value) => Answer::json(&value, pretty),
+                        Err(answer) => answer,
+                    }
+                }
+                None => Answer::error(StatusCode::NOT_FOUND, "404 page not found\n"),
+            },
+        }
+    }
+
+    fn ready(&self) -> Answer {
+        if *self.ready.borrow() {
+            Answer::text("")
+        } else {
+            Answer::error(StatusCode::SERVICE_UNAVAILABLE, "objects are still being read\n")
+        }
+    }
+
+    /// Callers on this machine may look; others must be of the system namespace, or ask about a proxy of their own namespace.
+    async fn may_look(&self, name: &str, request: &Request) -> Result<(), Answer> {
+        if request.remote.ip().to_canonical().is_loopback() {
+            return Ok(());
+        }
+        let peer = corten_grpc::Peer {
+            remote: request.remote,
+            certificates: Arc::default(),
+            // Asked for a token like a caller over TLS: this port has no other way to tell who calls.
+            tls: true,
+        };
+        let refused = |status, reason: String| Answer::error(status, format!("{reason}\n"));
+        let identities = self.access.authenticate(&peer, &request.headers).await;
+        let identities = identities.map_err(|error| refused(StatusCode::UNAUTHORIZED, error.message().to_owned()))?;
+        if identities.iter().any(|identity| identity.namespace == self.namespace) {
+            return Ok(());
+        }
+        let own = |client: &Client| {
+            identities
+                .iter()
+                .any(|identity| identity.namespace == client.proxy.namespace)
+        };
+        let asked = request.parameter("proxyID").unwrap_or_default();
+        if name == "config_dump" && self.client(&asked).is_some_and(|client| own(&client)) {
+            return Ok(());
+        }
+        Err(refused(
+            StatusCode::FORBIDDEN,
+            format!("only callers of namespace {} may see {name}", self.namespace),
+        ))
+    }
+
+    fn look(&self, name: &str, request: &Request) -> Result<Value, Answer> {
+        Ok(match name {
+            "list" => json!(ENDPOINTS.iter().map(|(name, _)| name).collect::<Vec<_>>()),
+            "syncz" => self.syncz(request.parameter("namespace").as_deref()),
+            "connections" => self.connections(false),
+            "adsz" => self.connections(true),
+            "registryz" => {
+                let snapshot = self.snapshot.load();
+                Value::Array(
+                    snapshot
+                        .services()
+                        .map(|service| readable::service(&corten_xds_gen::service_message(service)))
+                        .collect(),
+                )
+            }
+            "endpointShardz" | "endpointz" => self.endpoints(),
+            "ambientz" => self.ambient(),
+            "authorizationz" => self.authorizations(),
+            "mesh" => json!(self.mesh_config.load().text),
+            "config_dump" => self.config_dump(&request.parameter("proxyID").unwrap_or_default())?,
+            other => {
+                let name: String = other.chars().take(100).collect();
+                return Err(Answer::error(
+                    StatusCode::NOT_FOUND,
+                    format!("there is no /debug/{name}; see /debug\n"),
+                ));
+            }
+        })
+    }
+
+    /// A client by its id, `name.namespace`, or its connection's id.
+    fn client(&self, id: &str) -> Option<Arc<Client>> {
+        let found =
+            |client: &Arc<Client>| id == client.proxy.short() || id == client.connection || id == client.proxy.id;
+        self.clients.all().into_iter().find(found)
+    }
+
+    fn syncz(&self, namespace: Option<&str>) -> Value {
+        let clients = self.clients.all().into_iter();
+        let clients = clients.filter(|client| namespace.is_none_or(|wanted| wanted == client.proxy.namespace));
+        clients
+            .map(|client| {
+                let types = client.types.lock().unwrap_or_else(PoisonError::into_inner);
+                let resources: BTreeMap<&str, Value> = types
+                    .iter()
+                    .map(|(type_url, state)| {
+                        let view = state.view.as_ref();
+                        let entry = json!({
+                            "sent": state.sent,
+                            "acked": view.and_then(|view| view.acked.as_ref()),
+                            "sentTime": state.sent_at.map(|at| at.to_string()),
+                            "status": state.status(),
+                            "lastError": view.and_then(|view| view.error.as_ref()),
+                            "rejected": view.map(|view| view.rejected.iter().cloned().collect::<BTreeMap<_, _>>()),
+                        });
+                        (type_url.as_str(), entry)
+                    })
+                    .collect();
+                let cluster = if client.proxy.cluster.is_empty() {
+                    &self.cluster
+                } else {
+                    &client.proxy.cluster
+                };
+                json!({
+                    "cluster_id": cluster,
+                    "proxy": client.proxy.short(),
+                    "proxy_type": client.proxy.kind,
+                    "istio_version": client.proxy.version,
+                    "resources": resources,
+                })
+            })
+            .collect()
+    }
+
+    fn connections(&self, watches: bool) -> Value {
+        let clients = self.clients.all();
+        let shown: Vec<Value> = clients
+            .iter()
+            .map(|client| {
+                let mut shown = json!({
+                    "connectionId": client.connection,
+                    "connectedAt": client.since.to_string(),
+                    "address": client.remote.to_string(),
+                });
+                if watches {
+                    let types = client.types.lock().unwrap_or_else(PoisonError::into_inner);
+                    let names = |view: &corten_xds::server::WatchView| {
+                        if view.wildcard { json!(["*"]) } else { json!(view.names) }
+                    };
+                    let watches: BTreeMap<&str, Value> = types
+                        .iter()
+                        .map(|(type_url, state)| (type_url.as_str(), state.view.as_ref().map_or(Value::Null, names)))
+                        .collect();
+                    shown["watches"] = json!(watches);
+                    shown["metadata"] = json!({"NAMESPACE": client.proxy.namespace, "NODE_NAME": client.proxy.node});
+                }
+                shown
+            })
+            .collect();
+        json!({"totalClients": clients.len(), "clients": shown})
+    }
+
+    fn endpoints(&self) -> Value {
+        let snapshot = self.snapshot.load();
+        let mut shown: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
+        for service in snapshot.services() {
+            let members = snapshot.members(&service.key);
+            let endpoints: Vec<Value> = members
+                .filter_map(|uid| snapshot.workload(uid))
+                .map(|workload| readable::workload(&corten_xds_gen::workload_message(workload)))
+                .collect();
+            let (namespace, hostname) = service.key.split_once('/').unwrap_or(("", &service.key));
+            let shard = format!("{}/Kubernetes", self.cluster);
+            let by_namespace = shown.entry(hostname.to_owned()).or_default();
+            by_namespace.insert(namespace.to_owned(), json!({"Shards": {shard: endpoints}}));
+        }
+        json!(shown)
+    }
+
+    fn ambient(&self) -> Value {
+        let snapshot = self.snapshot.load();
+        json!({
+            "workloads": snapshot.workloads().map(|found| readable::workload(&corten_xds_gen::workload_message(found))).collect::<Vec<_>>(),
+            "services": snapshot.services().map(|found| readable::service(&corten_xds_gen::service_message(found))).collect::<Vec<_>>(),
+            "policies": snapshot.policies().map(|found| readable::authorization(&corten_xds_gen::authorization_message(found))).collect::<Vec<_>>(),
+        })
+    }
+
+    fn authorizations(&self) -> Value {
+        let snapshot = self.snapshot.load();
+        let mut policies: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for policy in snapshot.policies() {
+            let message = corten_xds_gen::authorization_message(policy);
+            let namespace = policies.entry(message.namespace.clone()).or_default();
+            namespace.push(readable::authorization(&message));
+        }
+        json!({"authorization_policies": {
+            "namespace_to_policies": policies,
+            "root_namespace": &*snapshot.settings().root_namespace,
+        }})
+    }
+
+    /// What a client that wants everything has been sent: the store as it is.
+    fn config_dump(&self, id: &str) -> Result<Value, Answer> {
+        let Some(client) = self.client(id) else {
+            let id: String = id.chars().take(200).collect();
+            let text = if id.is_empty() {
+                "say which proxy, as proxyID=name.namespace\n".to_owned()
+            } else {
+                format!("Proxy not connected to this Pilot instance: {id}\n")
+            };
+            return Err(Answer::error(StatusCode::NOT_FOUND, text));
+        };
+        let types = client.types.lock().unwrap_or_else(PoisonError::into_inner);
+        let configs = self.shared.read(|store| {
+            let watched = [ADDRESS_TYPE, AUTHORIZATION_TYPE]
+                .into_iter()
+                .filter(|type_url| types.contains_key(*type_url));
+            watched
+                .flat_map(|type_url| {
+                    store.resources(type_url).map(move |resource| {
+                        json!({
+                            "@type": type_url,
+                            "name": &**resource.name(),
+                            "version": resource.version(),
+                            "resource": readable::resource(type_url, &resource.body()),
+                        })
+                    })
+                })
+                .collect::<Vec<Value>>()
+        });
+        Ok(json!({"configs": configs}))
+    }
+}
+
+fn index() -> Answer {
+    let rows: String = ENDPOINTS
+        .iter()
+        .map(|(name, what)| format!("<tr><td><a href=\"/debug/{name}\">{name}</a></td><td>{what}</td></tr>\n"))
+        .collect();
+    let page = format!("<!doctype html><title>corten-control</title><table>\n{rows}</table>\n");
+    Answer::of("text/html; charset=utf-8", page)
+}

@@ -1,0 +1,207 @@
+//! A small HTTP/1 server for readiness, metrics and debugging: GET requests with short answers.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use corten_rt::{Drain, TaskGroup};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// Connections at once; more wait.
+const CONNECTIONS_MAX: usize = 256;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A request, as far as handlers look at it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) remote: SocketAddr,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Request {
+    /// The value of a query parameter; one without a value is empty.
+    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
+        let pairs = self.uri.query()?.split('&');
+        let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| percent_decoded(value))
+    }
+}
+
+fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut position = 0;
+    while position < bytes.len() {
+        let hex = bytes
+            .get(position + 1..position + 3)
+            .and_then(|hex| std::str::from_utf8(hex).ok());
+        match (bytes[position], hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
+            (b'%', Some(byte)) => {
+                decoded.push(byte);
+                position += 3;
+                continue;
+            }
+            (b'+', _) => decoded.push(b' '),
+            (byte, _) => decoded.push(byte),
+        }
+        position += 1;
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    status: StatusCode,
+    content_type: &'static str,
+    body: Bytes,
+}
+
+impl Answer {
+    /// Text.
+    pub(crate) fn text(body: impl Into<String>) -> Answer {
+        Answer::error(StatusCode::OK, body)
+    }
+
+    /// Text with another status.
+    pub(crate) fn error(status: StatusCode, body: impl Into<String>) -> Answer {
+        Answer {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            body: Bytes::from(body.into()),
+        }
+    }
+
+    /// JSON.
+    pub(crate) fn json(value: &serde_json::Value, pretty: bool) -> Answer {
+        let mut body = if pretty {
+            format!("{value:#}")
+        } else {
+            value.to_string()
+        };
+        body.push('\n');
+        Answer {
+            content_type: "application/json",
+            ..Answer::text(body)
+        }
+    }
+
+    /// Something else.
+    pub(crate) fn of(content_type: &'static str, body: impl Into<String>) -> Answer {
+        Answer {
+            content_type,
+            ..Answer::text(body)
+        }
+    }
+}
+
+/// Serves until drain.
+pub(crate) async fn serve<F, A>(listener: TcpListener, handler: F, mut drain: Drain)
+where
+    F: Fn(Request) -> A + Send + Sync + 'static,
+    A: Future<Output = Answer> + Send + 'static,
+{
+    let connections = TaskGroup::new("http connections");
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let handler = Arc::new(handler);
+    loop {
+        // Cancel safe: neither a permit nor a connection is lost.
+        let permit = tokio::select! {
+            () = drain.wait() => break,
+            permit = permits.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
+        };
+        let (stream, remote) = tokio::select! {
+            () = drain.wait() => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        let handler = handler.clone();
+        connections.serve("connection", move |mut drain| async move {
+            let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                let handler = handler.clone();
+                async move { Ok::<_, Infallible>(answer(&*handler, remote, request).await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = drain.wait() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%remote, %error, "connection ended");
+            }
+            drop(permit);
+        });
+    }
+    connections.shutdown(Duration::from_secs(5)).await;
+}
+
+async fn answer<F, A>(
+    handler: &F,
+    remote: SocketAddr,
+    request: http::Request<hyper::body::Incoming>,
+) -> Response<Full<Bytes>>
+where
+    F: Fn(Request) -> A,
+    A: Future<Output = Answer>,
+{
+    let answer = if matches!(
+        *request.method(),
+        http::Method::GET | http::Method::HEAD | http::Method::POST
+    ) {
+        let (parts, _) = request.into_parts();
+        let request = Request {
+            remote,
+            uri: parts.uri,
+            headers: parts.headers,
+        };
+        handler(request).await
+    } else {
+        Answer::error(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n")
+    };
+    let mut response = Response::new(Full::new(answer.body));
+    *response.status_mut() = answer.status;
+    let content_type = HeaderValue::from_static(answer.content_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded() {
+        let request = Request {
+            remote: ([127, 0, 0, 1], 1).into(),
+            uri: "/debug/config_dump?proxyID=a%2Eb+c%zz&pretty".parse().expect("a URI"),
+            headers: HeaderMap::new(),
+        };
+        assert_eq!(request.parameter("proxyID").as_deref(), Some("a.b c%zz"));
+        assert_eq!(request.parameter("pretty").as_deref(), Some(""));
+        assert_eq!(request.parameter("other"), None);
+    }
+}

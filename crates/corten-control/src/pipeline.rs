@@ -1,0 +1,213 @@
+//! From objects to what clients are sent: changes are gathered, the model is brought up to date, and what came out different is encoded once.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use corten_api::diagnostic::Diagnostic;
+use corten_core::NamespacedName;
+use corten_model::{Change, Mesh, ObjectKey, ObjectKind, Reader, Settings as MeshSettings, Snapshot};
+use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
+use corten_store_kube::{Kind, StatusWriter, kinds};
+use corten_xds::server::{Resource, Shared};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::metrics::Metrics;
+use crate::statuses;
+
+/// The model and all that is made of it. One task owns it.
+pub(crate) struct Pipeline {
+    mesh: Mesh,
+    reader: Reader,
+    /// The settings of this process, under those of the mesh.
+    base: MeshSettings,
+    pending: Vec<Change>,
+    outputs: Outputs,
+    pushes: u64,
+    /// What was wrong with objects when they were read, until they change.
+    diagnostics: HashMap<ObjectKey, Vec<Diagnostic>>,
+    /// Objects that have a condition of ours though nothing may be wanted there any more.
+    stale_statuses: BTreeSet<ObjectKey>,
+}
+
+/// Where the results go.
+pub(crate) struct Outputs {
+    /// What clients are sent.
+    pub(crate) shared: Arc<Shared>,
+    /// For debugging, and for who may have which certificate.
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Conditions to be written; none: they are not.
+    pub(crate) statuses: Option<Arc<StatusWriter>>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// The mesh's configuration as last read.
+    pub(crate) mesh_config: Arc<ArcSwap<MeshConfig>>,
+}
+
+/// The mesh's configuration, and what is wrong with it.
+#[derive(Debug, Default)]
+pub(crate) struct MeshConfig {
+    /// As it was written.
+    pub(crate) text: String,
+    /// Whether it has been looked for.
+    pub(crate) known: bool,
+}
+
+impl Pipeline {
+    pub(crate) fn new(base: MeshSettings, outputs: Outputs) -> Pipeline {
+        Pipeline {
+            mesh: Mesh::new(base.clone()),
+            reader: Reader::default(),
+            base,
+            pending: Vec::new(),
+            outputs,
+            pushes: 0,
+            diagnostics: HashMap::new(),
+            stale_statuses: BTreeSet::new(),
+        }
+    }
+
+    /// Changes of objects. They take effect with the next [`push`](Self::push).
+    pub(crate) fn see(&mut self, changes: Vec<corten_store_kube::Change>) {
+        for change in changes {
+            match change {
+                corten_store_kube::Change::Put { kind, object } => self.put(kind, &object),
+                corten_store_kube::Change::Removed { kind, key } => self.removed(kind, &key),
+            }
+        }
+    }
+
+    fn put(&mut self, kind: Kind, object: &Value) {
+        self.outputs.metrics.events.add(kind.kind, 1);
+        if kind == kinds::CONFIG_MAPS {
+            return self.configure(object["data"]["mesh"].as_str().unwrap_or_default());
+        }
+        let Some(kind) = ObjectKind::of(kind.group, kind.kind) else {
+            return;
+        };
+        let read = self.reader.read_kind(kind, object);
+        let Some(object_read) = read.object else { return };
+        let key = object_read.key();
+        self.diagnose(&key, read.diagnostics);
+        if statuses::has_ours(kind, object) {
+            self.stale_statuses.insert(key);
+        }
+        self.pending.push(Change::Put(object_read));
+    }
+
+    fn removed(&mut self, kind: Kind, key: &NamespacedName) {
+        self.outputs.metrics.events.add(kind.kind, 1);
+        if kind == kinds::CONFIG_MAPS {
+            return self.configure("");
+        }
+        if let Some(model_kind) = ObjectKind::of(kind.group, kind.kind) {
+            let object = ObjectKey::new(model_kind, &key.namespace, &key.name);
+            self.diagnostics.remove(&object);
+            self.stale_statuses.remove(&object);
+            if let Some(statuses) = self
+                .outputs
+                .statuses
+                .as_ref()
+                .filter(|_| statuses::is_written(model_kind))
+            {
+                statuses.forget(kind, key);
+            }
+            self.pending.push(Change::Remove(object));
+        }
+    }
+
+    fn diagnose(&mut self, key: &ObjectKey, diagnostics: Vec<Diagnostic>) {
+        if diagnostics.is_empty() {
+            self.diagnostics.remove(key);
+            return;
+        }
+        if self.diagnostics.get(key) != Some(&diagnostics) {
+            for diagnostic in &diagnostics {
+                tracing::warn!(object = %key, "{diagnostic}");
+            }
+            self.diagnostics.insert(key.clone(), diagnostics);
+        }
+    }
+
+    /// The `mesh` entry of the mesh's ConfigMap. What cannot be read is reported, and the rest of it used.
+    fn configure(&mut self, text: &str) {
+        let before = self.outputs.mesh_config.load();
+        if before.known && before.text == text {
+            return;
+        }
+        let (config, problems) = statuses::mesh_config(text);
+        for problem in problems {
+            tracing::warn!(problem, "the mesh's configuration (ConfigMap istio, entry mesh)");
+        }
+        let settings = self.base.clone().with_mesh_config(&config);
+        self.outputs.mesh_config.store(Arc::new(MeshConfig {
+            text: text.to_owned(),
+            known: true,
+        }));
+        self.pending.push(Change::Settings(Arc::new(settings)));
+    }
+
+    /// Brings the model up to date and tells the sessions. `since` is when the first of the changes was seen.
+    pub(crate) fn push(&mut self, since: Instant) {
+        let began = Instant::now();
+        self.outputs.metrics.debounce.observe_time(began - since);
+        let delta = self.mesh.apply(self.pending.drain(..));
+        // A first push is large; what is kept for the next ones shall not be.
+        self.pending.shrink_to(1024);
+        let snapshot = self.mesh.snapshot();
+        // Encoded before the store is locked.
+        let addresses: Vec<_> = delta
+            .addresses()
+            .map(|key| {
+                let resource = corten_xds_gen::address(&snapshot, &key);
+                (key.name().clone(), resource.map(|found| encode(ADDRESS_TYPE, found)))
+            })
+            .collect();
+        let policies: Vec<_> = delta
+            .policies
+            .iter()
+            .map(|key| {
+                let resource = corten_xds_gen::authorization(&snapshot, key);
+                (key.clone(), resource.map(|found| encode(AUTHORIZATION_TYPE, found)))
+            })
+            .collect();
+        let changed = addresses.len() + policies.len();
+        if changed > 0 {
+            self.pushes += 1;
+            let version = format!("{}/{}", Timestamp::now(), self.pushes);
+            self.outputs.shared.publish(since, |store| {
+                store.set_version_info(version);
+                for (type_url, resources) in [(ADDRESS_TYPE, addresses), (AUTHORIZATION_TYPE, policies)] {
+                    for (name, resource) in resources {
+                        match resource {
+                            Some(resource) => store.set(type_url, resource),
+                            None => store.remove(type_url, &name),
+                        };
+                    }
+                }
+            });
+        }
+        let metrics = &self.outputs.metrics;
+        metrics.services.set(snapshot.services().count());
+        if let Some(writer) = &self.outputs.statuses {
+            let stale = std::mem::take(&mut self.stale_statuses);
+            for key in delta.statuses.iter().chain(&stale) {
+                statuses::want(writer, key, snapshot.status(key).map(|status| &**status));
+            }
+        }
+        for key in &delta.diagnostics {
+            for diagnostic in snapshot.diagnostics_of(key) {
+                tracing::warn!(object = %key, "{diagnostic}");
+            }
+        }
+        self.outputs.snapshot.store(Arc::new(snapshot));
+        metrics.push_time.observe_time(began.elapsed());
+        metrics.triggers.add(if changed > 0 { "config" } else { "none" }, 1);
+        tracing::debug!(changed, took = ?began.elapsed(), "pushed");
+    }
+}
+
+fn encode(type_url: &str, resource: corten_xds_gen::Resource) -> Resource {
+    Resource::new(type_url, resource.name, &resource.version, &resource.body)
+}

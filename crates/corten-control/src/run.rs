@@ -1,0 +1,464 @@
+//! The life of the process: what is started, in which order, and how it ends.
+//!
+//! Nothing is served before all objects have been read: a client that got half of the mesh would take the other half for gone.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use corten_grpc::{HttpRequest, HttpResponse, Peer, Router, Status};
+use corten_model::{Settings as MeshSettings, Snapshot};
+use corten_proto::discovery::{DELTA_METHOD, SOTW_METHOD};
+use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
+use corten_rt::{Drain, TaskGroup};
+use corten_store_kube::{
+    ClientError, Distribution, Election, Event, Kubeconfig, SecretStore, Selection, Source, StatusWriter,
+    TokenReviewer, kinds,
+};
+use corten_xds::server::{Shared, Store, Stream, TypeConfig, Variant, connect};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::access::Access;
+use crate::authority::{self, AuthorityError, Callers, REVOCATION_ENTRY, ROOTS_ENTRY};
+use crate::clients::Clients;
+use crate::debug::{Debug, VERSION};
+use crate::metrics::Metrics;
+use crate::pipeline::{MeshConfig, Outputs, Pipeline};
+use crate::settings::Settings;
+use crate::throttle::Throttle;
+use crate::{http, keys, statuses};
+
+/// How long everything may take to end.
+const GRACE: Duration = Duration::from_secs(10);
+/// The ConfigMap of the mesh's configuration.
+const MESH_CONFIG_NAME: &str = "istio";
+
+/// The control plane cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The mesh's configuration cannot be read.
+    #[error("cannot read the mesh's configuration: {0}")]
+    Configuration(#[source] Box<corten_store_kube::SecretStoreError>),
+    /// The authority does not start.
+    #[error("the certificate authority cannot start: {0}")]
+    Authority(#[from] AuthorityError),
+    /// An address is taken.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Runs the control plane until `stop` resolves.
+pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    let tasks = TaskGroup::new("control");
+    let started = start(&settings, &tasks).await;
+    if started.is_ok() {
+        stop.await;
+        tracing::info!("stopping");
+    }
+    let late = tasks.shutdown(GRACE).await;
+    if !late.is_empty() {
+        tracing::warn!(tasks = late.join(", "), "did not end in time");
+    }
+    started.map(|_| ())
+}
+
+/// Where a started control plane is reached.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// Discovery in the clear.
+    pub grpc: Option<SocketAddr>,
+    /// Discovery and certificates over TLS.
+    pub secure_grpc: Option<SocketAddr>,
+    /// Metrics and debugging.
+    pub monitoring: Option<SocketAddr>,
+    /// Readiness and debugging.
+    pub http: Option<SocketAddr>,
+}
+
+/// Starts everything in `tasks`, and resolves when discovery is served.
+pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, RunError> {
+    let began = Instant::now();
+    let kubeconfig = settings
+        .kubeconfig
+        .clone()
+        .map_or(Kubeconfig::InCluster, Kubeconfig::File);
+    let client = corten_store_kube::client(&kubeconfig).await?;
+    let events = source(&settings.namespace).start(&client, tasks);
+
+    let (ready, is_ready) = watch::channel(false);
+    let metrics = Arc::new(Metrics::new());
+    let snapshot: Arc<ArcSwap<Snapshot>> = Arc::default();
+    let mesh_config: Arc<ArcSwap<MeshConfig>> = Arc::default();
+    let store = Store::new([
+        TypeConfig {
+            type_url: ADDRESS_TYPE,
+            state_wildcard: true,
+            keys: keys::of_address,
+        },
+        TypeConfig {
+            type_url: AUTHORIZATION_TYPE,
+            state_wildcard: true,
+            keys: keys::of_authorization,
+        },
+    ]);
+    let shared = Shared::new(store, began);
+    let writer = settings.write_status.then(StatusWriter::new);
+
+    // What names and signs identities must be known before anything is served, and does not change while we run, as with istiod.
+    let secrets = SecretStore::new(client.clone(), &settings.namespace);
+    let configured = secrets.config_map(MESH_CONFIG_NAME).await;
+    let configured = configured.map_err(|error| RunError::Configuration(Box::new(error)))?;
+    let text = configured
+        .and_then(|mut entries| entries.remove("mesh"))
+        .unwrap_or_default();
+    let (config, _) = statuses::mesh_config(&text);
+    let base = mesh_settings(settings);
+    let identities = base.clone().with_mesh_config(&config);
+    let trust_domains: Vec<String> = std::iter::once(&identities.trust_domain)
+        .chain(&identities.trust_domain_aliases)
+        .map(|domain| domain.to_string())
+        .collect();
+    let discovery_address = config
+        .default_config
+        .as_ref()
+        .map(|proxy| proxy.discovery_address.as_str());
+    let ca = authority::start(settings, secrets, &trust_domains, discovery_address.unwrap_or_default()).await?;
+
+    let pipeline = Pipeline::new(
+        base,
+        Outputs {
+            shared: shared.clone(),
+            snapshot: snapshot.clone(),
+            statuses: writer.clone(),
+            metrics: metrics.clone(),
+            mesh_config: mesh_config.clone(),
+        },
+    );
+    let (synced, mut is_synced) = watch::channel(false);
+    let interval = settings.push_interval;
+    tasks.serve("pipeline", |drain| follow(pipeline, events, synced, interval, drain));
+
+    let reviewer = Arc::new(TokenReviewer::new(client.clone(), settings.token_audiences.clone()));
+    let access = Arc::new(Access {
+        reviewer: reviewer.clone(),
+        trust_domain: trust_domains[0].clone(),
+        required: settings.authenticate,
+    });
+    let clients = Clients::new(metrics.clone(), settings.check_identity);
+    let ca_metrics = ca.metrics.clone();
+    let ca_authority = ca.authority.clone();
+    let debug = Arc::new(Debug {
+        shared: shared.clone(),
+        snapshot: snapshot.clone(),
+        clients: clients.clone(),
+        metrics: metrics.clone(),
+        mesh_config,
+        access: access.clone(),
+        ready: is_ready,
+        started: began,
+        enabled: settings.debug,
+        namespace: settings.namespace.clone(),
+        cluster: settings.cluster.clone(),
+        authority: Box::new(move || crate::metrics::authority(&ca_metrics.values(), &ca_authority.current())),
+    });
+    let mut addresses = Addresses {
+        grpc: None,
+        secure_grpc: None,
+        monitoring: None,
+        http: None,
+    };
+    for (address, place) in [
+        (settings.http, &mut addresses.http),
+        (settings.monitoring, &mut addresses.monitoring),
+    ] {
+        if let Some(address) = address {
+            let listener = listen(address).await?;
+            *place = listener.local_addr().ok();
+            let debug = debug.clone();
+            let handler = move |request| {
+                let debug = debug.clone();
+                async move { debug.answer(request).await }
+            };
+            tasks.serve("http", |drain| http::serve(listener, handler, drain));
+        }
+    }
+
+    let (leadership, leads) = watch::channel(false);
+    start_leading(settings, tasks, client, &ca.authority, writer, leadership, leads);
+
+    if is_synced.wait_for(|synced| *synced).await.is_err() {
+        // The pipeline has ended: the process is being stopped.
+        return Ok(addresses);
+    }
+
+    let discovery = Discovery {
+        shared,
+        clients,
+        access,
+        metrics,
+        tasks: tasks.clone(),
+        request_bytes_max: settings.request_bytes_max,
+    };
+    let callers = Arc::new(Callers {
+        reviewer,
+        trust_domain: trust_domains[0].clone(),
+    });
+    let service = authority::service(
+        &ca,
+        callers,
+        snapshot,
+        settings.trusted_node_accounts.clone(),
+        trust_domains,
+    );
+    let limits = corten_grpc::Settings {
+        age_max: settings.connection_age_max,
+        keepalive_interval: settings.keepalive_interval,
+        keepalive_timeout: settings.keepalive_timeout,
+        ..corten_grpc::Settings::default()
+    };
+    let routes = discovery.routes();
+    if let Some(address) = settings.secure_grpc {
+        let listener = listen(address).await?;
+        addresses.secure_grpc = listener.local_addr().ok();
+        let serving = ca.serving.clone();
+        let tls: corten_grpc::TlsAcceptor = Arc::new(move || serving.config());
+        let (routes, limits) = (service.routes(routes.clone()), limits.clone());
+        tasks.serve("discovery over TLS", |drain| {
+            corten_grpc::serve(listener, Some(tls), routes, limits, drain)
+        });
+    }
+    if let Some(address) = settings.grpc {
+        let listener = listen(address).await?;
+        addresses.grpc = listener.local_addr().ok();
+        tasks.serve("discovery", |drain| {
+            corten_grpc::serve(listener, None, routes, limits, drain)
+        });
+    }
+    tasks.serve("keys", |drain| ca.keeper.run(drain));
+    tasks.serve("serving certificate", |drain| ca.serving.run(drain));
+    ready.send_replace(true);
+    // Kept for as long as the process runs: readiness is no longer known when its sender is gone.
+    tasks.serve("ready", |mut drain| async move {
+        drain.wait().await;
+        ready.send_replace(false);
+    });
+    tracing::info!(version = VERSION, took = ?began.elapsed(), "discovery is served");
+    Ok(addresses)
+}
+
+fn source(namespace: &str) -> Source {
+    let configuration = Selection {
+        namespace: Some(namespace.to_owned()),
+        fields: Some(format!("metadata.name={MESH_CONFIG_NAME}")),
+        ..Selection::default()
+    };
+    kinds::MESH
+        .into_iter()
+        .fold(Source::new(), Source::watch)
+        .select(kinds::CONFIG_MAPS, configuration)
+}
+
+fn mesh_settings(settings: &Settings) -> MeshSettings {
+    MeshSettings {
+        cluster: settings.cluster.as_str().into(),
+        domain: settings.domain.as_str().into(),
+        system_namespace: settings.namespace.as_str().into(),
+        root_namespace: settings.namespace.as_str().into(),
+        ..MeshSettings::default()
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        // A machine without IPv6 has no address of both families.
+        Err(_) if address.ip() == std::net::Ipv6Addr::UNSPECIFIED => {
+            let address: SocketAddr = (std::net::Ipv4Addr::UNSPECIFIED, address.port()).into();
+            TcpListener::bind(address)
+                .await
+                .map_err(|source| RunError::Listen { address, source })
+        }
+        Err(source) => Err(RunError::Listen { address, source }),
+    }
+}
+
+/// What only one of several replicas does: status conditions, and the roots in every namespace.
+fn start_leading(
+    settings: &Settings,
+    tasks: &TaskGroup,
+    client: kube::Client,
+    authority: &Arc<corten_ca::Authority>,
+    writer: Option<Arc<StatusWriter>>,
+    leadership: watch::Sender<bool>,
+    leads: watch::Receiver<bool>,
+) {
+    let election = Election::new(&settings.namespace, "istio-status-leader", &settings.pod);
+    let candidate = client.clone();
+    tasks.serve("election", |drain| election.run(candidate, leadership, drain));
+    if let Some(writer) = writer {
+        let (client, leads) = (client.clone(), leads.clone());
+        tasks.serve("status", |drain| writer.run(client, leads, drain));
+    }
+    let roots = |published: &corten_ca::Published| Some([(ROOTS_ENTRY.to_owned(), published.roots_pem.clone())].into());
+    let lists = |published: &corten_ca::Published| {
+        let pem = published.revocation_pem.clone()?;
+        Some([(REVOCATION_ENTRY.to_owned(), pem)].into())
+    };
+    for (name, distribution, entries) in [
+        (
+            "roots",
+            Distribution::roots(),
+            roots as fn(&corten_ca::Published) -> corten_store_kube::Entries,
+        ),
+        ("revocation lists", Distribution::revocation_lists(), lists),
+    ] {
+        let (client, published, leads) = (client.clone(), authority.subscribe(), leads.clone());
+        tasks.serve(name, |drain| {
+            distribute(client, distribution, published, entries, leads, drain)
+        });
+    }
+}
+
+/// Keeps a ConfigMap in every namespace while we lead.
+async fn distribute(
+    client: kube::Client,
+    distribution: Distribution,
+    mut published: watch::Receiver<Arc<corten_ca::Published>>,
+    entries: fn(&corten_ca::Published) -> corten_store_kube::Entries,
+    mut leads: watch::Receiver<bool>,
+    mut drain: Drain,
+) {
+    let (sender, receiver) = watch::channel(entries(&published.borrow_and_update().clone()));
+    let follow = async {
+        while published.changed().await.is_ok() {
+            let now = entries(&published.borrow_and_update().clone());
+            sender.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
+        }
+    };
+    let lead = async {
+        while leads.wait_for(|leads| *leads).await.is_ok() {
+            let stop = drain.clone();
+            tokio::select! {
+                () = corten_store_kube::distribute(client.clone(), distribution.clone(), receiver.clone(), stop) => return,
+                lost = leads.wait_for(|leads| !*leads) => if lost.is_err() { return },
+            }
+        }
+    };
+    tokio::select! {
+        () = follow => {}
+        () = lead => {}
+    }
+    drain.wait().await;
+}
+
+/// Feeds the pipeline: changes as they come, pushes when they are due.
+async fn follow(
+    mut pipeline: Pipeline,
+    mut events: mpsc::Receiver<Event>,
+    synced: watch::Sender<bool>,
+    interval: Duration,
+    mut drain: Drain,
+) {
+    let mut throttle = Throttle::new(interval);
+    loop {
+        // Until everything has been read there is nothing to push.
+        let due = throttle.due().filter(|_| *synced.borrow());
+        let event = tokio::select! {
+            biased;
+            () = drain.wait() => return,
+            // What has come already belongs to this push; the queue is short, so that this ends.
+            event = events.recv() => event,
+            () = sleep_until(due), if due.is_some() => {
+                if let Some(since) = throttle.push(Instant::now()) {
+                    pipeline.push(since);
+                }
+                continue;
+            }
+        };
+        match event {
+            None => return,
+            Some(Event::Changes(changes)) => {
+                throttle.event(Instant::now());
+                pipeline.see(changes);
+                // A flood of changes must not keep the push that is due waiting.
+                if *synced.borrow()
+                    && throttle.due().is_some_and(|due| due + interval < Instant::now())
+                    && let Some(since) = throttle.push(Instant::now())
+                {
+                    pipeline.push(since);
+                }
+            }
+            Some(Event::Synced) => {
+                let now = Instant::now();
+                pipeline.push(throttle.push(now).unwrap_or(now));
+                synced.send_replace(true);
+            }
+        }
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What discovery streams need.
+#[derive(Clone)]
+struct Discovery {
+    shared: Arc<Shared>,
+    clients: Arc<Clients>,
+    access: Arc<Access>,
+    metrics: Arc<Metrics>,
+    tasks: TaskGroup,
+    request_bytes_max: usize,
+}
+
+impl Discovery {
+    fn routes(&self) -> Router {
+        let mut router = Router::new();
+        for (method, variant) in [(DELTA_METHOD, Variant::Delta), (SOTW_METHOD, Variant::State)] {
+            let discovery = self.clone();
+            router = router.raw(method, move |request| {
+                let discovery = discovery.clone();
+                async move { discovery.open(variant, request).await }
+            });
+        }
+        router
+    }
+
+    async fn open(&self, variant: Variant, request: HttpRequest) -> HttpResponse {
+        let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+            return Status::internal("a request without a peer").into_http();
+        };
+        match self.access.authenticate(&peer, request.headers()).await {
+            Ok(identities) => connect(
+                Stream {
+                    shared: self.shared.clone(),
+                    variant,
+                    tasks: self.tasks.clone(),
+                    message_bytes_max: self.request_bytes_max,
+                    observer: self.clients.observer(peer.remote, identities),
+                },
+                request,
+            ),
+            Err(status) => {
+                self.metrics.authentication_failures.add(1);
+                tracing::warn!(remote = %peer.remote, reason = status.message(), "a discovery client was refused");
+                status.into_http()
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What the model says about objects, as conditions in their status; and the mesh's own configuration, from text.
+
+use corten_api::istio::mesh_config::MeshConfig;
+use corten_core::NamespacedName;
+use corten_model::{ObjectKey, ObjectKind, Status, status};
+use corten_store_kube::{Condition, Kind, StatusOf, StatusWriter, kinds};
+use serde_json::Value;
+
+const SERVICES: StatusOf = StatusOf {
+    manager: "istio-ambient-service",
+    types: &[
+        status::WAYPOINT_BOUND,
+        status::WAYPOINT_MISSING,
+        status::VISIBILITY_APPLIED,
+    ],
+};
+const WORKLOAD_ENTRIES: StatusOf = StatusOf {
+    manager: "istio-ambient-workloadentry",
+    types: &[status::WAYPOINT_BOUND],
+};
+const NODE_POLICIES: StatusOf = StatusOf {
+    manager: "istio-ambient-ztunnel-policy",
+    types: &[status::ZTUNNEL_ACCEPTED],
+};
+const WAYPOINT_POLICIES: StatusOf = StatusOf {
+    manager: "istio-ambient-waypoint-policy",
+    types: &[status::WAYPOINT_ACCEPTED],
+};
+
+/// Who writes which conditions of a kind.
+fn managers(kind: ObjectKind) -> (Option<Kind>, &'static [StatusOf]) {
+    match kind {
+        ObjectKind::Service => (Some(kinds::SERVICES), &[SERVICES]),
+        ObjectKind::ServiceEntry => (Some(kinds::SERVICE_ENTRIES), &[SERVICES]),
+        ObjectKind::WorkloadEntry => (Some(kinds::WORKLOAD_ENTRIES), &[WORKLOAD_ENTRIES]),
+        ObjectKind::AuthorizationPolicy => (Some(kinds::AUTHORIZATION_POLICIES), &[NODE_POLICIES, WAYPOINT_POLICIES]),
+        _ => (None, &[]),
+    }
+}
+
+/// Whether objects of the kind get conditions.
+pub(crate) fn is_written(kind: ObjectKind) -> bool {
+    managers(kind).0.is_some()
+}
+
+/// Whether an object has a condition of ours.
+pub(crate) fn has_ours(kind: ObjectKind, object: &Value) -> bool {
+    let (_, managers) = managers(kind);
+    let Some(conditions) = object["status"]["conditions"].as_array() else {
+        return false;
+    };
+    let ours = |condition: &Value| {
+        managers
+            .iter()
+            .any(|of| of.types.iter().any(|type_| condition["type"] == *type_))
+    };
+    conditions.iter().any(ours)
+}
+
+/// Says what an object's conditions should be; none: there should be none of ours.
+pub(crate) fn want(writer: &StatusWriter, key: &ObjectKey, status: Option<&Status>) {
+    let (Some(kind), managers) = managers(key.kind) else {
+        return;
+    };
+    let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    for of in managers {
+        let wanted: Vec<Condition> = of
+            .types
+            .iter()
+            // Of conditions about several objects the list can hold one of a type.
+            .filter_map(|type_| conditions.iter().find(|condition| condition.kind == *type_))
+            .map(|condition| Condition {
+                type_: condition.kind.to_owned(),
+                status: Some(condition.holds),
+                reason: condition.reason.to_owned(),
+                message: condition.message.clone(),
+                observed_generation: Some(condition.generation),
+            })
+            .collect();
+        let object = NamespacedName::new(&*key.namespace, &*key.name);
+        writer.set(kind, object, *of, wanted);
+    }
+}
+
+/// The mesh's configuration from its text, over the defaults, and what is wrong with it.
+pub(crate) fn mesh_config(text: &str) -> (MeshConfig, Vec<String>) {
+    let (root, diagnostics) = corten_api::decode::document("mesh", text);
+    let mut problems: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+    // No document at all changes no default.
+    let Some(root) = root.or_else(|| corten_api::decode::document("mesh", "{}").0) else {
+        return (MeshConfig::default(), problems);
+    };
+    let (config, wrong) = corten_api::validate::mesh_config::over_defaults(&root);
+    problems.extend(
+        wrong
+            .into_iter()
+            .map(|problem| format!("{}: {}", problem.path, problem.message)),
+    );
+    (config, problems)
+}

@@ -1,0 +1,446 @@
+//! What the tests stand on: an API server in this process, a control plane beside it, and raw discovery streams.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser as _;
+use corten_api::crds::{Channel, definitions};
+use corten_apiserver::{Api, Client, DeleteOptions, Patch, ServerConfig, pki::Pki, resources, serve};
+use corten_control::{Addresses, Arguments, Settings};
+use corten_grpc::{Channel as Connection, ProstCodec, Request, Status, Streaming, Target};
+use corten_proto::discovery::{
+    DELTA_METHOD, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node, SOTW_METHOD,
+};
+use corten_proto::{Struct, Value as ProtoValue, value::Kind};
+use corten_rt::TaskGroup;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+/// Nothing of these tests takes longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An API server.
+pub(crate) struct Ground {
+    api: Arc<Api>,
+    client: Client,
+    kube: kube::Client,
+    tasks: TaskGroup,
+    dir: tempfile::TempDir,
+}
+
+/// A control plane.
+pub(crate) struct Control {
+    pub(crate) addresses: Addresses,
+    tasks: TaskGroup,
+    roots: String,
+}
+
+impl Ground {
+    pub(crate) async fn start() -> Ground {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let api = Api::in_memory();
+        let pki = Pki::open(dir.path()).expect("keys are made");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let tasks = TaskGroup::new("api server");
+        let config = ServerConfig {
+            listeners: vec![listener],
+            pki: pki.clone(),
+            api: api.clone(),
+        };
+        serve(config, &tasks).expect("it is served");
+        let kubeconfig = pki.kubeconfig("test", &format!("https://{address}"));
+        std::fs::write(dir.path().join("kubeconfig"), &kubeconfig).expect("it is written");
+        let kubeconfig = kube::config::Kubeconfig::from_yaml(&kubeconfig).expect("a kubeconfig");
+        let config =
+            kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await;
+        let kube = kube::Client::try_from(config.expect("a configuration")).expect("a client");
+        let client = Client::new(api.clone(), "test");
+        for definition in definitions(Channel::Standard) {
+            let created = client.create(&resources::CUSTOM_RESOURCE_DEFINITIONS, definition).await;
+            created.expect("the definition is accepted");
+        }
+        Ground {
+            api,
+            client,
+            kube,
+            tasks,
+            dir,
+        }
+    }
+
+    /// Two pods on the mesh behind a service, and the accounts of the node proxy.
+    pub(crate) async fn mesh(&self) {
+        for name in ["istio-system", "orders"] {
+            self.create_object(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+                .await;
+        }
+        for (namespace, name) in [("istio-system", "ztunnel"), ("orders", "web")] {
+            let metadata = json!({"name": name, "namespace": namespace});
+            self.create_object(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}))
+                .await;
+        }
+        self.create_object(json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "web", "namespace": "orders"},
+            "spec": {"clusterIP": "10.96.0.10", "selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
+        }))
+        .await;
+        for (name, address) in [("web-1", "10.0.0.1"), ("web-2", "10.0.0.2")] {
+            self.create_object(pod("orders", name, address, "n1", "web")).await;
+        }
+    }
+
+    pub(crate) async fn create_object(&self, object: Value) {
+        let (api_version, kind) = (object["apiVersion"].clone(), object["kind"].clone());
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        self.create(&text(&api_version), &text(&kind), object).await;
+    }
+
+    fn path(api_version: &str, kind: &str, namespace: &str) -> String {
+        let plural = match kind {
+            "AuthorizationPolicy" => "authorizationpolicies".to_owned(),
+            kind => format!("{}s", kind.to_lowercase()),
+        };
+        let root = if api_version.contains('/') { "apis" } else { "api" };
+        let place = if namespace.is_empty() {
+            String::new()
+        } else {
+            format!("namespaces/{namespace}/")
+        };
+        format!("/{root}/{api_version}/{place}{plural}")
+    }
+
+    /// Creates an object and, where it has one, writes its status.
+    pub(crate) async fn create(&self, api_version: &str, kind: &str, mut object: Value) {
+        object["apiVersion"] = json!(api_version);
+        object["kind"] = json!(kind);
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+        let path = Self::path(api_version, kind, &namespace);
+        let body = object.to_string().into_bytes();
+        let request = http::Request::post(&path)
+            .header("content-type", "application/json")
+            .body(body)
+            .expect("a request");
+        let created: Value = self.kube.request(request).await.expect("it is created");
+        if let Some(status) = object.get("status") {
+            let name = created["metadata"]["name"].as_str().expect("a name");
+            self.patch(&format!("{path}/{name}/status"), &json!({"status": status}))
+                .await;
+        }
+    }
+
+    async fn patch(&self, path: &str, patch: &Value) {
+        let request = http::Request::patch(path)
+            .header("content-type", "application/merge-patch+json")
+            .body(patch.to_string().into_bytes())
+            .expect("a request");
+        let _: Value = self.kube.request(request).await.expect("it is patched");
+    }
+
+    pub(crate) async fn get(&self, api_version: &str, kind: &str, namespace: &str, name: &str) -> Value {
+        let path = format!("{}/{name}", Self::path(api_version, kind, namespace));
+        let request = http::Request::get(path).body(Vec::new()).expect("a request");
+        self.kube.request(request).await.unwrap_or_default()
+    }
+
+    pub(crate) async fn patch_pod(&self, namespace: &str, name: &str, patch: Value) {
+        let patched = self
+            .client
+            .patch(&resources::PODS, namespace, name, Some("status"), Patch::Merge(patch))
+            .await;
+        patched.expect("it is patched");
+    }
+
+    pub(crate) async fn delete_pod(&self, namespace: &str, name: &str) {
+        let options = DeleteOptions {
+            grace_seconds: Some(0),
+            ..DeleteOptions::default()
+        };
+        let deleted = self.client.delete(&resources::PODS, namespace, name, options).await;
+        deleted.expect("it is deleted");
+    }
+
+    pub(crate) async fn token(&self, namespace: &str, account: &str, audience: &str) -> String {
+        let request = json!({"spec": {"audiences": [audience], "expirationSeconds": 3600}});
+        let answer = self
+            .client
+            .create_token(namespace, account, &request)
+            .await
+            .expect("a token");
+        answer["status"]["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Starts a control plane, and waits until it serves.
+    pub(crate) async fn control(&self, arguments: &[&str]) -> Control {
+        let kubeconfig = self.dir.path().join("kubeconfig");
+        let own = [
+            "corten-control",
+            "--grpcAddr=127.0.0.1:0",
+            "--secureGRPCAddr=127.0.0.1:0",
+            "--monitoringAddr=",
+            "--httpAddr=127.0.0.1:0",
+            "--kubeconfig",
+            kubeconfig.to_str().expect("a path in UTF-8"),
+        ];
+        let arguments = Arguments::try_parse_from(own.iter().chain(arguments)).expect("valid arguments");
+        let settings = Settings::resolve(&arguments, |_| None).expect("valid settings");
+        let tasks = TaskGroup::new("control");
+        let started = tokio::time::timeout(PATIENCE, corten_control::start(&settings, &tasks)).await;
+        let addresses = started.expect("it starts in time").expect("it starts");
+        let secret = self.get("v1", "Secret", "istio-system", "istio-ca-secret").await;
+        let entry = &secret["data"]["ca-cert.pem"];
+        let roots = entry.as_str().unwrap_or_else(|| panic!("no root in {secret}"));
+        let roots = String::from_utf8(decode_base64(roots)).expect("PEM");
+        Control {
+            addresses,
+            tasks,
+            roots,
+        }
+    }
+
+    /// A delta stream as the node proxy of `n1`, with a token for the audience (none where it is empty).
+    pub(crate) async fn open(
+        &self,
+        control: &Control,
+        audience: &str,
+    ) -> Result<Stream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>, Status> {
+        self.open_on(control, audience, "n1").await
+    }
+
+    /// Likewise of another node.
+    pub(crate) async fn open_on(
+        &self,
+        control: &Control,
+        audience: &str,
+        node: &str,
+    ) -> Result<Stream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>, Status> {
+        let token = match audience {
+            "" => None,
+            audience => Some(self.token("istio-system", "ztunnel", audience).await),
+        };
+        self.open_with(control, token.as_deref(), node).await
+    }
+
+    /// Likewise with a token.
+    pub(crate) async fn open_with(
+        &self,
+        control: &Control,
+        token: Option<&str>,
+        node: &str,
+    ) -> Result<Stream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>, Status> {
+        let target = Target {
+            address: control.addresses.secure_grpc,
+            ..Target::new("istiod.istio-system.svc", 15012)
+        };
+        let roots = corten_identity::RootSource::Pem(control.roots.clone());
+        let authority = corten_identity::ServerAuthority::new(roots);
+        let channel = Connection::new(target, Arc::new(move || authority.config().map_err(Into::into)));
+        Stream::open(channel, DELTA_METHOD, token, node).await
+    }
+
+    /// A stream of the other variant, in the clear.
+    pub(crate) async fn open_state(
+        &self,
+        control: &Control,
+    ) -> Result<Stream<DiscoveryRequest, DiscoveryResponse>, Status> {
+        let target = Target {
+            address: control.addresses.grpc,
+            ..Target::new("istiod.istio-system.svc", 15010)
+        };
+        Stream::open(Connection::plaintext(target), SOTW_METHOD, None, "n1").await
+    }
+
+    pub(crate) async fn eventually(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !holds().await {
+            assert!(tokio::time::Instant::now() < deadline, "{what} did not come");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.tasks.shutdown(Duration::from_secs(5)).await;
+        self.api.close();
+    }
+}
+
+impl Control {
+    /// A GET on the HTTP port: status and body.
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let address: SocketAddr = self.addresses.http.expect("it listens");
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("it accepts");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("it is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .expect("a status");
+        (status, body.to_owned())
+    }
+
+    pub(crate) async fn stop(self) {
+        let late = self.tasks.shutdown(Duration::from_secs(15)).await;
+        assert_eq!(late, Vec::<String>::new(), "these did not end");
+    }
+}
+
+/// An open discovery stream.
+#[derive(Debug)]
+pub(crate) struct Stream<Q, A> {
+    requests: mpsc::Sender<Q>,
+    responses: Streaming<A>,
+    node: String,
+    /// The connection lives as long as its channel.
+    _channel: Connection,
+}
+
+impl<Q, A> Stream<Q, A>
+where
+    Q: corten_proto::Message + Default + 'static,
+    A: corten_proto::Message + Default + 'static,
+{
+    async fn open(channel: Connection, method: &'static str, token: Option<&str>, node: &str) -> Result<Self, Status> {
+        let (requests, queue) = mpsc::channel(8);
+        let stream = futures_util::stream::unfold(queue, async |mut queue| Some((queue.recv().await?, queue)));
+        let mut request = Request::new(stream);
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse().expect("a header");
+            request.metadata_mut().insert("authorization", value);
+        }
+        let codec: ProstCodec<Q, A> = ProstCodec::default();
+        let path = http::uri::PathAndQuery::from_static(method);
+        let mut grpc = tonic::client::Grpc::new(channel.clone());
+        let responses = grpc.streaming(request, path, codec).await?.into_inner();
+        Ok(Stream {
+            requests,
+            responses,
+            node: node.to_owned(),
+            _channel: channel,
+        })
+    }
+
+    pub(crate) async fn next(&mut self) -> A {
+        let next = tokio::time::timeout(PATIENCE, self.responses.message()).await;
+        next.expect("a response in time")
+            .expect("no error")
+            .expect("a response")
+    }
+
+    /// How the server ends the stream.
+    pub(crate) async fn refusal(&mut self) -> Status {
+        let next = tokio::time::timeout(PATIENCE, self.responses.message()).await;
+        next.expect("the end in time").map(|_| ()).expect_err("an error")
+    }
+}
+
+impl Stream<DeltaDiscoveryRequest, DeltaDiscoveryResponse> {
+    pub(crate) async fn send(&self, mut request: DeltaDiscoveryRequest) {
+        if request.node.is_some() {
+            request.node = Some(node(&self.node));
+        }
+        self.requests.send(request).await.expect("the stream is open");
+    }
+
+    pub(crate) async fn acknowledge(&self, response: &DeltaDiscoveryResponse) {
+        let request = DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            ..DeltaDiscoveryRequest::default()
+        };
+        self.requests.send(request).await.expect("the stream is open");
+    }
+}
+
+impl Stream<DiscoveryRequest, DiscoveryResponse> {
+    pub(crate) async fn send(&self, request: DiscoveryRequest) {
+        self.requests.send(request).await.expect("the stream is open");
+    }
+}
+
+/// What tests ask of a response.
+pub(crate) trait Response {
+    /// The names in it, sorted.
+    fn names(&self) -> Vec<&str>;
+    /// The message of a resource.
+    fn body(&self, name: &str) -> &[u8];
+}
+
+impl Response for DeltaDiscoveryResponse {
+    fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.resources.iter().map(|resource| &*resource.name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn body(&self, name: &str) -> &[u8] {
+        let found = self.resources.iter().find(|resource| resource.name == name);
+        &found
+            .and_then(|found| found.resource.as_ref())
+            .expect("it is there")
+            .value
+    }
+}
+
+/// The first request for all resources of a type.
+pub(crate) fn delta(type_url: &str) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        node: Some(Node::default()),
+        type_url: type_url.to_owned(),
+        ..DeltaDiscoveryRequest::default()
+    }
+}
+
+/// A node proxy.
+pub(crate) fn node(name: &str) -> Node {
+    let value = ProtoValue {
+        kind: Some(Kind::StringValue(name.to_owned())),
+    };
+    let fields: HashMap<String, ProtoValue> = [("NODE_NAME".to_owned(), value)].into();
+    Node {
+        id: format!("ztunnel~10.0.0.100~ztunnel-{name}.istio-system~istio-system.svc.cluster.local"),
+        metadata: Some(Struct {
+            fields: fields.into_iter().collect(),
+        }),
+        ..Node::default()
+    }
+}
+
+/// A pod on the mesh.
+pub(crate) fn pod(namespace: &str, name: &str, address: &str, node: &str, account: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": name, "namespace": namespace, "labels": {"app": "web"},
+            "annotations": {"ambient.istio.io/redirection": "enabled"},
+        },
+        "spec": {"nodeName": node, "serviceAccountName": account, "containers": [{"name": "c", "image": "i"}]},
+        "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": [ready(true)]},
+    })
+}
+
+/// A pod's condition.
+pub(crate) fn ready(ready: bool) -> Value {
+    json!({"type": "Ready", "status": if ready { "True" } else { "False" }})
+}
+
+fn decode_base64(text: &str) -> Vec<u8> {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = text
+        .bytes()
+        .filter_map(|byte| alphabet.iter().position(|letter| *letter == byte));
+    let bits: Vec<usize> = digits.collect();
+    let groups = bits.chunks(4).flat_map(|group| {
+        let number = group.iter().fold(0, |number, digit| number << 6 | digit) << (6 * (4 - group.len()));
+        let bytes = [(number >> 16) as u8, (number >> 8) as u8, number as u8];
+        bytes.into_iter().take(group.len() - 1)
+    });
+    groups.collect()
+}
