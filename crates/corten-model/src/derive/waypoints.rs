@@ -29,6 +29,7 @@ pub(crate) fn waypoint(
         return None;
     }
     service_accounts.sort();
+    service_accounts.dedup();
     let binding = gateway
         .binding
         .or_else(|| class.and_then(|class| class.binding))

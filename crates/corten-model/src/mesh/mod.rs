@@ -104,6 +104,8 @@ struct Derived {
     converted: HashMap<ObjectKey, Arc<Converted>>,
     /// What each namespace's PeerAuthentications demand of all its workloads.
     levels: HashMap<Name, MutualTLSMode>,
+    /// The key of the policy that refuses whoever has no identity, while there is one.
+    strict: Option<Name>,
     /// The keys of the policies for ports that each namespace's PeerAuthentications ask for.
     port_policies: HashMap<Name, BTreeSet<Name>>,
     /// The workloads of an object, except for pods, which have one at most.
@@ -149,6 +151,7 @@ impl Mesh {
                 selections: HashMap::new(),
                 converted: HashMap::new(),
                 levels: HashMap::new(),
+                strict: None,
                 port_policies: HashMap::new(),
                 workloads_of: HashMap::new(),
                 slices_of_service: Multi::default(),

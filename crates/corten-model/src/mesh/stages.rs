@@ -107,6 +107,12 @@ impl Mesh {
                 let accounts = pods.map(|pod| Arc::clone(&pod.service_account)).collect();
                 waypoints::waypoint(gateway, class, accounts, &self.snapshot.network)
             });
+            let allow = made.as_ref().and_then(|one| allow_policy(one, &self.snapshot));
+            let allow_key = allow_key(namespace, name);
+            if self.snapshot.policies.contains_key(&allow_key) != allow.is_some() {
+                self.mark_behind(&waypoint_key, dirty);
+            }
+            self.set_policy(&allow_key, allow, delta);
             if self.snapshot.waypoints.get(&waypoint_key).map(AsRef::as_ref) == made.as_ref() {
                 continue;
             }
@@ -117,15 +123,22 @@ impl Mesh {
                 };
             }
             dirty.targets = true;
-            let allow = made
-                .as_ref()
-                .and_then(|waypoint| allow_policy(waypoint, &self.snapshot));
-            let allow_key = allow_key(namespace, name);
-            self.set_policy(&allow_key, allow, delta);
             self.snapshot
                 .waypoints
                 .set(Arc::clone(&waypoint_key), made.map(Arc::new));
             delta.waypoints.insert(waypoint_key);
+        }
+    }
+
+    /// Marks the workloads of the services behind a waypoint.
+    fn mark_behind(&self, waypoint: &Name, dirty: &mut Dirty) {
+        let users = self.derived.waypoint_users.get(waypoint);
+        let sources = users
+            .filter(|(role, _)| *role == Role::Service)
+            .map(|(_, source)| source);
+        let keys = sources.flat_map(|source| self.derived.services_of.get(source));
+        for service in keys.filter_map(|key| self.snapshot.services.get(key)) {
+            self.mark_members(service, dirty);
         }
     }
 
@@ -366,7 +379,16 @@ impl Mesh {
             self.derive_port_policies(namespace, &root, delta);
         }
         let strict = (!self.objects.peers.is_empty()).then(|| peer::strict(&root));
-        self.set_policy(&peer::strict_key(&root), strict, delta);
+        let key = strict.as_ref().map(|policy| Arc::clone(&policy.key));
+        // The root namespace may be another one than before.
+        let old = std::mem::replace(&mut self.derived.strict, key.clone()).filter(|old| Some(old) != key.as_ref());
+        for (key, policy) in old
+            .map(|old| (old, None))
+            .into_iter()
+            .chain(key.map(|key| (key, strict)))
+        {
+            self.set_policy(&key, policy, delta);
+        }
     }
 
     /// The policies for ports that the PeerAuthentications of a namespace ask for.
