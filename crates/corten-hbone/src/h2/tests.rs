@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod frames;
 mod pair;
 
 /// What a sink was told, with data of one stream in a row joined.
