@@ -3,6 +3,7 @@
 //! Any cluster will do: nothing here knows whether it is the local runtime's.
 
 mod discovery;
+mod forward;
 mod target;
 
 use std::time::Duration;
@@ -13,7 +14,10 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
 pub(crate) use discovery::{Resource, Resources};
-pub(crate) use target::{Target, Targets, container as container_of, parse as parse_targets, pod as pod_of};
+pub(crate) use target::{
+    Target, Targets, container as container_of, parse as parse_targets, pod as pod_of, pods_behind, ready_first,
+    selected_by, split_name,
+};
 
 /// The media type of tables.
 pub(crate) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
@@ -45,6 +49,11 @@ pub(crate) struct Cluster {
 }
 
 impl Connection {
+    /// The namespace that was named.
+    pub(crate) fn named_namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
     /// Runs a command's work against the cluster, on a runtime of its own.
     pub(crate) fn run<T>(&self, work: impl AsyncFnOnce(Cluster) -> Result<T>) -> Result<T> {
         // An error means that one was chosen already, which serves as well.
@@ -101,6 +110,13 @@ impl Connection {
 }
 
 impl Cluster {
+    /// The same, as seen from another namespace.
+    pub(crate) fn in_namespace(&self, namespace: &str) -> Cluster {
+        let mut cluster = self.clone();
+        cluster.namespace = namespace.to_owned();
+        cluster
+    }
+
     /// The client, for the verbs that stream.
     pub(crate) fn client(&self) -> kube::Client {
         self.client.clone()

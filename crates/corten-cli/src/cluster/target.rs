@@ -1,6 +1,6 @@
 //! What a command is about: `pods`, `pod a b`, `pod/a svc/b`, with a selector or all.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{Cluster, Resource, Resources, query};
@@ -104,39 +104,67 @@ impl Target {
 
 /// The pod that `POD` or `TYPE/NAME` means: the pod itself, or the first running pod that a workload or service selects.
 pub(crate) async fn pod(cluster: &Cluster, word: &str) -> Result<String> {
-    let Some((kind, name)) = word.split_once('/') else {
+    if !word.contains('/') {
         return Ok(word.to_owned());
-    };
+    }
+    let pods = pods_behind(cluster, word).await?;
+    let name = pods.first().and_then(|pod| pod["metadata"]["name"].as_str());
+    Ok(name.with_context(|| format!("{word} has no pods"))?.to_owned())
+}
+
+/// The pods that `TYPE/NAME` means, those that are ready first.
+pub(crate) async fn pods_behind(cluster: &Cluster, word: &str) -> Result<Vec<Value>> {
+    let (kind, name) = word
+        .split_once('/')
+        .with_context(|| format!("{word:?} is not TYPE/NAME"))?;
     let resources = Resources::of(cluster).await?;
     let resource = *resources
         .named(kind)?
         .first()
         .context("a word means at least one resource")?;
+    let path = resource.path(Some(&cluster.namespace), Some(name));
+    let object = cluster.get(&path).await?;
     if resource.plural == "pods" && resource.group.is_empty() {
-        return Ok(name.to_owned());
+        return Ok(vec![object]);
     }
-    let object = cluster
-        .get(&resource.path(Some(&cluster.namespace), Some(name)))
-        .await?;
-    let selector = selector_of(&object).with_context(|| format!("{word} selects no pods"))?;
+    selected_by(cluster, &object)
+        .await?
+        .with_context(|| format!("{word} selects no pods"))
+}
+
+/// The pods that an object of the cluster's namespace selects, those that are ready first; `None`: it has no selector.
+pub(crate) async fn selected_by(cluster: &Cluster, object: &Value) -> Result<Option<Vec<Value>>> {
+    let Some(selector) = selector_of(object) else {
+        return Ok(None);
+    };
     let path = format!(
         "/api/v1/namespaces/{}/pods{}",
         cluster.namespace,
         query(&[("labelSelector", Some(selector))])
     );
-    let pods = cluster.get(&path).await?;
-    let pods = pods["items"].as_array().cloned().unwrap_or_default();
-    let is_ready = |pod: &&Value| {
+    let mut pods = cluster.get(&path).await?;
+    let pods = pods["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    Ok(Some(ready_first(pods)))
+}
+
+/// Pods that are ready before others, otherwise as they were.
+pub(crate) fn ready_first(mut pods: Vec<Value>) -> Vec<Value> {
+    let is_ready = |pod: &Value| {
         let conditions = pod["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
         pod["metadata"]["deletionTimestamp"].is_null()
             && conditions
                 .iter()
                 .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
     };
-    let chosen = pods.iter().find(is_ready).or_else(|| pods.first());
-    match chosen.and_then(|pod| pod["metadata"]["name"].as_str()) {
-        Some(name) => Ok(name.to_owned()),
-        None => bail!("{word} has no pods"),
+    pods.sort_by_key(|pod| !is_ready(pod));
+    pods
+}
+
+/// `NAME[.NAMESPACE]`, as istioctl's arguments are written.
+pub(crate) fn split_name(word: &str) -> (&str, Option<&str>) {
+    match word.rsplit_once('.') {
+        Some((name, namespace)) if !name.is_empty() && !namespace.is_empty() => (name, Some(namespace)),
+        _ => (word, None),
     }
 }
 
@@ -229,6 +257,14 @@ mod tests {
         pod["metadata"] = json!({"annotations": {"kubectl.kubernetes.io/default-container": "b"}});
         assert_eq!(default_container(&pod), Some(("b".into(), None)));
         assert_eq!(default_container(&json!({})), None);
+    }
+
+    #[test]
+    fn names_may_carry_their_namespace() {
+        assert_eq!(split_name("a.b"), ("a", Some("b")));
+        assert_eq!(split_name("deploy/a.b.c"), ("deploy/a.b", Some("c")));
+        assert_eq!(split_name("a"), ("a", None));
+        assert_eq!(split_name("a."), ("a.", None));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod run;
 mod status;
 mod up;
 mod wait;
+mod ztunnel_config;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,19 @@ pub(crate) enum Command {
     Rollout(rollout::Rollout),
     /// Wait until something holds of objects
     Wait(wait::Wait),
+    /// Show what the node proxies know and do
+    #[command(subcommand, visible_alias = "zc")]
+    ZtunnelConfig(ztunnel_config::ZtunnelConfig),
+}
+
+/// The form of output, in istioctl's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Form {
+    /// A table.
+    #[value(alias = "table")]
+    Short,
+    Json,
+    Yaml,
 }
 
 impl Command {
@@ -76,6 +90,7 @@ impl Command {
             Self::Exec(exec) => exec.run(),
             Self::Rollout(rollout) => rollout.run(),
             Self::Wait(wait) => wait.run(),
+            Self::ZtunnelConfig(config) => config.run(),
         }
     }
 }
