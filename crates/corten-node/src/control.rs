@@ -5,6 +5,6 @@ pub mod data_plane;
 pub mod discovery;
 pub mod dump;
 pub mod local;
-pub mod resolve;
+pub mod names;
 pub mod servers;
 pub mod state;

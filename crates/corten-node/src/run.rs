@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 use crate::control::data_plane::{DataPlane, Serve};
 use crate::control::discovery::Discovery;
+use crate::control::names::{self, Names};
 use crate::control::servers::{Readiness, Servers};
 use crate::control::state::State;
-use crate::control::{certificates, local, resolve};
+use crate::control::{certificates, local};
 use crate::inpod;
 use crate::shard::Common;
 use crate::telemetry::access::{self, AccessLog};
@@ -72,6 +73,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     });
     drop(access);
     let data_plane = DataPlane::start(common.clone())?;
+    let names = Names::start(&common, common.metrics.dns.clone())?;
+    let weak = Arc::downgrade(&common);
     drop(common);
     let shards = Arc::downgrade(&data_plane);
     identities.on_change(move || {
@@ -94,11 +97,15 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     servers.start(&tasks).await?;
     tasks.serve("certificates", |drain| identities.run(drain));
     let group = tasks.clone();
-    tasks.serve("resolver", |drain| resolve::run(questions, group, drain));
+    let settings = config.clone();
+    tasks.serve("resolver", |drain| {
+        names::resolve(settings, weak, questions, group, drain)
+    });
     configure(&config, &data_plane, &readiness, &tasks)?;
     let ready = readiness.clone();
     let serve = Serve {
         data_plane: data_plane.clone(),
+        names,
         ready: Arc::new(move |all| if all { ready.done(ZDS) } else { ready.pending(ZDS) }),
     };
     let socket = config.inpod_uds.clone();
@@ -113,7 +120,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     data_plane.drain(config.termination_deadline).await;
     tasks.shutdown(GRACE).await;
     drop((servers, data_plane));
-    let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+    // The last lines; whoever does not read them is not waited for.
+    let _ = tokio::time::timeout(GRACE, tokio::task::spawn_blocking(move || writer.join())).await;
     tracing::info!("ended");
     Ok(())
 }

@@ -9,6 +9,7 @@ use corten_linux::NetNs;
 use corten_proto::zds::WorkloadInfo;
 use tokio::sync::oneshot;
 
+use super::names::Names;
 use crate::inpod::client::Runner;
 use crate::inpod::state::Pods;
 use crate::shard::{self, Command, Common, Handle, Mailbox, PodNamespace, PodView};
@@ -124,19 +125,31 @@ impl DataPlane {
 pub struct Serve {
     /// The shards.
     pub data_plane: Arc<DataPlane>,
+    /// Their DNS proxies, if questions are captured.
+    pub names: Option<Names>,
     /// Told whether all pods are served.
     pub ready: Arc<dyn Fn(bool) + Send + Sync>,
 }
 
 impl Runner for Serve {
     async fn start(&mut self, uid: &str, info: &WorkloadInfo, namespace: NetNs) -> Result<(), String> {
+        let copy = namespace.duplicate().map_err(|error| error.to_string())?;
         self.data_plane.add_pod(uid, info, namespace).await?;
+        if let Some(names) = &mut self.names
+            && let Err(error) = names.add(uid, info, copy).await
+        {
+            self.data_plane.remove_pod(uid).await;
+            return Err(error);
+        }
         self.data_plane.common.metrics.proxies_started.increment();
         tracing::info!(uid, name = info.name, namespace = info.namespace, "pod is served");
         Ok(())
     }
 
     async fn stop(&mut self, uid: &str) {
+        if let Some(names) = &mut self.names {
+            names.remove(uid);
+        }
         self.data_plane.remove_pod(uid).await;
         self.data_plane.common.metrics.proxies_stopped.increment();
         tracing::info!(uid, "pod is no longer served");

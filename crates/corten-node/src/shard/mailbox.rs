@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use corten_identity::Identities;
 use corten_proto::zds::WorkloadInfo;
-use corten_traffic::{Name, Settings, Tables};
+use corten_traffic::{Name, Settings, Tables, Workload};
 use tokio::sync::{mpsc, oneshot};
 
 use super::poll::{Slot, Waker};
@@ -41,6 +41,8 @@ pub struct Resolve {
     pub hostname: Name,
     /// Which family is better.
     pub prefer_ipv6: bool,
+    /// The workload that asks.
+    pub source: Arc<Workload>,
     /// Who asks.
     pub(crate) asker: Asker,
 }
@@ -53,6 +55,22 @@ pub(crate) struct Asker {
 }
 
 impl Resolve {
+    /// What the question is counted by.
+    pub fn labels(&self) -> [(&'static str, String); 9] {
+        let source = &self.source;
+        [
+            ("source_workload", source.workload_name.to_string()),
+            ("source_canonical_service", source.canonical_name.to_string()),
+            ("source_canonical_revision", source.canonical_revision.to_string()),
+            ("source_workload_namespace", source.namespace.to_string()),
+            ("source_principal", source.identity.to_string()),
+            ("source_app", source.canonical_name.to_string()),
+            ("source_version", source.canonical_revision.to_string()),
+            ("source_cluster", source.cluster.to_string()),
+            ("hostname", self.hostname.to_string()),
+        ]
+    }
+
     /// Gives the answer back.
     pub fn answer(self, address: Result<IpAddr, String>) {
         self.asker.mailbox.send(Command::Resolved {

@@ -82,6 +82,7 @@ impl Shard {
                 let question = Resolve {
                     hostname,
                     prefer_ipv6,
+                    source: workload,
                     asker,
                 };
                 if self.common.resolver.try_send(question).is_err() {

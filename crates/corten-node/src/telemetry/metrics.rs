@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::series::{Registry, label};
+use crate::dns::DnsMetrics;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -55,10 +56,10 @@ pub struct Family(Mutex<BTreeMap<String, u64>>);
 
 impl Family {
     /// So many more of what has these labels.
-    pub fn add(&self, labels: &[(&str, &str)], count: u64) {
+    pub fn add(&self, labels: &[(&str, impl AsRef<str>)], count: u64) {
         let mut text = String::new();
         for (name, value) in labels {
-            label(&mut text, name, value);
+            label(&mut text, name, value.as_ref());
         }
         *self
             .0
@@ -99,6 +100,8 @@ pub struct Metrics {
     pub xds_bytes: Family,
     /// Names resolved for connections.
     pub on_demand_dns: Family,
+    /// Questions of pods.
+    pub dns: Arc<DnsMetrics>,
     /// Peers refused because their certificate was revoked, by reporter.
     pub crl_rejections: Family,
 }
@@ -167,6 +170,7 @@ impl Metrics {
             head(&mut out, name, help, "counter");
             let _ = writeln!(out, "{name}_total {}", counter.get());
         }
+        self.dns.write(&mut out);
         process(&mut out);
         out.push_str("# EOF\n");
         out

@@ -308,3 +308,29 @@ pub(crate) fn echo(listener: TcpListener) {
         }
     });
 }
+
+/// A server that sends back at once what it receives.
+pub(crate) fn mirror(listener: TcpListener) {
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(length) = stream.read(&mut buffer) {
+                    if length == 0 || stream.write_all(&buffer[..length]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Says something over an open connection to a [`mirror`] and hears it back.
+pub(crate) fn ping(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.write_all(b"ping")?;
+    let mut back = [0; 4];
+    stream.read_exact(&mut back)?;
+    assert_eq!(&back, b"ping");
+    Ok(())
+}

@@ -1,6 +1,9 @@
 //! Connections between pods through node proxies: real sockets, real redirection, real TLS.
 
 mod harness;
+mod lifecycle;
+mod policies;
+mod routes;
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
