@@ -1,4 +1,4 @@
-//! The process 1 of a pod; see the library. Takes its control socket as open file 3 and no arguments.
+//! The process 1 of a pod; see the library. Takes its control socket as open file 3; its argument, the pod's uid, is for those who look for it.
 
 use std::process::ExitCode;
 

@@ -1,3 +1,261 @@
-//! The plugin on the node: its binary, and its entry in the node's CNI configuration.
+//! The plugin on the node: its program, and its entry in the node's CNI configuration.
+//!
+//! Both are looked after: who rewrites the configuration (a CNI plugin that starts anew does) would otherwise let every new pod out of
+//! the mesh unseen.
 
 pub mod config;
+mod host_path;
+
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+pub use host_path::host_path;
+
+/// What is to be installed, and where.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    /// The plugin's program; absent: beside the agent's own.
+    pub binary: Option<PathBuf>,
+    /// Where programs of plugins are on the node.
+    pub bin_dir: PathBuf,
+    /// Where CNI configuration is.
+    pub conf_dir: PathBuf,
+    /// The file to edit; absent: the first valid one.
+    pub conf_name: Option<String>,
+    /// The plugin goes into another's chain.
+    pub is_chained: bool,
+    /// A file of our own, with a copy of the chain and the plugin in it, rather than an edit.
+    pub own_config: Option<String>,
+    /// The group may read files of ours.
+    pub group_read: bool,
+    /// Where the agent's sockets are, for the agent.
+    pub run_dir: PathBuf,
+    /// Where they are for the plugin, which runs on the node itself; absent: found out.
+    pub run_dir_on_host: Option<PathBuf>,
+    /// The plugin's configuration, but for where the sockets are.
+    pub settings: Value,
+}
+
+/// Why something could not be installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The program.
+    #[error("cannot install the CNI plugin as {path}: {source}")]
+    Binary {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No configuration to put it in.
+    #[error("no CNI configuration in {dir} to add the plugin to{}; is the cluster's network plugin installed?", problem.as_deref().map(|p| format!(" ({p})")).unwrap_or_default())]
+    NoConfiguration {
+        /// Where it was looked for.
+        dir: PathBuf,
+        /// What was wrong with the files that are there.
+        problem: Option<String>,
+    },
+    /// The configuration.
+    #[error("cannot change the CNI configuration {path}: {reason}")]
+    Configuration {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl InstallError {
+    /// Istio's word for it, in metrics.
+    pub fn result(&self) -> &'static str {
+        match self {
+            InstallError::Binary { .. } => "COPY_BINARIES_FAILURE",
+            InstallError::NoConfiguration { .. } | InstallError::Configuration { .. } => "CREATE_CNI_CONFIG_FAILURE",
+        }
+    }
+}
+
+const STANDALONE: &str = "YYY-istio-cni.conf";
+
+impl Installation {
+    /// Installs what is missing or different; whether anything was.
+    pub fn apply(&self) -> Result<bool, InstallError> {
+        let copied = self.copy_binary()?;
+        Ok(self.configure()? || copied)
+    }
+
+    /// Takes program and configuration away.
+    pub fn remove(&self) -> Result<(), InstallError> {
+        let gone = |path: &Path| match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(InstallError::Configuration {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            }),
+            _ => Ok(()),
+        };
+        // The configuration first: one that names a program that is gone keeps every pod from starting.
+        if !self.is_chained {
+            gone(&self.conf_dir.join(self.conf_name.as_deref().unwrap_or(STANDALONE)))?;
+        } else if let Some(own) = &self.own_config {
+            gone(&self.conf_dir.join(own))?;
+        } else if let Ok((path, text)) = self.primary()
+            && let Ok(Some(without)) = config::remove(&text)
+        {
+            self.write(&path, &without, true)?;
+        }
+        gone(&self.bin_dir.join(config::PLUGIN))
+    }
+
+    /// The plugin's configuration.
+    pub fn entry(&self) -> Value {
+        let mut entry = self.settings.clone();
+        let run_dir = match &self.run_dir_on_host {
+            Some(path) => path.clone(),
+            None => self.run_dir.clone(),
+        };
+        entry["cni_agent_run_dir"] = json!(run_dir);
+        entry
+    }
+
+    fn copy_binary(&self) -> Result<bool, InstallError> {
+        let target = self.bin_dir.join(config::PLUGIN);
+        let failed = |source| InstallError::Binary {
+            path: target.clone(),
+            source,
+        };
+        let source = match &self.binary {
+            Some(path) => path.clone(),
+            None => beside_own().map_err(failed)?,
+        };
+        let new = std::fs::read(&source)
+            .map_err(|error| failed(io::Error::new(error.kind(), format!("{}: {error}", source.display()))))?;
+        if std::fs::read(&target).is_ok_and(|old| old == new) {
+            return Ok(false);
+        }
+        // A plugin that runs at the moment keeps its file; the name moves to the new one at once.
+        replace(&target, &new, 0o755).map_err(failed)?;
+        Ok(true)
+    }
+
+    fn configure(&self) -> Result<bool, InstallError> {
+        let entry = self.entry();
+        let text = entry.to_string();
+        if !self.is_chained {
+            let path = self.conf_dir.join(self.conf_name.as_deref().unwrap_or(STANDALONE));
+            return self.write_if_different(&path, &entry, false);
+        }
+        let (path, existing) = self.primary()?;
+        let edit = |existing: &str| {
+            config::insert(existing, &text).map_err(|error| InstallError::Configuration {
+                path: path.clone(),
+                reason: error.to_string(),
+            })
+        };
+        if let Some(own) = &self.own_config {
+            return self.write_if_different(&self.conf_dir.join(own), &edit(&existing)?, false);
+        }
+        if config::contains(&existing, &text) {
+            return Ok(false);
+        }
+        let edited = edit(&existing)?;
+        // A lone plugin becomes a list, which has another ending.
+        let target = path.with_extension("conflist");
+        self.write(&target, &edited, true)?;
+        if target != path {
+            std::fs::remove_file(&path).map_err(|error| InstallError::Configuration {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
+        }
+        Ok(true)
+    }
+
+    /// The first valid configuration that is not ours alone, with its text.
+    fn primary(&self) -> Result<(PathBuf, String), InstallError> {
+        let none = |problem| InstallError::NoConfiguration {
+            dir: self.conf_dir.clone(),
+            problem,
+        };
+        let entries = std::fs::read_dir(&self.conf_dir).map_err(|error| none(Some(error.to_string())))?;
+        let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        names.retain(|path| match &self.conf_name {
+            // An edited file may have got another ending.
+            Some(name) => path.file_stem() == Path::new(name).file_stem(),
+            None => path
+                .extension()
+                .is_some_and(|e| e == "conf" || e == "conflist" || e == "json"),
+        });
+        names.retain(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name != self.own_config.as_deref() && name != Some(STANDALONE)
+        });
+        names.sort();
+        let mut problem = None;
+        for path in names {
+            match std::fs::read_to_string(&path) {
+                Ok(text) if is_usable(&text) => return Ok((path, text)),
+                Ok(_) => problem = Some(format!("{} is no configuration of a network", path.display())),
+                Err(error) => problem = Some(format!("{}: {error}", path.display())),
+            }
+        }
+        Err(none(problem))
+    }
+
+    fn write_if_different(&self, path: &Path, value: &Value, keep_mode: bool) -> Result<bool, InstallError> {
+        let held = std::fs::read_to_string(path).ok();
+        let held = held.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        if held.as_ref() == Some(value) {
+            return Ok(false);
+        }
+        self.write(path, value, keep_mode)?;
+        Ok(true)
+    }
+
+    fn write(&self, path: &Path, value: &Value, keep_mode: bool) -> Result<(), InstallError> {
+        let usual = if self.group_read { 0o640 } else { 0o600 };
+        let kept = std::fs::metadata(path).ok().filter(|_| keep_mode);
+        let mode = kept.map_or(usual, |metadata| metadata.permissions().mode() & 0o777);
+        replace(path, format!("{value:#}\n").as_bytes(), mode).map_err(|error| InstallError::Configuration {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+fn is_usable(text: &str) -> bool {
+    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    let is_list = value["plugins"].as_array().is_some_and(|plugins| !plugins.is_empty());
+    value["name"].is_string() && (is_list || value["type"].is_string())
+}
+
+/// The plugin's program, beside the agent's.
+fn beside_own() -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(own.parent().unwrap_or_else(|| Path::new("/")).join("corten-cni"))
+}
+
+/// Writes a file so that whoever reads it sees all of the old one or all of the new one.
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
+    // Begins with a dot and ends unlike any configuration: nobody takes it for one.
+    let temporary = path.with_file_name(format!(".{name}.corten-new"));
+    let write = || {
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&temporary)?;
+        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+        file.write_all(bytes)?;
+        drop(file);
+        std::fs::rename(&temporary, path)
+    };
+    write().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -144,7 +144,11 @@ async fn all_pods_then_each_as_it_comes_and_goes() {
     proxy.expect(ADD_A, 1).await;
     // What comes while the snapshot is sent follows it.
     let (handle, add) = (setup.handle.clone(), workload("a", true));
-    let added = tokio::spawn(async move { handle.add(add).await });
+    let (report, added) = tokio::sync::oneshot::channel();
+    setup
+        .tasks
+        .spawn("add", async move { report.send(handle.add(add).await).unwrap() });
+    tokio::task::yield_now().await;
     proxy.say(OK).await;
     proxy.expect(KEEP_B, 0).await;
     // A refusal in the snapshot does not end it.

@@ -77,7 +77,8 @@ impl Sandbox {
         };
         let own_network = join.is_none();
         let path = program.display().to_string();
-        let child = tokio::task::spawn_blocking(move || spawn(&program, own_network, theirs.into()))
+        let uid = spec.uid.clone();
+        let child = tokio::task::spawn_blocking(move || spawn(&program, &uid, own_network, theirs.into()))
             .await
             .map_err(|error| refused("process")(io::Error::other(error)))?
             .map_err(|error| match error {
@@ -317,13 +318,15 @@ impl Sandbox {
     }
 }
 
-fn spawn(program: &Path, own_network: bool, control: OwnedFd) -> Result<Child, SpawnError> {
+/// The pod's uid is the argument: by it others on the node, who see only processes, find the pod's namespaces.
+fn spawn(program: &Path, uid: &str, own_network: bool, control: OwnedFd) -> Result<Child, SpawnError> {
     let namespaces = Namespaces {
         network: own_network,
         ..Namespaces::ALL_BUT_USER
     };
     Spawn::new(program)
         .name("corten-pod")
+        .arg(uid)
         .namespaces(namespaces)
         .own_session()
         .give(control)

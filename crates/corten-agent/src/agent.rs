@@ -1,0 +1,278 @@
+//! The agent put together: what starts in which order, and what stays behind at the end.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use corten_enroll::zds::{Limits, Pods, Server, Workload};
+use corten_enroll::{Backend, HostNetwork, NetworkError, NoBackend};
+use corten_linux::NetNs;
+use corten_rt::{Drain, TaskGroup};
+use corten_store_kube::{ClientError, Source, kinds};
+use http::StatusCode;
+use tokio::sync::{mpsc, watch};
+
+use crate::admin;
+use crate::config::Config;
+use crate::driver::{Driver, Signals, Sources};
+use crate::install::{Installation, host_path};
+use crate::kubernetes::Kubernetes;
+use crate::machine::Machine;
+use crate::metrics::{Installed, Metrics};
+use crate::plugin;
+use crate::worker::{Redirections, Served, Worker};
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The kernel.
+    #[error(transparent)]
+    Backend(#[from] NoBackend),
+    /// The node's own namespace.
+    #[error("cannot work in the node's network namespace: {0}")]
+    Host(#[from] NetworkError),
+    /// The API server.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A socket or a port.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// How often the installation is looked after.
+const INSTALL_INTERVAL: Duration = Duration::from_secs(1);
+const QUESTIONS_MAX: usize = 64;
+const SHUTDOWN_MAX: Duration = Duration::from_secs(4);
+
+/// What a proxy is told, and what is told of proxies.
+struct Node {
+    served: Arc<Served>,
+    proxies: watch::Sender<usize>,
+}
+
+impl Pods for Node {
+    fn snapshot(&self) -> Vec<Workload> {
+        self.served.snapshot()
+    }
+
+    fn connected(&self, proxies: usize) {
+        self.proxies.send_replace(proxies);
+    }
+}
+
+/// Runs until the drain.
+pub async fn run(config: Config, mut drain: Drain) -> Result<(), RunError> {
+    let metrics = Arc::new(Metrics::default());
+    let backend = tokio::task::spawn_blocking(Backend::probe)
+        .await
+        .map_err(io::Error::other)??;
+    if backend == Backend::Iptables {
+        tracing::warn!("this kernel has no nf_tables: redirection by iptables, without the first node's probe rules");
+    }
+    let node_netns = if config.host_network_of_init {
+        NetNs::open(&config.host_prefix.join("proc/1/ns/net"))?
+    } else {
+        NetNs::current()?
+    };
+    let host = HostNetwork::open(&node_netns, config.host_rules.clone())?;
+    let client = corten_store_kube::client(&config.kubeconfig).await?;
+    let kubernetes = Kubernetes::new(client.clone(), config.node.clone(), config.pod.clone());
+
+    let served = Arc::new(Served::default());
+    let (proxies, proxies_seen) = watch::channel(0);
+    let node = Arc::new(Node {
+        served: served.clone(),
+        proxies,
+    });
+    let zds = Server::bind(&config.zds_socket, node, Limits::default())?;
+    let redirections = Redirections {
+        rules: config.pod_rules.clone(),
+        reconcile_at_start: config.reconcile_at_start,
+        proc: config.host_prefix.join("proc"),
+        host_prefix: config.host_prefix.clone(),
+    };
+    let worker = Worker::new(
+        redirections,
+        backend,
+        served,
+        zds.handle(),
+        (&node_netns, host),
+        kubernetes.clone(),
+        metrics.clone(),
+    )?;
+    let worker = Arc::new(worker);
+
+    let tasks = TaskGroup::new("agent");
+    let installed = Arc::new(AtomicBool::new(false));
+    let (adopted, adopted_seen) = watch::channel(false);
+    let (problems, problems_seen) = watch::channel(Vec::new());
+    serve_admin(&config, &tasks, &metrics, &installed, &adopted_seen, problems_seen).await?;
+
+    let objects = Source::new()
+        .pods_of_node(&config.node)
+        .watch(kinds::NAMESPACES)
+        .start(&client, &tasks);
+    let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
+    let machine = Machine::new(config.eligibility.clone(), config.timing);
+    let signals = Signals { adopted, problems };
+    let driver = Driver::new(machine, worker.clone(), metrics.clone(), signals);
+    let sources = Sources {
+        objects,
+        questions,
+        proxies: proxies_seen,
+    };
+    tasks.serve("driver", |drain| driver.run(sources, drain));
+
+    // Proxies are told of all pods at once, so all have to be known first; and a plugin that is answered needs a proxy.
+    let mut ready = adopted_seen.clone();
+    let socket = config.plugin_socket.clone();
+    let (group, counted) = (tasks.clone(), metrics.clone());
+    tasks.spawn("start", async move {
+        if ready.wait_for(|adopted| *adopted).await.is_err() {
+            return;
+        }
+        group.serve("zds", |drain| zds.run(drain));
+        group.serve("plugin", |drain| async move {
+            if let Err(error) = plugin::serve(socket.clone(), ask, counted, drain).await {
+                tracing::error!(socket = %socket.display(), %error, "cannot answer the CNI plugin: new pods will not start");
+            }
+        });
+    });
+    let installation = located(&config);
+    if config.enabled {
+        let (what, counted, done, ready) = (installation.clone(), metrics.clone(), installed, adopted_seen);
+        tasks.serve("install", |drain| keep_installed(what, counted, done, ready, drain));
+    }
+
+    drain.wait().await;
+    let stays = config.safe_upgrade
+        && kubernetes
+            .has_successor(&config.namespace, &daemon_set(&config.pod))
+            .await;
+    for late in tasks.shutdown(SHUTDOWN_MAX).await {
+        tracing::warn!(task = late, "did not end in time");
+    }
+    if stays {
+        tracing::info!("an agent will follow: plugin and redirections stay, and pods start when it is there");
+        return Ok(());
+    }
+    if let Err(error) = installation.remove() {
+        tracing::warn!(%error, "the CNI plugin was not removed");
+    }
+    worker.release_all().await;
+    tracing::info!("no agent will follow: the plugin is removed and pods are on their own");
+    Ok(())
+}
+
+/// The DaemonSet that a pod `name-xxxxx` belongs to.
+fn daemon_set(pod: &str) -> String {
+    pod.rsplit_once('-').map_or(pod, |(set, _)| set).to_owned()
+}
+
+/// The installation, with the sockets' place as the plugin will see it.
+fn located(config: &Config) -> Installation {
+    let mut installation = config.installation.clone();
+    if installation.run_dir_on_host.is_none() {
+        let dir = installation.run_dir.canonicalize();
+        let own = std::fs::read_to_string("/proc/self/mountinfo");
+        let host = std::fs::read_to_string(config.host_prefix.join("proc/1/mountinfo"));
+        if let (Ok(dir), Ok(own), Ok(host)) = (dir, own, host) {
+            installation.run_dir_on_host = host_path(&dir, &own, &host);
+        }
+        let seen = installation
+            .run_dir_on_host
+            .as_deref()
+            .unwrap_or_else(|| Path::new("?"));
+        tracing::info!(dir = %installation.run_dir.display(), on_node = %seen.display(), "where the plugin finds the agent");
+    }
+    installation
+}
+
+/// Installs, and again whenever somebody undid it; first when questions can be answered.
+async fn keep_installed(
+    installation: Installation,
+    metrics: Arc<Metrics>,
+    done: Arc<AtomicBool>,
+    mut ready: watch::Receiver<bool>,
+    mut drain: Drain,
+) {
+    tokio::select! {
+        () = drain.wait() => return,
+        adopted = ready.wait_for(|adopted| *adopted) => if adopted.is_err() { return },
+    }
+    let mut said = String::new();
+    loop {
+        let what = installation.clone();
+        let outcome = tokio::task::spawn_blocking(move || what.apply()).await;
+        let count = |result: &'static str| {
+            metrics.installs.get_or_create(&Installed { result }).inc();
+        };
+        match outcome {
+            Ok(Ok(changed)) => {
+                if changed {
+                    count("SUCCESS");
+                    tracing::info!(dir = %installation.conf_dir.display(), "CNI plugin installed");
+                }
+                said.clear();
+                metrics.install_ready.set(1);
+                done.store(true, Ordering::Release);
+            }
+            Ok(Err(error)) => {
+                metrics.install_ready.set(0);
+                done.store(false, Ordering::Release);
+                // Once for each reason; it is tried every second.
+                if said != error.to_string() {
+                    said = error.to_string();
+                    count(error.result());
+                    tracing::warn!(%error, "the CNI plugin is not installed");
+                }
+            }
+            Err(_) => return,
+        }
+        tokio::select! {
+            () = drain.wait() => return,
+            () = tokio::time::sleep(INSTALL_INTERVAL) => {}
+        }
+    }
+}
+
+async fn serve_admin(
+    config: &Config,
+    tasks: &TaskGroup,
+    metrics: &Arc<Metrics>,
+    installed: &Arc<AtomicBool>,
+    adopted: &watch::Receiver<bool>,
+    problems: watch::Receiver<Vec<String>>,
+) -> io::Result<()> {
+    let health = admin::bind(config.health_port).await?;
+    let (installed, adopted, enabled) = (installed.clone(), adopted.clone(), config.enabled);
+    let state: admin::Answer = Arc::new(move |path| match path {
+        "/healthz" => Some((StatusCode::OK, "ok\n".into())),
+        "/readyz" => {
+            let is_installed = !enabled || installed.load(Ordering::Acquire);
+            let is_ready = is_installed && *adopted.borrow();
+            let status = if is_ready {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            };
+            Some((
+                status,
+                format!("installed: {is_installed}\npods known: {}\n", *adopted.borrow()),
+            ))
+        }
+        "/problems" => Some((
+            StatusCode::OK,
+            problems.borrow().iter().map(|p| format!("{p}\n")).collect(),
+        )),
+        _ => None,
+    });
+    tasks.serve("health", |drain| admin::serve(health, state, drain));
+    let collectors = admin::bind(config.metrics_port).await?;
+    let metrics = metrics.clone();
+    let text: admin::Answer = Arc::new(move |path| (path == "/metrics").then(|| (StatusCode::OK, metrics.text())));
+    tasks.serve("metrics", |drain| admin::serve(collectors, text, drain));
+    Ok(())
+}
