@@ -54,7 +54,7 @@ pub(crate) async fn serve(listener: TcpListener, answer: Answer, mut drain: Drai
             let service = service_fn(|request: Request<Incoming>| {
                 let found = answer(request.uri().path());
                 async move {
-                    let (status, text) = found.unwrap_or((StatusCode::NOT_FOUND, "not found\n".into()));
+                    let (status, text) = found.unwrap_or_else(|| (StatusCode::NOT_FOUND, "not found\n".into()));
                     let mut response = Response::new(Full::new(Bytes::from(text)));
                     *response.status_mut() = status;
                     Ok::<_, Infallible>(response)

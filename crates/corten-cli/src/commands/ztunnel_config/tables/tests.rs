@@ -18,13 +18,16 @@ fn check(shown: &str, expected: Expect) {
 
 #[test]
 fn workloads_are_sorted_and_named_with_their_waypoint() {
-    check(&workloads(&dump(), &Workloads::default()), expect![[r#"
+    check(
+        &workloads(&dump(), &Workloads::default()),
+        expect![[r#"
         NAMESPACE POD NAME     ADDRESS            NODE   WAYPOINT PROTOCOL
         legacy    bank         bank.example.com          NA       TCP
         orders    orders-api-1 10.1.0.7           node-1 None     HBONE
         payments  ledger-1     10.1.1.4,fd00:1::4 node-2 waypoint HBONE
         payments  ledger-2     10.1.0.8           node-1 waypoint HBONE
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -74,35 +77,49 @@ fn workloads_are_filtered() {
 
 #[test]
 fn services_count_the_endpoints_that_can_be_used() {
-    check(&services(&dump(), None), expect![[r#"
+    check(
+        &services(&dump(), None),
+        expect![[r#"
         NAMESPACE SERVICE NAME SERVICE VIP            WAYPOINT ENDPOINTS
         orders    orders                              None     0/0
         payments  ledger       10.96.0.20,fd00:96::20 waypoint 1/3
         payments  waypoint     10.96.0.9              None     0/0
-    "#]]);
-    check(&services(&dump(), Some("orders")), expect![[r#"
+    "#]],
+    );
+    check(
+        &services(&dump(), Some("orders")),
+        expect![[r#"
         NAMESPACE SERVICE NAME SERVICE VIP WAYPOINT ENDPOINTS
         orders    orders                   None     0/0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn policies_are_listed() {
-    check(&policies(&dump(), None), expect![[r#"
+    check(
+        &policies(&dump(), None),
+        expect![[r#"
         NAMESPACE    POLICY NAME                   ACTION SCOPE
         istio-system istio_converted_static_strict Deny   WorkloadSelector
         payments     deny-all                      Allow  Namespace
         payments     ledger-callers                Allow  WorkloadSelector
-    "#]]);
-    check(&policies(&dump(), Some("istio-system")), expect![[r#"
+    "#]],
+    );
+    check(
+        &policies(&dump(), Some("istio-system")),
+        expect![[r#"
         NAMESPACE    POLICY NAME                   ACTION SCOPE
         istio-system istio_converted_static_strict Deny   WorkloadSelector
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn certificates_are_listed_with_their_chain() {
-    check(&certificates(&dump(), now()), expect![[r#"
+    check(
+        &certificates(&dump(), now()),
+        expect![[r#"
         CERTIFICATE NAME                                   TYPE             STATUS           VALID CERT     SERIAL NUMBER                         NOT AFTER                NOT BEFORE
         spiffe://cluster.local/ns/payments/sa/ledger       Leaf             Available        true           100                                   2026-11-21T00:00:00Z     2026-11-20T00:00:00Z
         spiffe://cluster.local/ns/payments/sa/ledger       Intermediate     Available        false          100000000000000000000000000000000     2026-11-01T00:00:00Z     2026-01-01T00:00:00Z
@@ -111,41 +128,53 @@ fn certificates_are_listed_with_their_chain() {
         spiffe://cluster.local/ns/orders/sa/orders-api     Root             Available        true           b                                     2036-01-01T00:00:00Z     2026-01-01T00:00:00Z
         spiffe://cluster.local/ns/orders/sa/new            NA               Initializing     false          NA                                    NA                       NA
         spiffe://cluster.local/ns/orders/sa/lost           NA               Unavailable      false          NA                                    NA                       NA
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn connections_have_names_or_addresses() {
-    check(&connections(&dump(), &Connections::default()), expect![[r#"
+    check(
+        &connections(&dump(), &Connections::default()),
+        expect![[r#"
         WORKLOAD            DIRECTION LOCAL                     REMOTE                    REMOTE TARGET                        PROTOCOL
         orders-api-1.orders Outbound  orders-api-1.orders:40112 ledger-1.payments:15008   ledger.payments.svc.cluster.local:80 HBONE
         ledger-1.payments   Inbound   ledger-1.payments:8080    orders-api-1.orders:40112 ledger.payments.svc.cluster.local    HBONE
         ledger-1.payments   Inbound   ledger-1.payments:8080    10.1.9.9:5000                                                  TCP
-    "#]]);
+    "#]],
+    );
     let filter = Connections {
         raw: true,
         direction: Some(Direction::Outbound),
         ..Connections::default()
     };
-    check(&connections(&dump(), &filter), expect![[r#"
+    check(
+        &connections(&dump(), &filter),
+        expect![[r#"
         WORKLOAD            DIRECTION LOCAL          REMOTE         REMOTE TARGET PROTOCOL
         orders-api-1.orders Outbound  10.1.0.7:40112 10.1.1.4:15008 10.96.0.20:80 HBONE
-    "#]]);
+    "#]],
+    );
     let filter = Connections {
         name: Some("ledger-1"),
         namespace: Some("payments"),
         direction: Some(Direction::Outbound),
         ..Connections::default()
     };
-    check(&connections(&dump(), &filter), expect![[r#"
+    check(
+        &connections(&dump(), &filter),
+        expect![[r#"
         WORKLOAD DIRECTION LOCAL REMOTE REMOTE TARGET PROTOCOL
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn everything_comes_with_titles_if_asked() {
     let small = Dump::parse(br#"{"workloads": []}"#).expect("a dump");
-    check(&all(&small, true, now()), expect![[r#"
+    check(
+        &all(&small, true, now()),
+        expect![[r#"
 
         ------ WORKLOAD INFO ------
 
@@ -166,7 +195,8 @@ fn everything_comes_with_titles_if_asked() {
         ------ CONNECTIONS INFO ------
 
         WORKLOAD DIRECTION LOCAL REMOTE REMOTE TARGET PROTOCOL
-    "#]]);
+    "#]],
+    );
     let dump = dump();
     let tables = [
         workloads(&dump, &Workloads::default()),
