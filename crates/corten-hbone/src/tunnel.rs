@@ -1,7 +1,6 @@
 //! TLS around an HTTP/2 connection, over anything that reads and writes without blocking.
 
-use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -50,8 +49,6 @@ pub enum Progress {
 /// Batches are sealed while less than this is still to be written: a little that could not go out before, such as the end
 /// of the handshake, then leaves with the data behind it.
 const SEAL_AHEAD: usize = 16 << 10;
-/// Slices of one vectored write; at 16 KiB a record this is a whole batch of bulk.
-const SLICES: usize = 64;
 /// The smallest buffer that a read can work with.
 const SCRATCH_LEAST: usize = 64 << 10;
 
@@ -258,12 +255,7 @@ impl Tunnel {
         let State::Handshaking(handshake) = std::mem::replace(&mut self.state, State::Failed) else {
             return Err(TunnelError::Failed);
         };
-        let mut out = Vec::new();
-        let step = handshake.step(record, &mut out);
-        if !out.is_empty() {
-            self.sealed.push(out);
-        }
-        match step? {
+        match handshake.step(record, self.sealed.room())? {
             Step::Blocked(handshake) => self.state = State::Handshaking(handshake),
             Step::Done(done) => {
                 self.certificates = done.certificates;
@@ -299,11 +291,10 @@ impl Tunnel {
     pub fn flush(&mut self, transport: &mut impl Write) -> Result<bool, TunnelError> {
         loop {
             if let State::Open(records) = &mut self.state
-                && self.sealed.bytes < SEAL_AHEAD
+                && self.sealed.len() < SEAL_AHEAD
             {
                 if self.h2.wants_output() {
-                    let sealed = &mut self.sealed;
-                    records.seal(&self.h2.output.lanes(), |record| sealed.push(record))?;
+                    records.seal(&self.h2.output.lanes(), self.sealed.room())?;
                     self.h2.output.clear();
                 } else if self.closing && self.alert.is_none() {
                     self.alert = Some(AlertDescription::CloseNotify);
@@ -311,12 +302,12 @@ impl Tunnel {
                 if let Some(alert) = self.alert
                     && !self.h2.wants_output()
                 {
-                    self.sealed.push(records.seal_alert(alert)?);
+                    records.seal_alert(alert, self.sealed.room())?;
                     // Nothing may follow an alert.
                     self.state = State::Failed;
                 }
             }
-            if self.sealed.bytes == 0 {
+            if self.sealed.len() == 0 {
                 return Ok(true);
             }
             match self.sealed.write(transport) {
@@ -331,8 +322,8 @@ impl Tunnel {
     /// Whether there is something to flush.
     pub fn wants_write(&self) -> bool {
         match self.state {
-            State::Open(_) => self.sealed.bytes > 0 || self.h2.wants_output() || self.closing || self.alert.is_some(),
-            State::Handshaking(_) | State::Failed => self.sealed.bytes > 0,
+            State::Open(_) => self.sealed.len() > 0 || self.h2.wants_output() || self.closing || self.alert.is_some(),
+            State::Handshaking(_) | State::Failed => self.sealed.len() > 0,
         }
     }
 
@@ -356,50 +347,39 @@ impl Tunnel {
 /// Records that are to be written.
 #[derive(Default)]
 struct Sealed {
-    records: VecDeque<Vec<u8>>,
-    /// Bytes of the first one that are written already.
-    offset: usize,
-    /// Bytes still to be written.
-    bytes: usize,
+    records: Vec<u8>,
+    /// How many bytes are written already.
+    written: usize,
 }
 
 impl Sealed {
-    fn push(&mut self, record: Vec<u8>) {
-        self.bytes += record.len();
-        self.records.push_back(record);
+    /// Bytes still to be written.
+    fn len(&self) -> usize {
+        self.records.len() - self.written
+    }
+
+    /// Where more can be appended.
+    fn room(&mut self) -> &mut Vec<u8> {
+        self.records.drain(..self.written);
+        self.written = 0;
+        &mut self.records
     }
 
     fn write(&mut self, transport: &mut impl Write) -> io::Result<()> {
-        let Some(first) = self.records.front() else {
-            return Ok(());
-        };
-        let written = if self.records.len() == 1 {
-            transport.write(&first[self.offset..])?
-        } else {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let mut filled = 0;
-            for (slice, record) in slices.iter_mut().zip(&self.records) {
-                let skip = if filled == 0 { self.offset } else { 0 };
-                *slice = IoSlice::new(&record[skip..]);
-                filled += 1;
-            }
-            transport.write_vectored(&slices[..filled])?
-        };
-        if written == 0 {
-            return Err(ErrorKind::WriteZero.into());
+        match transport.write(&self.records[self.written..])? {
+            0 => return Err(ErrorKind::WriteZero.into()),
+            written => self.written += written,
         }
-        self.bytes -= written;
-        self.offset += written;
-        while let Some(first) = self.records.front()
-            && self.offset >= first.len()
-        {
-            self.offset -= first.len();
-            self.records.pop_front();
+        if self.len() == 0 {
+            self.records.clear();
+            self.written = 0;
         }
         Ok(())
     }
 
     fn shrink(&mut self) {
-        self.records.shrink_to_fit();
+        if self.records.is_empty() {
+            self.records = Vec::new();
+        }
     }
 }

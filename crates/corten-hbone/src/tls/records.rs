@@ -5,6 +5,7 @@ use rustls::crypto::cipher::{
     AeadKey, InboundOpaqueMessage, Iv, MessageDecrypter, MessageEncrypter, OutboundChunks, OutboundPlainMessage,
 };
 use rustls::kernel::KernelConnection;
+use rustls::quic::PacketKey;
 use rustls::server::ServerConnectionData;
 use rustls::{
     AlertDescription, ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets, InvalidMessage, PeerMisbehaved,
@@ -15,6 +16,8 @@ use super::HEAD_BYTES;
 
 /// The most that a record carries.
 pub(crate) const PLAIN_MAX: usize = 16 << 10;
+/// What sealing adds to a record, at most: head, kind or explicit nonce, tag.
+const OVERHEAD: usize = 32;
 /// The longest message that may come after the handshake: a session ticket, which we do not use.
 const MESSAGE_MAX: usize = 64 << 10;
 /// Records without data in a row; more is a flood.
@@ -52,12 +55,21 @@ impl Keys {
     }
 }
 
+/// What seals our records.
+enum Sealer {
+    /// The cipher as rustls offers it to QUIC, which protects packets as TLS 1.3 protects records: with the number of the
+    /// record mixed into the nonce, and in place. The other form allocates and copies each record once more.
+    InPlace(Box<dyn PacketKey>),
+    /// For TLS 1.2, and ciphers without the above.
+    Apart(Box<dyn MessageEncrypter>),
+}
+
 /// Both directions of an established connection.
 pub(crate) struct Records {
     keys: Keys,
     opener: Box<dyn MessageDecrypter>,
     opened: u64,
-    sealer: Box<dyn MessageEncrypter>,
+    sealer: Sealer,
     sealed: u64,
     /// How many records one key may seal (RFC 8446 §5.5), with a margin.
     sealed_max: u64,
@@ -199,40 +211,40 @@ impl Records {
         Ok(())
     }
 
-    /// Seals data into as few records as possible and hands them to `sink`, in order.
-    pub(crate) fn seal(&mut self, data: &[&[u8]], mut sink: impl FnMut(Vec<u8>)) -> Result<(), Error> {
+    /// Seals data into as few records as possible and appends them to `out`.
+    pub(crate) fn seal(&mut self, data: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
         let mut rest = OutboundChunks::new(data);
+        out.reserve(rest.len() + (rest.len() / PLAIN_MAX + 1) * OVERHEAD);
         while !rest.is_empty() {
             let (part, after) = rest.split_at(PLAIN_MAX);
             if self.update_wanted || self.sealed >= self.sealed_max {
-                self.renew(&mut sink)?;
+                self.renew(0, out)?;
             }
-            sink(self.seal_one(ContentType::ApplicationData, part)?);
+            self.seal_one(ContentType::ApplicationData, &part, out)?;
             rest = after;
         }
         Ok(())
     }
 
     /// Seals an alert: the last thing that is sent.
-    pub(crate) fn seal_alert(&mut self, description: AlertDescription) -> Result<Vec<u8>, Error> {
+    pub(crate) fn seal_alert(&mut self, description: AlertDescription, out: &mut Vec<u8>) -> Result<(), Error> {
         let level = if description == AlertDescription::CloseNotify {
             1
         } else {
             2
         };
-        self.seal_one(ContentType::Alert, OutboundChunks::Single(&[level, description.into()]))
+        let alert = [level, description.into()];
+        self.seal_one(ContentType::Alert, &OutboundChunks::Single(&alert), out)
     }
 
-    /// Tells the peer that our next record has a new key, and takes that.
-    fn renew(&mut self, sink: &mut impl FnMut(Vec<u8>)) -> Result<(), Error> {
+    /// Tells the peer that our next record has a new key, and takes that. `request` asks the peer to do the same.
+    fn renew(&mut self, request: u8, out: &mut Vec<u8>) -> Result<(), Error> {
         self.update_wanted = false;
         if !matches!(self.keys.suite(), SupportedCipherSuite::Tls13(_)) {
             return Err(Error::EncryptError);
         }
-        sink(self.seal_one(
-            ContentType::Handshake,
-            OutboundChunks::Single(&[KEY_UPDATE, 0, 0, 1, 0]),
-        )?);
+        let message = [KEY_UPDATE, 0, 0, 1, request];
+        self.seal_one(ContentType::Handshake, &OutboundChunks::Single(&message), out)?;
         let (sealed, secrets) = self.keys.next_to_send()?;
         self.sealer = sealer(self.keys.suite(), secrets, sealed)?;
         self.sealed = sealed;
@@ -247,21 +259,30 @@ impl Records {
 
     /// Renews our key and asks the peer to do the same.
     #[cfg(test)]
-    pub(crate) fn ask_for_renewal(&mut self, mut sink: impl FnMut(Vec<u8>)) -> Result<(), Error> {
-        sink(self.seal_one(
-            ContentType::Handshake,
-            OutboundChunks::Single(&[KEY_UPDATE, 0, 0, 1, 1]),
-        )?);
-        let (sealed, secrets) = self.keys.next_to_send()?;
-        self.sealer = sealer(self.keys.suite(), secrets, sealed)?;
-        self.sealed = sealed;
-        Ok(())
+    pub(crate) fn ask_for_renewal(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.renew(1, out)
     }
 
-    fn seal_one(&mut self, kind: ContentType, payload: OutboundChunks<'_>) -> Result<Vec<u8>, Error> {
-        let record = self.sealer.encrypt(plain(kind, payload), self.sealed)?.encode();
+    fn seal_one(&mut self, kind: ContentType, payload: &OutboundChunks<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+        match &mut self.sealer {
+            Sealer::InPlace(key) => {
+                // The kind of a record is inside (RFC 8446 §5.2); outside all look like data of TLS 1.2.
+                let length = payload.len() + 1 + key.tag_len();
+                let head = [23, 3, 3, (length >> 8) as u8, length as u8];
+                out.extend_from_slice(&head);
+                let start = out.len();
+                payload.copy_to_vec(out);
+                out.push(kind.into());
+                let tag = key.encrypt_in_place(self.sealed, &head, &mut out[start..])?;
+                out.extend_from_slice(tag.as_ref());
+            }
+            Sealer::Apart(sealer) => {
+                let record = sealer.encrypt(plain(kind, payload.clone()), self.sealed)?;
+                out.extend_from_slice(&record.encode());
+            }
+        }
         self.sealed += 1;
-        Ok(record)
+        Ok(())
     }
 }
 
@@ -286,14 +307,13 @@ fn opener(suite: SupportedCipherSuite, secrets: ConnectionTrafficSecrets) -> Res
 }
 
 /// The sealer of a key of which `sealed` records have been used up.
-fn sealer(
-    suite: SupportedCipherSuite,
-    secrets: ConnectionTrafficSecrets,
-    sealed: u64,
-) -> Result<Box<dyn MessageEncrypter>, Error> {
+fn sealer(suite: SupportedCipherSuite, secrets: ConnectionTrafficSecrets, sealed: u64) -> Result<Sealer, Error> {
     let (key, iv) = key_and_iv(secrets)?;
     let mut sealer = match suite {
-        SupportedCipherSuite::Tls13(suite) => suite.aead_alg.encrypter(key, iv),
+        SupportedCipherSuite::Tls13(suite) => match suite.quic {
+            Some(quic) => return Ok(Sealer::InPlace(quic.packet_key(key, iv))),
+            None => suite.aead_alg.encrypter(key, iv),
+        },
         SupportedCipherSuite::Tls12(suite) => {
             let fixed = suite.aead_alg.key_block_shape().fixed_iv_len;
             let (fixed, explicit) = iv.as_ref().split_at(fixed);
@@ -305,7 +325,7 @@ fn sealer(
         // relative to it. So it is shown that one first; the result goes nowhere.
         sealer.encrypt(plain(ContentType::ApplicationData, OutboundChunks::Single(&[])), 0)?;
     }
-    Ok(sealer)
+    Ok(Sealer::Apart(sealer))
 }
 
 fn plain(typ: ContentType, payload: OutboundChunks<'_>) -> OutboundPlainMessage<'_> {

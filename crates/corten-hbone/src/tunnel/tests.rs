@@ -1,6 +1,8 @@
 //! Two tunnels on a wire of bounded length, in memory.
 
 use super::*;
+use std::collections::VecDeque;
+
 use crate::h2::{Headers, Reason, Request, Response, Settings, StreamId};
 
 #[path = "../../tests/certificates/mod.rs"]
@@ -203,9 +205,7 @@ fn keys_are_renewed_before_they_are_worn_out_and_when_asked() {
     let State::Open(records) = &mut ends.client.state else {
         panic!("not open")
     };
-    let mut asked = Vec::new();
-    records.ask_for_renewal(|record| asked.push(record)).expect("sealed");
-    asked.into_iter().for_each(|record| ends.client.sealed.push(record));
+    records.ask_for_renewal(ends.client.sealed.room()).expect("sealed");
     ends.settle();
     assert_eq!(ends.server.h2().send(stream, b"new key", false), 7);
     ends.settle();
