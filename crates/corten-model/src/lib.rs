@@ -16,6 +16,7 @@ mod settings;
 mod snapshot;
 pub mod status;
 mod text;
+pub mod trust_domain;
 mod waypoint;
 mod workload;
 
@@ -23,6 +24,7 @@ mod workload;
 pub mod rules {
     pub use crate::derive::{
         binding::{canary, canary_weight, ingress_use_waypoint},
+        peer::{PeerModes, peer_modes},
         services::{effective_distribution, parse_range},
     };
 }

@@ -130,6 +130,18 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// Whether a text fits; without a text nothing does.
+    pub fn matches(&self, text: &str) -> bool {
+        match self {
+            Pattern::Exact(whole) => text == whole,
+            Pattern::Prefix(prefix) => text.starts_with(prefix.as_str()),
+            Pattern::Suffix(suffix) => text.ends_with(suffix.as_str()),
+            Pattern::Present => !text.is_empty(),
+        }
+    }
+}
+
 /// A service account of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceAccount {

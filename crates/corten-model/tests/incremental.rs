@@ -38,13 +38,13 @@ struct Seed {
 impl Seed {
     fn labels(self) -> Value {
         let mut labels = json!({ "app": pick(&APPS, self.a) });
-        if self.b % 3 == 0 {
+        if self.b.is_multiple_of(3) {
             labels["version"] = json!("v1");
         }
-        if self.c % 4 == 0 {
+        if self.c.is_multiple_of(4) {
             labels["istio.io/use-waypoint"] = json!(pick(&WAYPOINTS, self.b));
         }
-        if self.c % 8 == 0 {
+        if self.c.is_multiple_of(8) {
             labels["istio.io/use-waypoint-namespace"] = json!(pick(&NAMESPACES, self.a));
             labels["istio.io/use-waypoint-canary"] = json!(pick(&WAYPOINTS, self.a));
         }
@@ -66,10 +66,10 @@ impl Seed {
             0 => {
                 let mut metadata = self.metadata(pick(&NAMESPACES, self.namespace));
                 metadata["namespace"] = Value::Null;
-                if a % 4 == 0 {
+                if a.is_multiple_of(4) {
                     metadata["labels"]["topology.istio.io/network"] = json!(pick(&["n1", "n2"], b));
                 }
-                if b % 3 == 0 {
+                if b.is_multiple_of(3) {
                     metadata["annotations"]["networking.istio.io/traffic-distribution"] = json!("PreferClose");
                 }
                 json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata })
@@ -85,13 +85,13 @@ impl Seed {
             }),
             3 => {
                 let mut metadata = self.metadata(pick(&WAYPOINTS[..2], self.name));
-                if a % 3 == 0 {
+                if a.is_multiple_of(3) {
                     metadata["labels"]["istio.io/waypoint-for"] = json!(pick(&["all", "service", "none"], b));
                 }
-                if b % 5 == 0 {
+                if b.is_multiple_of(5) {
                     metadata["labels"]["topology.istio.io/network"] = json!("n2");
                 }
-                let addresses = if c % 3 == 0 {
+                let addresses = if c.is_multiple_of(3) {
                     json!([])
                 } else {
                     json!([{ "type": "IPAddress", "value": format!("10.9.0.{}", c % 4) }])
@@ -112,9 +112,9 @@ impl Seed {
                 let mut spec = json!({
                     "clusterIP": format!("10.1.0.{}", self.name % 4), "trafficDistribution": pick(&["PreferClose", "x"], a),
                     "ports": [{ "port": 80, "name": "http", "targetPort": pick(&["web", "db"], b), "protocol": "TCP" }],
-                    "type": if c % 7 == 0 { "ExternalName" } else { "ClusterIP" },
+                    "type": if c.is_multiple_of(7) { "ExternalName" } else { "ClusterIP" },
                 });
-                if c % 5 != 0 {
+                if !c.is_multiple_of(5) {
                     spec["selector"] = json!({ "app": pick(&APPS, a) });
                 }
                 json!({ "apiVersion": "v1", "kind": "Service", "metadata": self.metadata(name), "spec": spec })
@@ -145,7 +145,7 @@ impl Seed {
             }),
             9 => json!({
                 "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": self.metadata(name),
-                "spec": if a % 2 == 0 {
+                "spec": if a.is_multiple_of(2) {
                     json!({ "mtls": { "mode": pick(&MODES, b) } })
                 } else {
                     json!({
@@ -157,7 +157,7 @@ impl Seed {
             10 => {
                 let mut spec = json!({
                     "action": pick(&["ALLOW", "DENY", "AUDIT"], a),
-                    "rules": [{ "from": [{ "source": { "principals": ["*"] } }], "to": [{ "operation": { "paths": if b % 2 == 0 { json!(["/x"]) } else { json!([]) } } }] }],
+                    "rules": [{ "from": [{ "source": { "principals": ["*"] } }], "to": [{ "operation": { "paths": if b.is_multiple_of(2) { json!(["/x"]) } else { json!([]) } } }] }],
                 });
                 match c % 3 {
                     0 => spec["selector"] = json!({ "matchLabels": { "app": pick(&APPS, b) } }),
@@ -187,13 +187,13 @@ impl Seed {
             _ => {
                 let mut metadata = self.metadata(name);
                 metadata["uid"] = json!(pick(&["1", "2"], c / 4));
-                if b % 5 == 0 {
+                if b.is_multiple_of(5) {
                     metadata["labels"]["gateway.networking.k8s.io/gateway-name"] = json!("wp");
                 }
                 json!({
                     "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
                     "spec": {
-                        "nodeName": pick(&["one", "two"], a), "serviceAccountName": pick(&APPS, b), "hostNetwork": c % 9 == 0,
+                        "nodeName": pick(&["one", "two"], a), "serviceAccountName": pick(&APPS, b), "hostNetwork": c.is_multiple_of(9),
                         "containers": [{ "ports": [{ "name": pick(&["web", "db"], c), "containerPort": 8000, "protocol": "TCP" }] }],
                     },
                     "status": { "phase": pick(&["Running", "Running", "Succeeded"], c), "podIP": format!("10.2.0.{}", a % 5) },
@@ -244,7 +244,7 @@ fn settings(by: u8) -> Settings {
         .and_then(|node| corten_api::codec::decode(&node).0)
         .unwrap_or_default();
     Settings {
-        allow_waypoints: by % 2 == 0,
+        allow_waypoints: by.is_multiple_of(2),
         ..Settings::default().with_mesh_config(&config)
     }
 }

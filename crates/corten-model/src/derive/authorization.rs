@@ -14,8 +14,10 @@ use ipnet::IpNet;
 use crate::{
     input::{AuthorizationPolicy, ObjectKey, ObjectKind},
     policy::{Action, Clause, Match, Pattern, Policy, PolicyScope, Rule, ServiceAccount},
+    settings::Settings,
     status::reason,
     text::Name,
+    trust_domain,
 };
 
 /// What becomes of an AuthorizationPolicy at node proxies.
@@ -33,10 +35,11 @@ pub(crate) struct Converted {
 const NEEDS_WAYPOINT: Code = Code("CRT0101");
 
 /// Converts a policy. One with targets is for waypoints, and nothing is said about it here.
-pub(crate) fn convert(policy: &AuthorizationPolicy, root_namespace: &Name, dry_runs: bool) -> Converted {
+pub(crate) fn convert(policy: &AuthorizationPolicy, settings: &Settings) -> Converted {
+    let root_namespace = &settings.root_namespace;
     let (meta, spec) = (&policy.meta, &policy.spec);
     let mut converted = Converted::default();
-    if policy.dry_run && !dry_runs {
+    if policy.dry_run && !settings.dry_run_policies {
         converted.complaint = Some((
             reason::UNSUPPORTED_VALUE,
             format!(
@@ -67,6 +70,10 @@ pub(crate) fn convert(policy: &AuthorizationPolicy, root_namespace: &Name, dry_r
             namespace: Arc::clone(&meta.namespace),
             name: Arc::clone(&meta.name),
         },
+        trust_domains: std::iter::once(&settings.trust_domain)
+            .chain(&settings.trust_domain_aliases)
+            .cloned()
+            .collect(),
         http: BTreeSet::new(),
         diagnostics: Vec::new(),
     };
@@ -122,6 +129,8 @@ fn unsupported_action(action: &str) -> (&'static str, String) {
 /// What is found on the way.
 struct Notes {
     object: ObjectKey,
+    /// The mesh's trust domain, and those that count as the same.
+    trust_domains: Vec<Name>,
     http: BTreeSet<String>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -308,7 +317,26 @@ fn source_match(
         notes,
         address,
     );
-    let Some([source_ips, not_source_ips]) = blocks else {
+    let trust_domains = [
+        ("trustDomains", &source.trust_domains),
+        ("notTrustDomains", &source.not_trust_domains),
+    ];
+    let asked: Vec<&str> = trust_domains
+        .into_iter()
+        .filter(|(_, list)| !list.is_empty())
+        .map(|(name, _)| name)
+        .collect();
+    for name in &asked {
+        let effect = match action {
+            Action::Allow => "this source never matches",
+            Action::Deny => "it is left out of the source",
+        };
+        let message = format!("a node proxy does not know {name}: {effect}; principals can say the same");
+        notes.add(NEEDS_WAYPOINT, format!("{path}.{name}"), message);
+    }
+    // A match that is left empty never holds.
+    let widened = action == Action::Allow && !asked.is_empty();
+    let Some([source_ips, not_source_ips]) = blocks.filter(|_| !widened) else {
         return Match::default();
     };
     Match {
@@ -318,8 +346,8 @@ fn source_match(
         not_namespaces: patterns(&source.not_namespaces),
         service_accounts: accounts(&source.service_accounts, namespace),
         not_service_accounts: accounts(&source.not_service_accounts, namespace),
-        principals: patterns(&source.principals),
-        not_principals: patterns(&source.not_principals),
+        principals: principals(&source.principals, notes),
+        not_principals: principals(&source.not_principals, notes),
         ..Match::default()
     }
 }
@@ -334,8 +362,8 @@ fn condition_match(action: Action, condition: &Condition, path: &str, notes: &mu
             made.not_namespaces = patterns(&condition.not_values);
         }
         "source.principal" => {
-            made.principals = patterns(&condition.values);
-            made.not_principals = patterns(&condition.not_values);
+            made.principals = principals(&condition.values, notes);
+            made.not_principals = principals(&condition.not_values, notes);
         }
         "source.ip" => {
             if let Some([ips, not_ips]) = pair(action, lists, paths, ADDRESS, notes, address) {
@@ -379,6 +407,10 @@ fn address(text: &str) -> Option<IpNet> {
 
 fn patterns(list: &[String]) -> Vec<Pattern> {
     list.iter().map(|text| Pattern::parse(text)).collect()
+}
+
+fn principals(list: &[String], notes: &Notes) -> Vec<Pattern> {
+    patterns(&trust_domain::expand(list, &notes.trust_domains))
 }
 
 fn accounts(list: &[String], namespace: &str) -> Vec<ServiceAccount> {

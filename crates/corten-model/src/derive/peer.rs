@@ -3,7 +3,7 @@
 //! What is generated and what workloads refer to come from the same function, so that no workload refers to a policy
 //! that does not exist: a node proxy skips what it does not know, and would let plain text through.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use corten_api::istio::peer_authentication::{MutualTLS, MutualTLSMode, PeerAuthenticationSpec};
 
@@ -48,6 +48,46 @@ fn oldest<'a>(policies: impl Iterator<Item = &'a Arc<PeerAuthentication>>) -> Op
 
 fn mode(spec: &PeerAuthenticationSpec) -> MutualTLSMode {
     spec.mtls.as_ref().map_or(MutualTLSMode::Unset, |mtls| mtls.mode)
+}
+
+/// The modes that policies amount to for one workload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeerModes {
+    /// Of all ports that are not listed.
+    pub mode: MutualTLSMode,
+    /// Of single ports of the workload, as far as its policy lists them.
+    pub ports: BTreeMap<u16, MutualTLSMode>,
+}
+
+/// What policies amount to that all apply to one workload: those of the mesh, of its namespace, and those selecting it.
+pub fn peer_modes<'a>(
+    policies: impl IntoIterator<Item = &'a Arc<PeerAuthentication>>,
+    root_namespace: &str,
+) -> PeerModes {
+    let (of_root, others): (Vec<_>, Vec<_>) = policies
+        .into_iter()
+        .partition(|policy| policy.meta.namespace.as_ref() == root_namespace);
+    let wider = Wider {
+        mesh: level(of_root.into_iter()),
+        namespace: level(others.iter().copied()),
+    };
+    let own = oldest(others.into_iter().filter(|policy| !policy.selector.is_empty()));
+    let of_workload = effective(own.map_or(MutualTLSMode::Unset, |policy| mode(&policy.spec)), wider);
+    let listed = own
+        .into_iter()
+        .flat_map(|policy| policy.spec.port_level_mtls.iter().flatten());
+    let ports = listed.filter_map(|(port, mtls)| {
+        let mode = if mtls.mode == MutualTLSMode::Unset {
+            of_workload
+        } else {
+            mtls.mode
+        };
+        Some((u16::try_from(*port).ok()?, mode))
+    });
+    PeerModes {
+        mode: of_workload,
+        ports: ports.collect(),
+    }
 }
 
 /// The key of the policy that refuses whoever has no identity.

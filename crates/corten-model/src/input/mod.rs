@@ -178,7 +178,7 @@ pub struct Meta {
     pub name: Name,
     /// The labels.
     pub labels: Labels,
-    /// When it was created, in seconds since 1970; 0 when it does not say.
+    /// When it was created, in seconds since 1970; the largest number when it does not say.
     pub created: i64,
     /// Counts changes of what is wanted.
     pub generation: i64,

@@ -39,11 +39,11 @@ pub(super) fn pairs<'a>(value: &'a Value, path: &[&str]) -> impl Iterator<Item =
     members.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
 }
 
-/// Seconds since 1970 of the time at a path; 0 when there is none.
+/// Seconds since 1970 of the time at a path; without one, later than any: what has no age yet is new.
 pub(super) fn seconds(value: &Value, path: &[&str]) -> i64 {
     text(value, path)
         .parse::<jiff::Timestamp>()
-        .map_or(0, |time| time.as_second())
+        .map_or(i64::MAX, |time| time.as_second())
 }
 
 /// Addresses of texts; `None`: one of them is none.

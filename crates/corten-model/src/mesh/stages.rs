@@ -290,13 +290,9 @@ impl Mesh {
         let dirty_selected = &mut dirty.selected;
         for object in &dirty.policies {
             let policy = self.objects.policies.get(&object.namespace, &object.name).cloned();
-            let converted = policy.as_ref().map(|policy| {
-                Arc::new(authorization::convert(
-                    policy,
-                    &settings.root_namespace,
-                    settings.dry_run_policies,
-                ))
-            });
+            let converted = policy
+                .as_ref()
+                .map(|policy| Arc::new(authorization::convert(policy, &settings)));
             let targets = policy
                 .as_ref()
                 .is_some_and(|policy| policy.spec.target_ref.is_some() || !policy.spec.target_refs.is_empty());
