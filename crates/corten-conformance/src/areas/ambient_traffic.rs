@@ -6,12 +6,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail};
-use corten_model::{Mesh, Reader, Settings as MeshSettings};
-use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
-use corten_traffic::{Authority, Change, Connect, Outbound, Peer, Protocol, Settings, Tables, TablesWriter};
+use anyhow::{Context, Result, bail};
+use corten_model::Settings as MeshSettings;
+use corten_traffic::{Authority, Connect, Outbound, Peer, Protocol, Settings, Tables};
 use serde_json::{Value, json};
 
+use super::ambient;
 use crate::data::{self, Area};
 use crate::outcome::{Case, Outcome};
 
@@ -92,28 +92,7 @@ fn tables(config: &str) -> Result<Arc<Tables>> {
     let mut objects = environment();
     let policies: Vec<Value> = serde_saphyr::from_multiple(config).context("parsing the policies")?;
     objects.extend(policies.into_iter().filter(|policy| !policy.is_null()));
-    let mut reader = Reader::default();
-    let mut changes = Vec::new();
-    for object in &objects {
-        changes.extend(reader.read(object).object.map(corten_model::Change::Put));
-    }
-    let mut mesh = Mesh::new(MeshSettings::default());
-    mesh.apply(changes);
-    let snapshot = mesh.snapshot();
-
-    let addresses = snapshot
-        .address_keys()
-        .filter_map(|key| corten_xds_gen::address(&snapshot, &key));
-    let policies = snapshot
-        .policies()
-        .filter_map(|policy| corten_xds_gen::authorization(&snapshot, &policy.key));
-    let resources = addresses.map(|resource| (ADDRESS_TYPE, resource));
-    let resources = resources.chain(policies.map(|resource| (AUTHORIZATION_TYPE, resource)));
-    let changes = resources.filter_map(|(kind, resource)| Change::upsert(kind, &resource.name, &resource.body));
-    let mut writer = TablesWriter::new();
-    let applied = writer.apply(changes);
-    applied.map_err(|rejected| anyhow!("the node proxy refuses {rejected:?}"))?;
-    Ok(writer.snapshot())
+    ambient::node_tables(&ambient::mesh(MeshSettings::default(), &objects).snapshot())
 }
 
 /// Namespaces, pods and services of the area's description.

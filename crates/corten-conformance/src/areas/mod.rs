@@ -10,6 +10,7 @@ mod crds;
 mod files;
 mod pending;
 mod ruleset;
+mod security;
 mod semantics;
 mod validation;
 
@@ -27,10 +28,10 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-ambient-policy" => return ambient::run_policy(area),
         "istio-ambient-traffic" => return ambient_traffic::run(area),
         "istio-cni" => return cni::run(area),
+        "istio-security-policies" => return security::run(area),
         "istio-semantics" => return semantics::run(area),
         "istio-validation" => return validation::run(area),
         "gateway-api-conformance" => "Gateway API controller and data plane",
-        "istio-security-policies" => "policy enforcement",
         "istio-analysis" => "configuration analysis",
         "istio-authz-rbac"
         | "istio-envoy-bootstrap"

@@ -10,11 +10,14 @@ pub(crate) use self::{policy::run as run_policy, tables::run as run_model};
 
 use std::sync::Arc;
 
-use corten_model::{Change, Mesh, Reader, Settings};
+use anyhow::{Result, anyhow};
+use corten_model::{Change, Mesh, Reader, Settings, Snapshot};
+use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
+use corten_traffic::{Tables, TablesWriter};
 use serde_json::Value;
 
 /// A mesh of objects. Those that are named again later replace the earlier ones.
-fn mesh(settings: Settings, objects: &[Value]) -> Mesh {
+pub(super) fn mesh(settings: Settings, objects: &[Value]) -> Mesh {
     let mut reader = Reader::default();
     let mut mesh = Mesh::new(settings);
     let changes: Vec<Change> = objects
@@ -24,6 +27,25 @@ fn mesh(settings: Settings, objects: &[Value]) -> Mesh {
         .collect();
     mesh.apply(changes);
     mesh
+}
+
+/// What a snapshot becomes at a node proxy, by way of the resources that go over the wire.
+pub(super) fn node_tables(snapshot: &Snapshot) -> Result<Arc<Tables>> {
+    let addresses = snapshot
+        .address_keys()
+        .filter_map(|key| corten_xds_gen::address(snapshot, &key));
+    let policies = snapshot
+        .policies()
+        .filter_map(|policy| corten_xds_gen::authorization(snapshot, &policy.key));
+    let resources = addresses
+        .map(|resource| (ADDRESS_TYPE, resource))
+        .chain(policies.map(|resource| (AUTHORIZATION_TYPE, resource)));
+    let changes =
+        resources.filter_map(|(kind, resource)| corten_traffic::Change::upsert(kind, &resource.name, &resource.body));
+    let mut writer = TablesWriter::new();
+    let applied = writer.apply(changes);
+    applied.map_err(|rejected| anyhow!("the node proxy refuses {rejected:?}"))?;
+    Ok(writer.snapshot())
 }
 
 fn text(value: &Value) -> &str {
