@@ -101,17 +101,25 @@ impl Handshake {
             Side::Server(server) => handle(server.process_tls_records(&mut self.incoming), out),
         };
         self.incoming.drain(..discard);
-        next
+        // A server may write before the client has finished; that is too early for us.
+        match next {
+            Ok(Next::Done) if self.common().is_handshaking() => Ok(Next::Blocked),
+            next => next,
+        }
+    }
+
+    fn common(&self) -> &CommonState {
+        match &self.side {
+            Side::Client(client) => client,
+            Side::Server(server) => server,
+        }
     }
 
     fn finish(self) -> Result<Done, Error> {
         if !self.incoming.is_empty() {
             return Err(Error::General("bytes left over at the end of the handshake".into()));
         }
-        let common: &CommonState = match &self.side {
-            Side::Client(client) => client,
-            Side::Server(server) => server,
-        };
+        let common = self.common();
         let certificates = common
             .peer_certificates()
             .unwrap_or_default()

@@ -1,4 +1,5 @@
 //! Certificates for tests: an authority, and an identity on either side.
+#![allow(dead_code, reason = "not every test needs both sides")]
 
 use std::sync::Arc;
 
