@@ -3,6 +3,7 @@
 //! Figures are for people to judge: nothing here fails because a number is large.
 
 mod figure;
+mod l4;
 mod local;
 
 use std::path::PathBuf;
@@ -24,10 +25,22 @@ struct Arguments {
     /// The script that starts a real Kubernetes for the baseline [default: ../shared/kubernetes/lab.sh beside the repository]
     #[arg(long, value_name = "SCRIPT")]
     lab: Option<PathBuf>,
+    /// A stock ztunnel to measure beside ours
+    #[arg(long, value_name = "BINARY")]
+    ztunnel: Option<PathBuf>,
+    /// How often each is measured; the median counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.name.as_deref() == Some("l4") {
+        return l4::isolated(std::env::args()).unwrap_or_else(|error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        });
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -47,12 +60,14 @@ fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<()> {
     let figures: Vec<Figure> = match arguments.name.as_deref() {
         None => {
+            println!("l4       calls between two pods: directly, through our node proxies, and through stock ones");
             println!(
                 "local    the small Kubernetes of `corten up` beside a real one: start, pods, memory, writes, watches"
             );
             return Ok(());
         }
         Some("local") => Box::pin(local::run(arguments.lab.clone())).await?,
+        Some(l4::INSIDE) => Box::pin(l4::run(arguments.ztunnel.clone(), arguments.rounds)).await?,
         Some(other) => bail!("there is no benchmark {other:?}; without a name, they are listed"),
     };
     println!("\n{:44} {:>12} {:>12} {:>8}", "figure", "corten", "baseline", "ratio");

@@ -1,0 +1,314 @@
+//! Benchmark `l4`: calls between two pods directly, through two of our node proxies, and through two stock ones, in turns.
+//!
+//! All are on one bridge and one machine: client, server and both proxies share its processors, so ratios within a run are what counts.
+
+mod ground;
+mod load;
+mod server;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use corten_linux::{Namespaces, Spawn, mounts};
+
+use crate::figure::Figure;
+use ground::{Kind, Node, Pod, Wire, workloads};
+
+/// The word with which the benchmark starts itself once more, inside namespaces of its own.
+pub(crate) const INSIDE: &str = "l4-inside";
+const PAGES: u16 = 8080;
+const BULK: u16 = 8081;
+/// Connections of the main figure.
+const MANY: usize = 64;
+/// Connections at a time where each carries one request.
+const OPENING: usize = 32;
+const IDLE: usize = 1000;
+/// Pods on the calling side's node while memory is measured.
+const PODS: usize = 100;
+const LENGTH: Duration = Duration::from_secs(3);
+/// What a proxy gets to settle before its memory is read.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// Runs the benchmark in namespaces of its own: root's powers there, and nothing left behind.
+pub(crate) fn isolated(arguments: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let mut child = Spawn::this_program()
+        .arg(INSIDE)
+        .args(arguments.skip(2))
+        .inherit_env()
+        .namespaces(Namespaces::isolated())
+        .start()
+        .context("the benchmark needs network namespaces of its own")?;
+    let code = child.wait()?.shell_code();
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+/// What one of those compared gave, the median of all rounds.
+#[derive(Clone, Debug, Default)]
+struct Values {
+    many_per_second: f64,
+    many_p50: f64,
+    many_p99: f64,
+    cpu_us: f64,
+    one_p50: f64,
+    bulk_gbit: f64,
+    opened_per_second: f64,
+    beside_p50: f64,
+    beside_bulk_gbit: f64,
+}
+
+/// Megabytes of the larger proxy of a pair.
+#[derive(Clone, Debug, Default)]
+struct Memory {
+    idle: f64,
+    loaded: f64,
+    with_idle_connections: f64,
+    after: f64,
+}
+
+/// Two pods, and the proxies of their nodes, if any.
+struct Subject {
+    name: &'static str,
+    client: Pod,
+    server: Pod,
+    nodes: Vec<Node>,
+}
+
+/// Measures; inside the namespaces.
+pub(crate) async fn run(ztunnel: Option<PathBuf>, rounds: usize) -> Result<Vec<Figure>> {
+    mounts::make_private()?;
+    mounts::proc(Path::new("/proc"))?;
+    mounts::fresh_sys()?;
+    let folder = tempfile::tempdir()?;
+    authority(&folder.path().join("ca"))?;
+    let corten = std::env::current_exe()?.with_file_name("corten-node");
+
+    let mut wire = Wire::new()?;
+    let mut subjects = vec![Subject::new(&mut wire, "direct", None, folder.path()).await?];
+    let mut memories = Vec::new();
+    for (name, kind) in [
+        ("corten", Some(Kind::Corten(corten))),
+        ("ztunnel", ztunnel.map(Kind::Ztunnel)),
+    ] {
+        if let Some(kind) = kind {
+            println!("starting {name} ...");
+            let subject = Subject::new(&mut wire, name, Some(&kind), folder.path()).await?;
+            subjects.push(subject);
+        }
+    }
+    tokio::time::sleep(SETTLE).await;
+    for subject in &subjects {
+        memories.push(Memory {
+            idle: subject.resident()?,
+            ..Memory::default()
+        });
+    }
+    let mut rows: Vec<Vec<Values>> = vec![Vec::new(); subjects.len()];
+    for round in 1..=rounds {
+        println!("round {round} of {rounds} ...");
+        for (subject, values) in subjects.iter().zip(&mut rows) {
+            values.push(subject.measure().with_context(|| subject.name)?);
+        }
+    }
+    for (subject, memory) in subjects.iter().zip(&mut memories).skip(1) {
+        memory.loaded = subject.resident()?;
+        let open = subject.idle()?;
+        tokio::time::sleep(SETTLE).await;
+        memory.with_idle_connections = subject.resident()?;
+        drop(open);
+        tokio::time::sleep(SETTLE).await;
+        memory.after = subject.resident()?;
+    }
+    let medians: Vec<Values> = rows.iter().map(|rows| median(rows)).collect();
+    Ok(figures(&medians, &memories))
+}
+
+/// A root for the proxies that make their certificates from files.
+fn authority(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let key = rcgen::KeyPair::generate()?;
+    let mut root = rcgen::CertificateParams::default();
+    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    std::fs::write(folder.join("ca-cert.pem"), root.self_signed(&key)?.pem())?;
+    std::fs::write(folder.join("ca-key.pem"), key.serialize_pem())?;
+    Ok(())
+}
+
+impl Subject {
+    async fn new(wire: &mut Wire, name: &'static str, kind: Option<&Kind>, folder: &Path) -> Result<Subject> {
+        let mut client = wire.pod(&format!("{name}-c"))?;
+        let mut server = wire.pod(&format!("{name}-s"))?;
+        for port in [PAGES, BULK] {
+            let listener = server.netns.run(|| server::listen(port))??;
+            // Each has a thread, so that small answers do not wait behind large ones. They end with the process.
+            std::thread::Builder::new()
+                .name("server".into())
+                .spawn(move || server::serve(&listener))?;
+        }
+        let mut nodes = Vec::new();
+        if let Some(kind) = kind {
+            let mut others = Vec::new();
+            for at in 2..PODS {
+                others.push(wire.quiet_pod(&format!("{name}-{at}"))?);
+            }
+            let text = workloads([&client, &server].into_iter().chain(&others));
+            let near = Node::start(kind, &format!("{name}-near"), folder, &text).await?;
+            let far = Node::start(kind, &format!("{name}-far"), folder, &text).await?;
+            near.serve(&client).await?;
+            for other in &others {
+                near.serve(other).await?;
+            }
+            far.serve(&server).await?;
+            client.enroll()?;
+            server.enroll()?;
+            nodes = vec![near, far];
+        }
+        Ok(Subject {
+            name,
+            client,
+            server,
+            nodes,
+        })
+    }
+
+    fn measure(&self) -> Result<Values> {
+        let (pages, bulk) = (self.server.at(PAGES), self.server.at(BULK));
+        let (mut before, mut after) = (Ok(0.0), Ok(0.0));
+        let many =
+            self.from_client(|| load::keep_alive(pages, MANY, LENGTH, || before = self.cpu(), || after = self.cpu()))?;
+        let cpu_us = after? - before?;
+        let one = self.requests(pages, 1)?;
+        let bulk_gbit = self.from_client(|| load::bulk(bulk, LENGTH))?;
+        let opened_per_second = self.from_client(|| load::connections(pages, OPENING, LENGTH))?;
+        let (beside, beside_bulk) = std::thread::scope(|scope| {
+            let large = scope.spawn(|| self.from_client(|| load::bulk(bulk, LENGTH + Duration::from_secs(1))));
+            let small = self.requests(pages, 1);
+            (small, large.join())
+        });
+        let beside_bulk_gbit = beside_bulk.map_err(|_| anyhow::anyhow!("the bulk client panicked"))??;
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        Ok(Values {
+            many_per_second: many.per_second,
+            many_p50: many.p50,
+            many_p99: many.p99,
+            cpu_us: cpu_us / many.count as f64,
+            one_p50: one.p50,
+            bulk_gbit,
+            opened_per_second,
+            beside_p50: beside?.p50,
+            beside_bulk_gbit,
+        })
+    }
+
+    fn requests(&self, to: SocketAddr, connections: usize) -> Result<load::Requests> {
+        self.from_client(|| load::keep_alive(to, connections, LENGTH, || {}, || {}))
+    }
+
+    fn idle(&self) -> Result<Vec<std::net::TcpStream>> {
+        self.from_client(|| load::idle(self.server.at(PAGES), IDLE))
+    }
+
+    fn from_client<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        self.client.netns.run(work)?
+    }
+
+    /// Processor time of both proxies, in microseconds.
+    fn cpu(&self) -> Result<f64> {
+        self.nodes.iter().map(Node::cpu_us).sum()
+    }
+
+    fn resident(&self) -> Result<f64> {
+        let mut largest = 0.0;
+        for node in &self.nodes {
+            largest = node.resident_mb()?.max(largest);
+        }
+        Ok(largest)
+    }
+}
+
+fn median(rows: &[Values]) -> Values {
+    let of = |field: fn(&Values) -> f64| {
+        let mut values: Vec<f64> = rows.iter().map(field).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or_default()
+    };
+    Values {
+        many_per_second: of(|v| v.many_per_second),
+        many_p50: of(|v| v.many_p50),
+        many_p99: of(|v| v.many_p99),
+        cpu_us: of(|v| v.cpu_us),
+        one_p50: of(|v| v.one_p50),
+        bulk_gbit: of(|v| v.bulk_gbit),
+        opened_per_second: of(|v| v.opened_per_second),
+        beside_p50: of(|v| v.beside_p50),
+        beside_bulk_gbit: of(|v| v.beside_bulk_gbit),
+    }
+}
+
+/// Each figure of ours beside direct traffic, and again beside the stock pair when there is one. What direct traffic has none of stands alone.
+fn figures(values: &[Values], memories: &[Memory]) -> Vec<Figure> {
+    let [direct, ours, rest @ ..] = values else {
+        return Vec::new();
+    };
+    let mut figures = Vec::new();
+    let theirs = rest.first();
+    let mut compared = |name: &str, unit: &'static str, field: fn(&Values) -> f64| {
+        figures.push(figure(
+            format!("{name}, beside direct"),
+            unit,
+            field(ours),
+            Some(field(direct)),
+        ));
+        if let Some(theirs) = theirs {
+            figures.push(figure(
+                format!("{name}, beside ztunnel"),
+                unit,
+                field(ours),
+                Some(field(theirs)),
+            ));
+        }
+    };
+    compared("requests, 64 connections", "1/s", |v| v.many_per_second);
+    compared("p50, 64 connections", "us", |v| v.many_p50);
+    compared("p99, 64 connections", "us", |v| v.many_p99);
+    compared("p50, 1 connection", "us", |v| v.one_p50);
+    compared("one stream", "Gbit/s", |v| v.bulk_gbit);
+    compared("new connections", "1/s", |v| v.opened_per_second);
+    compared("p50 beside a bulk transfer", "us", |v| v.beside_p50);
+    compared("that bulk transfer", "Gbit/s", |v| v.beside_bulk_gbit);
+    let added = |values: &Values| values.one_p50 - direct.one_p50;
+    figures.push(figure(
+        "latency added, 1 connection".into(),
+        "us",
+        added(ours),
+        theirs.map(added),
+    ));
+    figures.push(figure(
+        "CPU a request, both proxies".into(),
+        "us",
+        ours.cpu_us,
+        theirs.map(|v| v.cpu_us),
+    ));
+    let (ours, theirs) = (&memories[1], memories.get(2));
+    let mut memory = |name: &str, field: fn(&Memory) -> f64| {
+        figures.push(figure(format!("memory {name}"), "MB", field(ours), theirs.map(field)));
+    };
+    memory("idle with 100 pods", |m| m.idle);
+    memory("after load", |m| m.loaded);
+    memory("more with 1,000 idle connections", |m| {
+        m.with_idle_connections - m.loaded
+    });
+    memory("after those have gone", |m| m.after);
+    figures
+}
+
+fn figure(figure: String, unit: &'static str, value: f64, baseline: Option<f64>) -> Figure {
+    Figure {
+        figure,
+        value,
+        unit,
+        baseline,
+    }
+}
