@@ -1,6 +1,7 @@
 //! The authority as callers see it: it signs with the keys of the moment, under the policy.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use corten_core::Identity;
@@ -96,6 +97,8 @@ impl Published {
 pub struct Authority {
     published: watch::Sender<Arc<Published>>,
     policy: Policy,
+    /// The longest validity given so far, in seconds.
+    longest: AtomicU64,
 }
 
 impl Authority {
@@ -103,7 +106,13 @@ impl Authority {
         Authority {
             published: watch::channel(Arc::new(published)).0,
             policy,
+            longest: AtomicU64::new(0),
         }
+    }
+
+    /// The longest validity of what was signed since the start, or of what is signed unless asked otherwise.
+    pub(crate) fn longest_validity(&self) -> Duration {
+        Duration::from_secs(self.longest.load(Ordering::Relaxed)).max(self.policy.default_ttl)
     }
 
     pub(crate) fn publish(&self, published: Published) {
@@ -157,6 +166,7 @@ impl Authority {
             ..leaf
         };
         let signed = leaf.sign(&csr.public_key, published.signer.issuer())?;
+        self.longest.fetch_max(ttl.as_secs(), Ordering::Relaxed);
         let mut answer = Vec::with_capacity(published.intermediates.len() + 2);
         answer.push(pem::encode_certificate(&signed));
         answer.extend(published.intermediates.iter().cloned());

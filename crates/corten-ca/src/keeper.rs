@@ -94,7 +94,7 @@ pub struct KeeperSettings {
     pub trust_domain: String,
     /// What is signed.
     pub policy: Policy,
-    /// How long old and new roots overlap; `None`: as long as the policy's default validity.
+    /// How long old and new roots overlap; `None`: as long as certificates live.
     pub overlap: Option<Overlap>,
     /// Validity of a self-made root; `None`: ten years.
     pub root_lifetime: Option<Duration>,
@@ -206,6 +206,8 @@ impl Keeper {
     /// Looks at the source, does what is due, and publishes what changed.
     pub async fn step(&mut self, now: SystemTime) -> Result<(), KeeperError> {
         let before = self.state.rotation().signer().clone();
+        let lifetime = self.authority.longest_validity();
+        let overlap = self.settings.overlap.unwrap_or_else(|| Overlap::of_lifetime(lifetime));
         match &mut self.state {
             State::SelfMade { entries, made } => {
                 let KeySource::SelfMade(secret) = &self.source else {
@@ -214,11 +216,12 @@ impl Keeper {
                 let found = secret.read().await?;
                 let mut changed = found.version != entries.version;
                 if changed {
-                    match SelfMade::decode(&found.data, self.settings.overlap(), now)? {
+                    match SelfMade::decode(&found.data, overlap, now)? {
                         Some(read) => *made = read,
                         None => tracing::warn!("the Secret of the root is gone; writing it again"),
                     }
                 }
+                made.overlap = overlap;
                 let mut next = made.clone();
                 let lifetime = self.settings.root_lifetime();
                 if next.step(&self.settings.trust_domain, lifetime, now)? || found.version.is_empty() {
@@ -247,6 +250,7 @@ impl Keeper {
                 if found != *files {
                     let material = found.material(now)?;
                     *files = found;
+                    rotation.set_overlap(overlap);
                     match rotation.offer(Arc::new(material), now) {
                         Offered::Same => {}
                         Offered::Switched => tracing::info!("signing with the keys that were plugged in"),

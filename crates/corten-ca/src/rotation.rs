@@ -78,6 +78,21 @@ impl Rotation {
         }
     }
 
+    /// How long old and new overlap, from now on.
+    pub fn set_overlap(&mut self, overlap: Overlap) {
+        self.overlap = overlap;
+    }
+
+    /// How long old and new overlap.
+    pub fn overlap(&self) -> Overlap {
+        self.overlap
+    }
+
+    /// Whether nothing is to come and nothing to go.
+    pub fn is_settled(&self) -> bool {
+        self.next.is_none() && self.retiring.is_empty()
+    }
+
     /// Roots that were in the published bundle before we started and are not ours any more: workloads may still hold
     /// certificates of theirs.
     pub fn keep_published(&mut self, roots: Vec<CertificateDer<'static>>, now: SystemTime) {

@@ -26,7 +26,7 @@ const EMPTY: [&str; 3] = ["cert-chain.pem", "key.pem", "root-cert.pem"];
 const ROTATION: &str = "rotation.json";
 /// Serial numbers of revoked certificates, one a line; written by the operator.
 const REVOKED: &str = "revoked-serials";
-/// Written by the operator to have the root changed; its value does not matter.
+/// Written by the operator to have the root changed. Its value: how long old and new overlap (`20m`); empty: as always.
 const ROTATE: &str = "rotate-root";
 
 pub(crate) type Entries = BTreeMap<String, Vec<u8>>;
@@ -36,7 +36,15 @@ pub(crate) type Entries = BTreeMap<String, Vec<u8>>;
 pub(crate) struct SelfMade {
     pub(crate) rotation: Rotation,
     pub(crate) revoked: Vec<Revoked>,
-    pub(crate) rotate: bool,
+    pub(crate) rotate: Option<Rotate>,
+    /// How long old and new overlap where a wish says nothing else.
+    pub(crate) overlap: Overlap,
+}
+
+/// The operator's wish for another root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rotate {
+    overlap: Option<Duration>,
 }
 
 /// The Secret cannot be used.
@@ -48,6 +56,9 @@ pub enum SecretError {
     /// What is written about the change of roots cannot be read.
     #[error("the entry {ROTATION} of the Secret {SECRET_NAME} cannot be used: {0}")]
     Rotation(String),
+    /// The wish for another root is none.
+    #[error("the entry {ROTATE} of the Secret {SECRET_NAME}: {0}; write a duration such as 20m, or nothing")]
+    Rotate(corten_core::ParseDurationError),
     /// A serial number is none.
     #[error("the entry {REVOKED} of the Secret {SECRET_NAME}: {0}")]
     Revoked(#[from] ParseSerialError),
@@ -65,7 +76,8 @@ impl SelfMade {
         Ok(SelfMade {
             rotation: Rotation::new(Arc::new(root), overlap),
             revoked: Vec::new(),
-            rotate: false,
+            rotate: None,
+            overlap,
         })
     }
 
@@ -94,7 +106,8 @@ impl SelfMade {
         Ok(Some(SelfMade {
             rotation,
             revoked: lines.map(str::parse).collect::<Result<_, _>>()?,
-            rotate: entries.contains_key(ROTATE),
+            rotate: entries.get(ROTATE).map(|value| rotate(value)).transpose()?,
+            overlap,
         }))
     }
 
@@ -110,7 +123,7 @@ impl SelfMade {
             ROTATION.to_owned(),
             encode_rotation(&self.rotation).to_string().into_bytes(),
         );
-        if !self.rotate {
+        if self.rotate.is_none() {
             entries.remove(ROTATE);
         }
     }
@@ -124,15 +137,30 @@ impl SelfMade {
         now: SystemTime,
     ) -> Result<bool, MaterialError> {
         let mut changed = self.rotation.tick(now);
-        let wanted = self.rotate || root::is_due(self.rotation.signer(), now);
-        if wanted && self.rotation.next().is_none() {
+        let asked = self.rotate.take();
+        if self.rotation.is_settled() {
+            self.rotation.set_overlap(self.overlap);
+        }
+        if (asked.is_some() || root::is_due(self.rotation.signer(), now)) && self.rotation.next().is_none() {
+            if let Some(overlap) = asked.and_then(|asked| asked.overlap) {
+                self.rotation.set_overlap(Overlap::of_lifetime(overlap));
+            }
             let root = root::generate(trust_domain, lifetime, now)?;
             self.rotation.offer(Arc::new(root), now);
             changed = true;
         }
-        changed |= std::mem::take(&mut self.rotate);
+        changed |= asked.is_some();
         Ok(changed)
     }
+}
+
+fn rotate(value: &[u8]) -> Result<Rotate, SecretError> {
+    let text = String::from_utf8_lossy(value);
+    let overlap = match text.trim() {
+        "" => None,
+        text => Some(corten_core::Duration::parse_argument(text).map_err(SecretError::Rotate)?),
+    };
+    Ok(Rotate { overlap })
 }
 
 fn seconds(time: SystemTime) -> u64 {
@@ -154,7 +182,11 @@ fn encode_rotation(rotation: &Rotation) -> Value {
             "until": seconds(retiring.until),
         })
     });
+    let overlap = rotation.overlap();
     json!({
+        // In milliseconds; what began with one overlap goes on with it.
+        "announce": overlap.announce.as_millis() as u64,
+        "retire": overlap.retire.as_millis() as u64,
         "trusted": trusted.collect::<Vec<_>>(),
         "next": rotation.next.as_ref().map(|next| json!({"root": root(next.certificate()), "key": next.key_pem()})),
         "retiring": retiring.collect::<Vec<_>>(),
@@ -184,6 +216,8 @@ fn decode_rotation(rotation: &mut Rotation, json: &Value, now: SystemTime) -> Re
         rotation.trusted.push((der, since));
     }
     rotation.next = material(&json["next"])?;
+    let span = |name: &str| json[name].as_u64().map(Duration::from_millis);
+    let overlap = span("announce").zip(span("retire"));
     for retiring in items("retiring") {
         rotation.retiring.push(Retiring {
             root: root(retiring)?,
@@ -191,6 +225,11 @@ fn decode_rotation(rotation: &mut Rotation, json: &Value, now: SystemTime) -> Re
             // An expired root signs nothing, and is no reason to refuse all others.
             material: material(retiring).unwrap_or_default(),
         });
+    }
+    if let Some((announce, retire)) = overlap
+        && !rotation.is_settled()
+    {
+        rotation.set_overlap(Overlap { announce, retire });
     }
     Ok(())
 }

@@ -22,11 +22,8 @@ use crate::tls::{Bundle, TlsOptions};
 use crate::trust::{Trust, TrustError};
 use crate::view::CertificateView;
 
-/// How often the revocation list's file is looked at, and the longest sleep, so that a clock that was set is noticed.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-
 /// What [`Identities`] may be told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct IdentitiesConfig {
     /// About TLS.
     pub tls: TlsOptions,
@@ -37,6 +34,20 @@ pub struct IdentitiesConfig {
     /// The file of the authority's roots. When it changes, every certificate is asked for anew, so that a change of
     /// roots is known here after minutes instead of half a certificate's life.
     pub roots: Option<std::path::PathBuf>,
+    /// How often files are looked at, and the longest sleep, so that a clock that was set is noticed.
+    pub look_interval: Duration,
+}
+
+impl Default for IdentitiesConfig {
+    fn default() -> Self {
+        IdentitiesConfig {
+            tls: TlsOptions::default(),
+            limits: Limits::default(),
+            revocation: None,
+            roots: None,
+            look_interval: Duration::from_secs(2),
+        }
+    }
 }
 
 /// How it stands with an identity.
@@ -212,7 +223,7 @@ impl Identities {
                     Err(error) => tracing::error!(%error, "a certificate request panicked"),
                 },
             }
-            if looked.elapsed() >= LOOK_INTERVAL {
+            if looked.elapsed() >= self.config.look_interval {
                 looked = tokio::time::Instant::now();
                 self.follow_revocation();
                 if let Some(changed) = self.read_roots()
@@ -242,7 +253,8 @@ impl Identities {
     fn until_due(&self) -> Duration {
         let due = lock(&self.renewals).wake_at();
         let until = |at: SystemTime| at.duration_since(SystemTime::now()).unwrap_or_default();
-        due.map_or(LOOK_INTERVAL, until).min(LOOK_INTERVAL)
+        let longest = self.config.look_interval;
+        due.map_or(longest, until).min(longest)
     }
 
     fn ended(&self, identity: &Identity, result: Result<Certificate, FetchError>) {

@@ -252,6 +252,7 @@ async fn files_of_roots_and_revocation_lists_are_followed() {
     let config = IdentitiesConfig {
         revocation: Some(list.clone()),
         roots: Some(roots.clone()),
+        look_interval: Duration::from_millis(50),
         ..IdentitiesConfig::default()
     };
     let node = Node::start(config, Vec::new());

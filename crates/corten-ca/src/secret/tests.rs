@@ -79,7 +79,7 @@ fn a_secret_of_istio_is_taken_as_it_is() {
 #[test]
 fn a_change_survives_being_written_and_read_at_every_step() {
     let mut entries = entries(&fresh());
-    entries.insert(ROTATE.to_owned(), b"please".to_vec());
+    entries.insert(ROTATE.to_owned(), Vec::new());
     let mut now = start();
     let mut signers = Vec::new();
     let mut bundles = Vec::new();
@@ -97,6 +97,25 @@ fn a_change_survives_being_written_and_read_at_every_step() {
     signers.dedup();
     assert_eq!(signers.len(), 2);
     assert_eq!(bundles, [vec![2; 48], vec![1; 12]].concat());
+}
+
+#[test]
+fn an_operator_says_how_long_old_and_new_overlap() {
+    let mut entries = entries(&fresh());
+    entries.insert(ROTATE.to_owned(), b"20m\n".to_vec());
+    let mut bundles = Vec::new();
+    for minute in 0..50 {
+        let now = start() + Duration::from_secs(60 * minute);
+        let mut made = read(&entries, now);
+        if made.step("cluster.local", LIFETIME, now).expect("a step") {
+            made.encode(&mut entries);
+        }
+        bundles.push(made.rotation.bundle().len());
+        if minute == 45 {
+            assert_eq!(made.rotation.overlap(), overlap(), "the next change is as always");
+        }
+    }
+    assert_eq!(bundles, [vec![2; 40], vec![1; 10]].concat());
 }
 
 #[test]
@@ -132,6 +151,7 @@ fn what_cannot_be_read_is_named() {
     check(set(KEY, "x"), "the signing key cannot be used");
     check(set(ROTATION, "{"), "the entry rotation.json");
     check(set(ROTATION, r#"{"retiring": [{}]}"#), "a root is missing");
+    check(set(ROTATE, "soon"), "write a duration such as 20m, or nothing");
     check(set(REVOKED, "12\nabc"), "'abc' is not a serial number");
     let other = entries(&fresh());
     check(

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use corten_core::Identity;
 use corten_identity::{
-    CaClient, CaSettings, Identities, IdentitiesConfig, KeyExchange, Sign, SignError, TlsOptions, Token,
+    CaClient, CaSettings, Identities, IdentitiesConfig, KeyExchange, RootSource, Sign, SignError, TlsOptions, Token,
 };
 use rcgen::{CertificateSigningRequestParams, Issuer, KeyPair};
 
@@ -23,6 +23,12 @@ pub fn identities(config: &Config) -> Result<Arc<Identities>, SignError> {
             key_exchange: KeyExchange::default(),
         },
         revocation: config.crl_path.clone(),
+        // The same file by which the authority's server is verified: the control plane changes it before it signs with
+        // another root.
+        roots: match RootSource::from_setting(&config.ca.root) {
+            RootSource::File(path) => Some(path),
+            RootSource::System | RootSource::Pem(_) => None,
+        },
         ..IdentitiesConfig::default()
     };
     Ok(Identities::new(authority(config)?, options))
