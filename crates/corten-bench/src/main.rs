@@ -2,6 +2,7 @@
 //!
 //! Figures are for people to judge: nothing here fails because a number is large.
 
+mod control;
 mod figure;
 mod l4;
 mod local;
@@ -64,8 +65,10 @@ async fn run(arguments: &Arguments) -> Result<()> {
             println!(
                 "local    the small Kubernetes of `corten up` beside a real one: start, pods, memory, writes, watches"
             );
+            println!("control  the control plane on 10,000 pods beside 1,000: start, memory, changes, 1,000 clients");
             return Ok(());
         }
+        Some("control") => Box::pin(control::run()).await?,
         Some("local") => Box::pin(local::run(arguments.lab.clone())).await?,
         Some(l4::INSIDE) => Box::pin(l4::run(arguments.ztunnel.clone(), arguments.rounds)).await?,
         Some(other) => bail!("there is no benchmark {other:?}; without a name, they are listed"),
