@@ -340,7 +340,7 @@ fn difference(old: &Snapshot, new: &Snapshot) -> Delta {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn incremental_equals_from_scratch(batches in prop::collection::vec(prop::collection::vec(events(), 1..12), 1..12)) {

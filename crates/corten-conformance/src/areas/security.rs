@@ -67,7 +67,7 @@ fn text(value: &Value) -> &str {
 
 fn judge(case: &Value, request: &Value) -> Result<Outcome> {
     let skipped = |feature: &str| Ok(Outcome::Skipped(format!("{feature} is not built yet")));
-    let Some(expected) = request["allow"].as_bool().or(request["success"].as_bool()) else {
+    let Some(expected) = request["allow"].as_bool().or_else(|| request["success"].as_bool()) else {
         let tokens = case.get("jwks").is_some();
         return skipped(if tokens {
             "authentication by tokens"
@@ -82,7 +82,7 @@ fn judge(case: &Value, request: &Value) -> Result<Outcome> {
         "ingress-gateway" => return skipped("the ingress gateway"),
         other => other,
     };
-    match request["to"].as_str().or(case["to"].as_str()) {
+    match request["to"].as_str().or_else(|| case["to"].as_str()) {
         Some("mesh" | "ns1/b") => {}
         Some("naked") => return skipped("mutual TLS by DestinationRule"),
         _ => return skipped("VirtualService routing"),

@@ -171,7 +171,7 @@ fn peer_modes(table: &str, case: &Value) -> Value {
     let mut reader = Reader::default();
     let listed = case["configs"]
         .as_array()
-        .or(case["peerPolicies"].as_array())
+        .or_else(|| case["peerPolicies"].as_array())
         .into_iter()
         .flatten();
     let policies: Vec<_> = listed

@@ -71,6 +71,9 @@ impl Mesh {
             .flat_map(|gateway| waypoints::network_gateways(gateway))
             .collect();
         gateways.sort_by(|a, b| (&a.network, &a.source, &a.host).cmp(&(&b.network, &b.source, &b.host)));
+        // Several gateways may stand for one way; to clients it is one workload.
+        let mut seen = BTreeSet::new();
+        gateways.retain(|way| seen.insert(way.uid()));
         let held = &self.derived.common;
         if *held.settings == *settings && held.network == network && *held.gateways == gateways {
             return;
@@ -78,22 +81,12 @@ impl Mesh {
         self.snapshot.network = Arc::clone(&network);
         self.derived.common = Common::new(settings, network, gateways);
         self.mark_all(dirty);
-        // The gateways of other networks are workloads of the objects they come from.
-        let sources: BTreeSet<ObjectKey> = self
-            .derived
-            .workloads_of
-            .keys()
-            .filter(|source| source.kind == ObjectKind::Gateway)
-            .chain(self.derived.common.gateways.iter().map(|way| &way.source))
-            .cloned()
+        // Which gateway a way comes from may change while the way stays: all of them count as one object's.
+        let ways = self.derived.common.gateways.iter();
+        let made = ways
+            .map(|way| workloads::of_network_gateway(&self.derived.common, way))
             .collect();
-        for source in sources {
-            let ways = self.derived.common.gateways.iter().filter(|way| way.source == source);
-            let made = ways
-                .map(|way| workloads::of_network_gateway(&self.derived.common, way))
-                .collect();
-            self.set_workloads(&source, made, delta);
-        }
+        self.set_workloads(&ObjectKey::new(ObjectKind::Gateway, "", ""), made, delta);
     }
 
     fn derive_waypoints(&mut self, dirty: &mut Dirty, delta: &mut Delta) {

@@ -79,7 +79,7 @@ impl Made {
             return;
         }
         let domain = format!(".{namespace}.svc.{}", text(&context["domainSuffix"]));
-        let name = hostname.strip_suffix(&domain).unwrap_or(text(&service["name"]));
+        let name = hostname.strip_suffix(&domain).unwrap_or_else(|| text(&service["name"]));
         self.services
             .push((format!("{namespace}/{hostname}"), format!("{namespace}/{name}{domain}")));
         let ports: Vec<Value> = listed()

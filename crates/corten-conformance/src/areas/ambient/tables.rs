@@ -71,7 +71,7 @@ fn judged(table: &str, case: &Value, earlier: &[&Value], context: &Value) -> Opt
             const KEY: &str = "istio.io/use-waypoint-canary-weight";
             let written = case["annotations"][KEY]
                 .as_str()
-                .or(case["namespaceAnnotations"][KEY].as_str());
+                .or_else(|| case["namespaceAnnotations"][KEY].as_str());
             let weight = rules::canary_weight(written);
             let ours = json!([weight.unwrap_or_default(), weight.is_some()]);
             (ours, json!([case["expectedWeight"], case["expectedValid"]]))
