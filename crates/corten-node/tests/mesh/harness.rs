@@ -135,6 +135,11 @@ impl Mesh {
         }
     }
 
+    /// The folder of the authority that signs for all nodes.
+    pub(crate) fn authority(&self) -> &std::path::Path {
+        self.authority.path()
+    }
+
     /// A node proxy.
     pub(crate) fn node(&self, vars: &[(&str, &str)]) -> Node {
         let mut all = vec![
@@ -206,14 +211,7 @@ impl Node {
     /// Serves a pod and redirects its traffic.
     pub(crate) fn enroll(&self, pod: &mut Pod) {
         self.serve(pod);
-        let mut rules = PodNetwork::open(pod.netns.clone(), Backend::Nftables).unwrap();
-        rules
-            .enroll(&PodRules {
-                dns_capture: false,
-                ..PodRules::default()
-            })
-            .unwrap();
-        pod.rules = Some(rules);
+        pod.redirect();
     }
 
     /// Serves a pod, as the agent would ask for it.
@@ -254,6 +252,18 @@ impl Node {
 }
 
 impl Pod {
+    /// Redirects the pod's traffic, as the agent would.
+    pub(crate) fn redirect(&mut self) {
+        let mut rules = PodNetwork::open(self.netns.clone(), Backend::Nftables).unwrap();
+        rules
+            .enroll(&PodRules {
+                dns_capture: false,
+                ..PodRules::default()
+            })
+            .unwrap();
+        self.rules = Some(rules);
+    }
+
     /// The workload as the control plane tells of it.
     pub(crate) fn workload(&self, protocol: &str, more: &str) -> String {
         format!(

@@ -3,6 +3,7 @@
 mod harness;
 mod lifecycle;
 mod policies;
+mod program;
 mod routes;
 
 use std::io::{Read, Write};

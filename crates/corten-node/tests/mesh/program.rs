@@ -1,0 +1,164 @@
+//! The program itself, with an agent that hands it pods: settings, readiness, servers, the word to end, a start without a control plane.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use corten_enroll::zds::{Limits, Pods, Server, Workload};
+use corten_proto::zds::WorkloadInfo;
+use corten_rt::TaskGroup;
+use tempfile::TempDir;
+
+use crate::harness::{Mesh, Pod, mirror, ping};
+use crate::{at, isolate};
+
+/// An agent that knows two pods.
+struct Agent(Vec<(&'static str, Arc<corten_linux::NetNs>)>);
+
+impl Pods for Agent {
+    fn snapshot(&self) -> Vec<Workload> {
+        self.0
+            .iter()
+            .map(|(name, netns)| Workload {
+                uid: (*name).to_owned(),
+                info: WorkloadInfo {
+                    name: (*name).to_owned(),
+                    namespace: "default".to_owned(),
+                    service_account: (*name).to_owned(),
+                },
+                netns: Some(netns.clone()),
+            })
+            .collect()
+    }
+
+    fn connected(&self, _proxies: usize) {}
+}
+
+struct Program(Child);
+
+impl Program {
+    fn start(folder: &Path, authority: &Path, ports: u16, more: &[(&str, &str)]) -> Program {
+        let address = |port: u16| format!("127.0.0.1:{}", ports + port);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corten-node"));
+        command
+            .args(["proxy", "ztunnel"])
+            .env("INPOD_UDS", folder.join("agent.sock"))
+            .env("CORTEN_TEST_CA_DIR", authority)
+            .env("ADMIN_ADDR", address(0))
+            .env("STATS_ADDR", address(20))
+            .env("READINESS_ADDR", address(21))
+            .env("ISTIO_META_DNS_CAPTURE", "false")
+            .envs(more.iter().copied())
+            .stdout(Stdio::null());
+        Program(command.spawn().unwrap())
+    }
+
+    fn wait_ready(&self, port: u16) {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while !get(port, "GET", "/healthz/ready").starts_with("HTTP/1.1 200") {
+            assert!(Instant::now() < deadline, "not ready: {}", get(port, "GET", "/healthz/ready"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn get(port: u16, method: &str, path: &str) -> String {
+    let mut answer = String::new();
+    if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let _ = stream.read_to_string(&mut answer);
+    }
+    answer
+}
+
+fn agent(folder: &TempDir, pods: &[&Pod]) -> (tokio::runtime::Runtime, TaskGroup) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let inside = runtime.enter();
+    let tasks = TaskGroup::new("agent");
+    let known = Arc::new(Agent(pods.iter().map(|pod| (pod.name, pod.netns.clone())).collect()));
+    let server = Server::bind(&folder.path().join("agent.sock"), known, Limits::default()).unwrap();
+    tasks.serve("zds", |drain| server.run(drain));
+    drop(inside);
+    (runtime, tasks)
+}
+
+#[test]
+fn the_program_serves_what_the_agent_names_and_hands_over_to_its_successor() {
+    isolate!();
+    let mut mesh = Mesh::new();
+    let (mut client, mut server) = (mesh.pod("client"), mesh.pod("server"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("local.yaml");
+    std::fs::write(
+        &file,
+        format!("workloads:\n{}{}", client.workload("HBONE", ""), server.workload("HBONE", "")),
+    )
+    .unwrap();
+    let agent = agent(&folder, &[&client, &server]);
+    let local = [("LOCAL_XDS_PATH", file.to_str().unwrap())];
+    let mut old = Program::start(folder.path(), mesh.authority(), 16000, &local);
+    old.wait_ready(16021);
+    client.redirect();
+    server.redirect();
+    mirror(server.listen(8080));
+    let mut held = client.connect(at(server.ip, 8080)).unwrap();
+    ping(&mut held).unwrap();
+
+    let dump = get(16000, "GET", "/config_dump");
+    let (_, body) = dump.split_once("\r\n\r\n").unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["workloads"][0]["name"], "client");
+    assert_eq!(body["workloadState"]["server"]["connections"]["inbound"][0]["protocol"], "HBONE");
+    assert_eq!(body["certificates"][0]["state"], "Available");
+    assert!(get(16020, "GET", "/metrics").contains("workload_manager_active_proxy_count 2\n"));
+    assert!(get(16000, "POST", "/logging?level=debug").contains("debug"));
+    assert!(get(16000, "POST", "/logging?level=%3D%3D").starts_with("HTTP/1.1 400"));
+    assert!(get(16000, "GET", "/logging").starts_with("HTTP/1.1 405"));
+
+    let new = Program::start(folder.path(), mesh.authority(), 17000, &local);
+    new.wait_ready(17021);
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(i32::try_from(old.0.id()).unwrap()).unwrap(),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
+    for _ in 0..200 {
+        ping(&mut client.connect(at(server.ip, 8080)).unwrap()).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ping(&mut held).unwrap();
+    assert!(old.0.try_wait().unwrap().is_none(), "it waits for what is open");
+    drop(held);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while old.0.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "it ends with the last connection");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(old.0.wait().unwrap().success());
+    ping(&mut client.connect(at(server.ip, 8080)).unwrap()).unwrap();
+    drop(agent);
+}
+
+#[test]
+fn what_is_wrong_with_the_settings_is_said() {
+    let output = Command::new(env!("CARGO_BIN_EXE_corten-node"))
+        .env("SECRET_TTL", "soon")
+        .env("IPV6_ENABLED", "perhaps")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("SECRET_TTL: 'soon'") && said.contains("IPV6_ENABLED: 'perhaps'"), "{said}");
+}
