@@ -70,19 +70,23 @@ impl Mesh {
         .unwrap();
         let bridge = here.link("br0").unwrap().unwrap().index;
         here.add_address(bridge, "10.1.0.1/24".parse().unwrap()).unwrap();
-        let authority = tempfile::tempdir().unwrap();
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut root = rcgen::CertificateParams::default();
-        root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let root = root.self_signed(&key).unwrap();
-        std::fs::write(authority.path().join("ca-cert.pem"), root.pem()).unwrap();
-        std::fs::write(authority.path().join("ca-key.pem"), key.serialize_pem()).unwrap();
         Mesh {
             here,
             bridge,
             next: 10,
-            authority,
+            authority: authority(),
         }
+    }
+
+    /// A node proxy of another mesh.
+    pub(crate) fn authority_of_others() -> Node {
+        let folder = authority();
+        let vars: std::collections::BTreeMap<String, String> = [
+            ("CORTEN_TEST_CA_DIR".to_owned(), folder.path().display().to_string()),
+            ("XDS_ADDRESS".to_owned(), String::new()),
+        ]
+        .into();
+        Node::start(Config::resolve(&vars, 1).unwrap())
     }
 
     /// A pod that is not enrolled.
@@ -152,6 +156,18 @@ impl Mesh {
             all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         Node::start(Config::resolve(&vars, 1).unwrap())
     }
+}
+
+/// A folder with a root certificate of its own and the key to it.
+fn authority() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut root = rcgen::CertificateParams::default();
+    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = root.self_signed(&key).unwrap();
+    std::fs::write(folder.path().join("ca-cert.pem"), root.pem()).unwrap();
+    std::fs::write(folder.path().join("ca-key.pem"), key.serialize_pem()).unwrap();
+    folder
 }
 
 /// A node proxy in this process.

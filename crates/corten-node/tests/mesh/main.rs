@@ -1,5 +1,6 @@
 //! Connections between pods through node proxies: real sockets, real redirection, real TLS.
 
+mod attacks;
 mod harness;
 mod lifecycle;
 mod policies;
