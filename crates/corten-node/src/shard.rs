@@ -25,6 +25,7 @@ mod tunnels;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -41,6 +42,7 @@ pub use self::sockets::PodNamespace;
 use self::sockets::SocketMaker;
 use self::table::Table;
 use self::tunnel::Tunnel;
+use crate::telemetry::failure::{Code, Failure, Flag, Side};
 use crate::telemetry::series::Cache;
 
 /// Where bytes are read to. Large reads are what makes bulk transfers fast; the memory is touched only as far as it is used.
@@ -277,7 +279,10 @@ impl Shard {
                 let Some(token) = self.pods.get_mut(slot).and_then(|pod| pod.ready.pop_front()) else {
                     break;
                 };
-                self.handle(token);
+                // A mistake in the program costs the connection it shows itself in, not those of all pods.
+                if catch_unwind(AssertUnwindSafe(|| self.handle(token))).is_err() {
+                    self.give_up(token);
+                }
             }
             if let Some(pod) = self.pods.get_mut(slot) {
                 pod.active = !pod.ready.is_empty();
@@ -287,6 +292,22 @@ impl Shard {
                     pod.ready = VecDeque::new();
                 }
             }
+        }
+    }
+
+    /// Drops what was being worked on when the program found itself wrong; the reason has been printed.
+    fn give_up(&mut self, token: Token) {
+        tracing::error!(
+            ?token,
+            "a connection is dropped because of a mistake in this program; please report it"
+        );
+        self.scratch.resize(SCRATCH, 0);
+        let text = "an internal error";
+        let failure = Failure::new(Flag::Connect, Code::Internal, Side::ServerProxy, text);
+        match token {
+            Token::Mailbox | Token::Listener(_) => {}
+            Token::Caller(slot) | Token::Callee(slot) => self.finish(slot, Some(failure)),
+            Token::Tunnel(slot) => self.lose_tunnel(slot, &failure),
         }
     }
 

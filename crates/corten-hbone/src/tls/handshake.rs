@@ -82,7 +82,6 @@ impl Handshake {
                 Ok(Next::Blocked) => return Ok(Step::Blocked(self)),
                 Ok(Next::Done) => return Ok(Step::Done(Box::new(self.finish()?))),
                 Err(error) => {
-                    self.incoming.clear();
                     // The alert, if there is one; it comes in a few steps at most.
                     for _ in 0..4 {
                         if !matches!(self.process(out), Ok(Next::Again)) {

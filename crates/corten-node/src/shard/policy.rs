@@ -1,9 +1,12 @@
 //! News for the shard: tables, certificates; and what they mean for connections that wait or are open.
 
+use corten_identity::{Refusal, Usage};
+
 use super::Shard;
 use super::flow::{Direction, Phase};
 use super::poll::Slot;
-use crate::telemetry::failure::Code;
+use super::tunnel::Stage;
+use crate::telemetry::failure::{Code, Failure, Flag, Side};
 
 impl Shard {
     /// New tables: pods look themselves up, waiting connections go on, and open ones that are now forbidden are closed.
@@ -52,6 +55,31 @@ impl Shard {
     pub(super) fn certificates_changed(&mut self) {
         for slot in self.pods.slots() {
             self.retry(slot);
+        }
+        self.close_revoked();
+    }
+
+    /// Closes tunnels whose peer's certificate has been revoked since they were made.
+    fn close_revoked(&mut self) {
+        for slot in self.tunnels.slots() {
+            let Some(tunnel) = self.tunnels.get(slot) else { continue };
+            let workload = self.pods.get(tunnel.pod).and_then(|pod| pod.workload.as_ref());
+            let Some(workload) = workload.filter(|_| tunnel.stage != Stage::Connecting) else {
+                continue;
+            };
+            let client = tunnel.key.is_some();
+            let usage = if client { Usage::Server } else { Usage::Client };
+            let chain = tunnel.hbone.peer_certificates();
+            // An old tunnel may outlive the certificate it was made with; only a revocation ends it.
+            let revoked = match self.common.identities.recheck(&workload.identity, chain, usage) {
+                Some(Err(Refusal::Revoked)) if !chain.is_empty() => Refusal::Revoked,
+                _ => continue,
+            };
+            let reporter = if client { "source" } else { "destination" };
+            self.common.metrics.crl_rejections.add(&[("reporter", reporter)], 1);
+            let side = if client { Side::ServerProxy } else { Side::ClientProxy };
+            let failure = Failure::new(Flag::Revoked, Code::Revoked, side, format!("tls: {revoked}"));
+            self.lose_tunnel(slot, &failure);
         }
     }
 

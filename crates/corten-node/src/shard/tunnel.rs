@@ -10,6 +10,7 @@ use std::time::Instant;
 use corten_core::Identity;
 use corten_hbone::Tunnel as Hbone;
 use corten_hbone::h2::{Reason, Request, Response, Sink, StreamId};
+use rustls::pki_types::CertificateDer;
 
 use super::pod::PoolKey;
 use super::poll::Slot;
@@ -171,6 +172,8 @@ impl Write for Wire<'_> {
 
 /// What a tunnel told while it was read.
 pub(crate) enum Event<'b> {
+    /// The handshake is done, with this peer.
+    Secured(Option<Arc<Identity>>),
     Request(StreamId, Box<Head>),
     Response(StreamId, u16, Option<Box<Baggage>>),
     Data(StreamId, &'b [u8]),
@@ -209,6 +212,11 @@ impl Events<'_> {
 }
 
 impl<'b> Sink<'b> for Events<'b> {
+    fn secured(&mut self, certificates: &[CertificateDer<'static>]) {
+        let identity = certificates.first().and_then(corten_identity::peer_identity);
+        self.list.push(Event::Secured(identity.map(Arc::new)));
+    }
+
     fn request(&mut self, stream: StreamId, request: Request<'_>) {
         let headers = request.headers;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -1,8 +1,10 @@
 //! Working on tunnels: the handshake, what arrives, what is to be written, keep-alive and end.
 
 use std::io::{self, IoSlice, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
+use corten_core::Identity;
 use corten_hbone::h2::{Reason, StreamId};
 use corten_hbone::{Progress, TunnelError};
 
@@ -103,7 +105,6 @@ impl Shard {
 
     /// Acts on what was read.
     fn read_done(&mut self, slot: Slot, events: Events<'_>, progress: Result<Progress, TunnelError>) {
-        self.settle(slot);
         self.act(slot, events);
         match progress {
             Ok(Progress::Drained | Progress::More) => {}
@@ -124,22 +125,16 @@ impl Shard {
     }
 
     /// Goes on when the handshake has been completed.
-    fn settle(&mut self, slot: Slot) {
+    fn settle(&mut self, slot: Slot, peer: Option<Arc<Identity>>) {
         let Some(tunnel) = self.tunnels.get_mut(slot) else {
             return;
         };
-        if tunnel.stage != Stage::Handshaking || tunnel.hbone.is_handshaking() {
-            return;
+        if tunnel.stage == Stage::Handshaking {
+            tunnel.stage = Stage::Open;
         }
-        tunnel.stage = Stage::Open;
         tunnel.next_ping = self.now + PING_INTERVAL;
         tunnel.used_at = self.now;
-        tunnel.peer_identity = tunnel
-            .hbone
-            .peer_certificates()
-            .first()
-            .and_then(corten_identity::peer_identity)
-            .map(std::sync::Arc::new);
+        tunnel.peer_identity = peer;
         self.admit_waiting(slot);
     }
 
@@ -176,6 +171,7 @@ impl Shard {
             self.arrived(slot, of.take(), &mut parts);
             match event {
                 Event::Data(..) => {}
+                Event::Secured(peer) => self.settle(slot, peer),
                 Event::Request(stream, head) => self.request(slot, stream, *head),
                 Event::Response(stream, status, baggage) => self.response(slot, stream, status, baggage),
                 Event::End(stream) => self.stream_ended(slot, stream),

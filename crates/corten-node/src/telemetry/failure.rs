@@ -113,6 +113,8 @@ pub enum Code {
     BadRequest,
     /// A certificate was revoked.
     Revoked,
+    /// A mistake in this program.
+    Internal,
 }
 
 impl Code {
@@ -140,6 +142,7 @@ impl Code {
             Code::Shutdown => "shutdown",
             Code::BadRequest => "bad_request",
             Code::Revoked => "certificate_revoked",
+            Code::Internal => "internal",
         }
     }
 }

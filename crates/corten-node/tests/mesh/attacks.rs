@@ -28,7 +28,9 @@ impl Sink<'_> for Notes {
     fn response(&mut self, _: StreamId, response: Response<'_>) {
         self.status = Some(response.status);
         let headers: Headers<'_> = response.headers;
-        self.baggage = headers.get("baggage").map(|text| String::from_utf8_lossy(text).into_owned());
+        self.baggage = headers
+            .get("baggage")
+            .map(|text| String::from_utf8_lossy(text).into_owned());
     }
     fn data(&mut self, _: StreamId, _: &[u8]) {}
     fn end(&mut self, _: StreamId) {
@@ -66,7 +68,9 @@ struct Caller {
 impl Caller {
     fn new(from: &Pod, to: &Pod, bundle: &Bundle, server: &str) -> Result<Caller, TunnelError> {
         let stream = from.connect(at(to.ip, 15008)).unwrap();
-        let expected = [format!("spiffe://cluster.local/ns/default/sa/{server}").parse().unwrap()];
+        let expected = [format!("spiffe://cluster.local/ns/default/sa/{server}")
+            .parse()
+            .unwrap()];
         let name = rustls::pki_types::IpAddr::try_from("0.0.0.0").unwrap().into();
         let tunnel = Tunnel::client(&bundle.client_config(&expected), name, Settings::client())?;
         let notes = Notes::default();
@@ -89,7 +93,10 @@ impl Caller {
 
     fn connect(&mut self, authority: &str) -> u16 {
         self.notes.status = None;
-        self.tunnel.h2().connect(authority, &[("baggage", b"k8s.cluster.name=c")]).unwrap();
+        self.tunnel
+            .h2()
+            .connect(authority, &[("baggage", b"k8s.cluster.name=c")])
+            .unwrap();
         self.answer()
     }
 
@@ -126,9 +133,16 @@ fn each_request_gets_the_status_that_is_due() {
     let own = |port: u16| format!("{}:{port}", server.ip);
     assert_eq!(caller.connect(&own(8080)), 200);
     let baggage = caller.notes.baggage.take().unwrap();
-    assert!(baggage.contains("k8s.cluster.name=Kubernetes,k8s.namespace.name=default"), "{baggage}");
+    assert!(
+        baggage.contains("k8s.cluster.name=Kubernetes,k8s.namespace.name=default"),
+        "{baggage}"
+    );
     assert_eq!(caller.connect("web:80"), 200);
-    assert_eq!(caller.connect("10.1.0.99:8080"), 400, "an address that is not the pod's");
+    assert_eq!(
+        caller.connect("10.1.0.99:8080"),
+        400,
+        "an address that is not the pod's"
+    );
     assert_eq!(caller.connect("nonsense"), 400);
     assert_eq!(caller.connect("unknown:80"), 503);
     assert_eq!(caller.connect("web:81"), 503);
@@ -136,7 +150,11 @@ fn each_request_gets_the_status_that_is_due() {
     assert_eq!(caller.connect(&own(81)), 503, "nobody listens");
     assert_eq!(caller.connect(&own(8082)), 401, "a policy forbids it");
     caller.notes.status = None;
-    caller.tunnel.h2().request("GET", "https", "web", "/", &[], true).unwrap();
+    caller
+        .tunnel
+        .h2()
+        .request("GET", "https", "web", "/", &[], true)
+        .unwrap();
     assert_eq!(caller.answer(), 400, "not a tunnel");
     let line = node.line("is not its address");
     assert!(line.contains("reason=\"bad_request\" side=\"client proxy\""), "{line}");
@@ -149,8 +167,14 @@ fn certificates_of_others_are_refused_with_a_reason() {
     let foreign = certificate(&node, "spiffe://elsewhere.example/ns/default/sa/outsider");
     assert!(Caller::new(&outsider, &server, &foreign, "server").is_err());
     let line = node.line("connection failed");
-    assert!(line.contains("\twarn\taccess") && line.contains("reason=\"tls_handshake\""), "{line}");
-    assert!(line.contains("elsewhere.example") || line.contains("trust domain"), "{line}");
+    assert!(
+        line.contains("\twarn\taccess") && line.contains("reason=\"tls_handshake\""),
+        "{line}"
+    );
+    assert!(
+        line.contains("elsewhere.example") || line.contains("trust domain"),
+        "{line}"
+    );
 
     // An authority of their own.
     let others = Mesh::authority_of_others();
@@ -174,12 +198,19 @@ fn garbage_and_silence_on_every_port_disturb_nobody() {
     mirror(server.listen(8083));
     let mut held = client.connect(at(server.ip, 8083)).unwrap();
     ping(&mut held).unwrap();
-    let silent: Vec<TcpStream> = (0..50).map(|_| outsider.connect(at(server.ip, 15008)).unwrap()).collect();
+    let silent: Vec<TcpStream> = (0..50)
+        .map(|_| outsider.connect(at(server.ip, 15008)).unwrap())
+        .collect();
     for port in [15001, 15006, 15008] {
         let mut stream = outsider.connect(at(server.ip, port)).unwrap();
         // It may be closed before everything was taken.
         let _ = stream.write_all(&[0xa5; 8192]);
-        assert_eq!(stream.read(&mut [0; 64]).map_or(0, |length| if port == 15008 { 0 } else { length }), 0);
+        assert_eq!(
+            stream
+                .read(&mut [0; 64])
+                .map_or(0, |length| if port == 15008 { 0 } else { length }),
+            0
+        );
         ping(&mut held).unwrap();
     }
     // Those who say nothing are let go in the end.
@@ -196,7 +227,10 @@ fn a_pod_has_as_many_connections_as_it_may_and_others_are_served() {
     let mut mesh = Mesh::new();
     let (mut greedy, mut modest, mut server) = (mesh.pod("greedy"), mesh.pod("modest"), mesh.pod("server"));
     let (one, two) = (mesh.node(&[("CORTEN_POD_CONNECTIONS_MAX", "40")]), mesh.node(&[]));
-    let all: String = [&greedy, &modest, &server].iter().map(|pod| pod.workload("HBONE", "")).collect();
+    let all: String = [&greedy, &modest, &server]
+        .iter()
+        .map(|pod| pod.workload("HBONE", ""))
+        .collect();
     one.configure(&format!("workloads:\n{all}"));
     two.configure(&format!("workloads:\n{all}"));
     one.enroll(&mut greedy);

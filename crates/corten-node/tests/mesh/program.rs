@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -60,7 +59,11 @@ impl Program {
     fn wait_ready(&self, port: u16) {
         let deadline = Instant::now() + Duration::from_secs(15);
         while !get(port, "GET", "/healthz/ready").starts_with("HTTP/1.1 200") {
-            assert!(Instant::now() < deadline, "not ready: {}", get(port, "GET", "/healthz/ready"));
+            assert!(
+                Instant::now() < deadline,
+                "not ready: {}",
+                get(port, "GET", "/healthz/ready")
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -84,7 +87,11 @@ fn get(port: u16, method: &str, path: &str) -> String {
 }
 
 fn agent(folder: &TempDir, pods: &[&Pod]) -> (tokio::runtime::Runtime, TaskGroup) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let inside = runtime.enter();
     let tasks = TaskGroup::new("agent");
     let known = Arc::new(Agent(pods.iter().map(|pod| (pod.name, pod.netns.clone())).collect()));
@@ -103,7 +110,11 @@ fn the_program_serves_what_the_agent_names_and_hands_over_to_its_successor() {
     let file = folder.path().join("local.yaml");
     std::fs::write(
         &file,
-        format!("workloads:\n{}{}", client.workload("HBONE", ""), server.workload("HBONE", "")),
+        format!(
+            "workloads:\n{}{}",
+            client.workload("HBONE", ""),
+            server.workload("HBONE", "")
+        ),
     )
     .unwrap();
     let agent = agent(&folder, &[&client, &server]);
@@ -120,7 +131,10 @@ fn the_program_serves_what_the_agent_names_and_hands_over_to_its_successor() {
     let (_, body) = dump.split_once("\r\n\r\n").unwrap();
     let body: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!(body["workloads"][0]["name"], "client");
-    assert_eq!(body["workloadState"]["server"]["connections"]["inbound"][0]["protocol"], "HBONE");
+    assert_eq!(
+        body["workloadState"]["server"]["connections"]["inbound"][0]["protocol"],
+        "HBONE"
+    );
     assert_eq!(body["certificates"][0]["state"], "Available");
     assert!(get(16020, "GET", "/metrics").contains("workload_manager_active_proxy_count 2\n"));
     assert!(get(16000, "POST", "/logging?level=debug").contains("debug"));
@@ -160,5 +174,8 @@ fn what_is_wrong_with_the_settings_is_said() {
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(said.contains("SECRET_TTL: 'soon'") && said.contains("IPV6_ENABLED: 'perhaps'"), "{said}");
+    assert!(
+        said.contains("SECRET_TTL: 'soon'") && said.contains("IPV6_ENABLED: 'perhaps'"),
+        "{said}"
+    );
 }
