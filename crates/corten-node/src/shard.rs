@@ -243,6 +243,7 @@ impl Shard {
                 };
                 tunnel.readable |= readable;
                 tunnel.writable |= writable;
+                tunnel.ending |= ending || closed;
                 tunnel.pod
             }
         };

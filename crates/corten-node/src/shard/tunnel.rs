@@ -37,6 +37,8 @@ pub(crate) struct Tunnel {
     pub(crate) transparent: bool,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
+    /// The other side has said that it ends: a read that gives little is not the last one.
+    pub(crate) ending: bool,
     /// There is something to flush.
     pub(crate) dirty: bool,
     pub(crate) queued: bool,
@@ -104,6 +106,7 @@ impl Tunnel {
             transparent: false,
             readable: false,
             writable: false,
+            ending: false,
             dirty: false,
             queued: false,
             began: now,

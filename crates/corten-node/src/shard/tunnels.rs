@@ -93,7 +93,12 @@ impl Shard {
             };
             let mut wire = Wire(std::os::fd::AsFd::as_fd(socket));
             let progress = tunnel.hbone.read(&mut wire, &mut scratch, &mut events);
-            let more = matches!(progress, Ok(Progress::More));
+            // The end may have been told together with the last bytes, and is not told again.
+            let more = match progress {
+                Ok(Progress::More) => true,
+                Ok(Progress::Drained) => tunnel.ending,
+                Ok(Progress::Closed) | Err(_) => false,
+            };
             tunnel.readable = more;
             self.read_done(slot, events, progress);
             if !more {
