@@ -185,3 +185,6 @@ fn hosts(entry: &ServiceEntry) -> Vec<Name> {
         .filter(|host: &Name| seen.insert(Arc::clone(host)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 mod change;
 mod kubernetes;
 mod read;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::sync::Arc;
