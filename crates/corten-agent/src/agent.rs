@@ -69,14 +69,19 @@ pub async fn run(config: Config, mut drain: Drain) -> Result<(), RunError> {
         .await
         .map_err(io::Error::other)??;
     if backend == Backend::Iptables {
-        tracing::warn!("this kernel has no nf_tables: redirection by iptables, without the first node's probe rules");
+        tracing::warn!(
+            "this kernel has no nf_tables: redirection by iptables; probes of pods that take only mutual TLS will fail"
+        );
     }
     let node_netns = if config.host_network_of_init {
         NetNs::open(&config.host_prefix.join("proc/1/ns/net"))?
     } else {
         NetNs::current()?
     };
-    let host = HostNetwork::open(&node_netns, config.host_rules.clone())?;
+    let host = match backend {
+        Backend::Nftables => Some(HostNetwork::open(&node_netns, config.host_rules.clone())?),
+        Backend::Iptables => None,
+    };
     let client = corten_store_kube::client(&config.kubeconfig).await?;
     let kubernetes = Kubernetes::new(client.clone(), config.node.clone(), config.pod.clone());
 
@@ -117,7 +122,7 @@ pub async fn run(config: Config, mut drain: Drain) -> Result<(), RunError> {
     let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
     let machine = Machine::new(config.eligibility.clone(), config.timing);
     let signals = Signals { adopted, problems };
-    let driver = Driver::new(machine, worker.clone(), metrics.clone(), signals);
+    let driver = Driver::new(machine, worker.clone(), metrics.clone(), signals, config.patience);
     let sources = Sources {
         objects,
         questions,

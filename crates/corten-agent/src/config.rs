@@ -36,6 +36,8 @@ pub struct Config {
     pub host_rules: HostRules,
     /// How long things take.
     pub timing: Timing,
+    /// How long a pod that starts waits for a node proxy. With the time an agent may be away, less than a container runtime waits.
+    pub patience: Duration,
     /// Rules of pods enrolled before the start are brought up to date.
     pub reconcile_at_start: bool,
     /// Where node proxies connect.
@@ -173,6 +175,7 @@ impl Config {
                 drain_max: (!drain_max.is_zero()).then_some(drain_max),
                 ..timing
             },
+            patience: r.time("CORTEN_PLUGIN_PATIENCE", Duration::from_secs(25)),
             reconcile_at_start: r.is("AMBIENT_RECONCILE_POD_RULES_ON_STARTUP", true),
             zds_socket: r.path("ZTUNNEL_UDS_ADDRESS", "/var/run/ztunnel/ztunnel.sock"),
             plugin_socket: run_dir.join("pluginevent.sock"),

@@ -13,8 +13,6 @@ use crate::plugin::Asked;
 use crate::pod::{Pod, Redirection, labels};
 use crate::worker::{Place, Worker};
 
-/// How long the plugin's question waits for the pod to be known, and for a proxy to be there.
-const PATIENCE: Duration = Duration::from_secs(25);
 /// How often is looked whether somebody changed what is ours.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(2);
 /// Jobs under way at once.
@@ -64,12 +62,19 @@ pub struct Driver {
     ended: mpsc::Sender<Ended>,
     ended_receiver: mpsc::Receiver<Ended>,
     problems: std::collections::BTreeMap<String, String>,
+    patience: Duration,
     tasks: TaskGroup,
 }
 
 impl Driver {
-    /// Begins with a machine that knows nothing.
-    pub fn new(machine: Machine, worker: Arc<Worker>, metrics: Arc<Metrics>, signals: Signals) -> Driver {
+    /// Begins with a machine that knows nothing. The plugin's questions wait with this patience for a pod to be known, and for a proxy.
+    pub fn new(
+        machine: Machine,
+        worker: Arc<Worker>,
+        metrics: Arc<Metrics>,
+        signals: Signals,
+        patience: Duration,
+    ) -> Driver {
         let (ended, ended_receiver) = mpsc::channel(JOBS_MAX);
         Driver {
             machine,
@@ -82,6 +87,7 @@ impl Driver {
             ended,
             ended_receiver,
             problems: std::collections::BTreeMap::new(),
+            patience,
             tasks: TaskGroup::new("jobs"),
         }
     }
@@ -105,7 +111,7 @@ impl Driver {
                 },
                 Some(ended) = self.ended_receiver.recv() => self.finish(ended),
                 Some(asked) = sources.questions.recv() => {
-                    let until = Instant::now() + PATIENCE;
+                    let until = Instant::now() + self.patience;
                     self.waiting.push(Waiting { asked, until });
                 }
                 Ok(()) = sources.proxies.changed() => {

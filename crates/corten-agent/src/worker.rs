@@ -130,7 +130,8 @@ pub struct Worker {
     own_namespace: u64,
     served: Arc<Served>,
     proxies: zds::Handle,
-    host: Mutex<HostNetwork>,
+    /// Absent where the kernel has no nf_tables.
+    host: Option<Mutex<HostNetwork>>,
     kubernetes: Kubernetes,
     metrics: Arc<Metrics>,
     /// Looking at every process is done once for all who ask within a moment.
@@ -149,7 +150,7 @@ impl Worker {
         backend: Backend,
         served: Arc<Served>,
         proxies: zds::Handle,
-        (node, host): (&NetNs, HostNetwork),
+        (node, host): (&NetNs, Option<HostNetwork>),
         kubernetes: Kubernetes,
         metrics: Arc<Metrics>,
     ) -> io::Result<Worker> {
@@ -159,7 +160,7 @@ impl Worker {
             backend,
             served,
             proxies,
-            host: Mutex::new(host),
+            host: host.map(Mutex::new),
             kubernetes,
             metrics,
             found: tokio::sync::Mutex::default(),
@@ -223,7 +224,7 @@ impl Worker {
         self.in_namespace(&network, move |network| network.enroll(&rules))
             .await?;
         self.known(&pod.uid, |known| known.is_enrolled = true);
-        self.host(|host| host.add(&pod.uid, addresses)).await?;
+        self.host(|host| host.add(&pod.uid, addresses))?;
         self.metrics.joined.inc();
         tracing::info!(
             pod = pod.name,
@@ -270,7 +271,7 @@ impl Worker {
         }
         self.know(pod, Some(network), rules, apply);
         if wanted {
-            self.host(|host| host.add(&pod.uid, pod.addresses.clone())).await?;
+            self.host(|host| host.add(&pod.uid, pod.addresses.clone()))?;
         }
         tracing::info!(pod = pod.name, namespace = pod.namespace, ?state, "pod taken up again");
         Ok(Outcome::Found)
@@ -282,7 +283,7 @@ impl Worker {
             self.in_namespace(&network, PodNetwork::leave).await?;
         }
         // Its probes need no detour any more: nothing of it is redirected.
-        self.host(|host| host.remove(&pod.uid)).await?;
+        self.host(|host| host.remove(&pod.uid))?;
         tracing::info!(
             pod = pod.name,
             namespace = pod.namespace,
@@ -314,7 +315,7 @@ impl Worker {
     async fn forget(&self, uid: &str) -> Result<(), WorkError> {
         // Whatever the proxy says, no proxy is to be told of it again.
         let was_served = self.served.lock().remove(uid).is_some();
-        self.host(|host| host.remove(uid)).await?;
+        self.host(|host| host.remove(uid))?;
         if was_served {
             self.proxies.delete(uid).await?;
         }
@@ -359,7 +360,7 @@ impl Worker {
                 Err(error) => tracing::warn!(pod, namespace, uid, %error, "cannot look after the pod's redirection"),
             }
         }
-        match self.host(HostNetwork::repair).await {
+        match self.host(HostNetwork::repair) {
             Ok(false) => {}
             Ok(true) => tracing::warn!("someone changed the node's probe rules; they are as they should be again"),
             Err(error) => tracing::warn!(%error, "cannot look after the node's probe rules"),
@@ -384,7 +385,7 @@ impl Worker {
             };
             self.kubernetes.annotate(&pod, Redirection::None).await.ok();
         }
-        if let Err(error) = self.host(HostNetwork::close).await {
+        if let Err(error) = self.host(HostNetwork::close) {
             tracing::warn!(%error, "the node's probe rules stay");
         }
     }
@@ -472,8 +473,14 @@ impl Worker {
     }
 
     /// Work on the node's own rules: a few system calls without waiting.
-    async fn host<T>(&self, work: impl FnOnce(&mut HostNetwork) -> Result<T, NetworkError>) -> Result<T, NetworkError> {
-        work(&mut self.host.lock().expect("no panic while the node's rules are locked"))
+    fn host<T: Default>(
+        &self,
+        work: impl FnOnce(&mut HostNetwork) -> Result<T, NetworkError>,
+    ) -> Result<T, NetworkError> {
+        let Some(host) = &self.host else {
+            return Ok(T::default());
+        };
+        work(&mut host.lock().expect("no panic while the node's rules are locked"))
     }
 }
 

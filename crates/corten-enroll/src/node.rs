@@ -14,8 +14,7 @@ use crate::{HostRules, NetworkError};
 
 /// The probe rules of a node, with the pods they are for.
 ///
-/// Uses nf_tables only: where a pod's namespace has to make do with iptables, the node has no `ipset` over netlink here either, and
-/// probes of a pod that takes nothing but mutual TLS fail; the agent says so.
+/// Uses nf_tables only: where pods' namespaces have to make do with iptables there are no probe rules.
 #[derive(Debug)]
 pub struct HostNetwork {
     rules: HostRules,
