@@ -35,6 +35,7 @@ pub(crate) enum Keep {
 
 const METADATA: Keep = Keep::Only(&[
     ("name", Keep::All),
+    ("generateName", Keep::All),
     ("namespace", Keep::All),
     ("uid", Keep::All),
     ("resourceVersion", Keep::All),
@@ -265,10 +266,10 @@ mod tests {
     fn of_pods_only_what_is_read_is_kept() {
         check(
             Part::Pod,
-            json!({"metadata": {"name": "p", "labels": {"a": "b"}, "managedFields": []},
+            json!({"metadata": {"name": "p", "generateName": "p-", "labels": {"a": "b"}, "managedFields": []},
                 "spec": {"nodeName": "n", "volumes": [{"name": "v"}], "containers": [{"name": "c", "env": [], "ports": [{"containerPort": 1}]}]},
                 "status": {"podIPs": [{"ip": "10.0.0.1"}], "containerStatuses": [], "conditions": [{"type": "Ready", "status": "True", "message": "m"}]}}),
-            json!({"metadata": {"name": "p", "labels": {"a": "b"}},
+            json!({"metadata": {"name": "p", "generateName": "p-", "labels": {"a": "b"}},
                 "spec": {"nodeName": "n", "containers": [{"name": "c", "ports": [{"containerPort": 1}]}]},
                 "status": {"podIPs": [{"ip": "10.0.0.1"}], "conditions": [{"type": "Ready", "status": "True"}]}}),
         );
