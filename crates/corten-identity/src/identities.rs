@@ -15,7 +15,7 @@ use crate::ca_client::{Sign, SignError};
 use crate::certificate::{Certificate, CertificateError};
 use crate::files::Watched;
 use crate::refusal::Refusal;
-use crate::renewal::{Limits, Priority, Renewals};
+use crate::renewal::{Failure, Limits, Priority, Renewals};
 use crate::request::{RequestError, SigningRequest};
 use crate::revocation::RevocationList;
 use crate::tls::{Bundle, TlsOptions};
@@ -179,7 +179,7 @@ impl Identities {
         Some(bundle.trust().verify(chain, usage, SystemTime::now()))
     }
 
-    /// `callback` is called after each change of any certificate or state, by the control runtime; it must not block.
+    /// `callback` is called after each change of any certificate or state, by the thread that made it; it must not block.
     pub fn on_change(&self, callback: impl Fn() + Send + Sync + 'static) {
         lock(&self.callbacks).push(Box::new(callback));
     }
@@ -278,7 +278,11 @@ impl Identities {
                 self.drop_unused_trusts();
             }
             Err(error) => {
-                if !lock(&self.renewals).failed(identity, now, random) {
+                let failure = match &error {
+                    FetchError::Sign(SignError::Unavailable(_)) => Failure::Unavailable,
+                    _ => Failure::Refused,
+                };
+                if !lock(&self.renewals).failed(identity, failure, now, random) {
                     return;
                 }
                 tracing::warn!(%identity, %error, "no certificate; trying again later");

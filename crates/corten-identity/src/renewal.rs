@@ -29,6 +29,9 @@ pub struct Limits {
     pub retry_min: Duration,
     /// Longest pause between attempts.
     pub retry_max: Duration,
+    /// Longest pause while the authority cannot be reached at all: an attempt costs nothing then, and pods that start
+    /// wait for its return.
+    pub retry_unavailable_max: Duration,
     /// Part of the life of a certificate by which its renewal is moved at random, so that those signed together are not renewed together.
     pub jitter: f64,
 }
@@ -39,6 +42,7 @@ impl Default for Limits {
             in_flight_max: 8,
             retry_min: Duration::from_secs(1),
             retry_max: Duration::from_secs(150),
+            retry_unavailable_max: Duration::from_secs(10),
             jitter: 0.05,
         }
     }
@@ -47,6 +51,15 @@ impl Default for Limits {
 /// The shortest time between two successful requests for one identity, whatever the certificate says: without it, a
 /// clock that is hours off would make a storm of requests.
 const RENEWAL_PAUSE_MIN: Duration = Duration::from_secs(10);
+
+/// Why no certificate came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The authority was not reached.
+    Unavailable,
+    /// It was, and gave none.
+    Refused,
+}
 
 /// All identities that are wanted.
 #[derive(Debug)]
@@ -184,8 +197,12 @@ impl Renewals {
     }
 
     /// No certificate came; it will be tried again. Returns whether it is still wanted. `random` is from 0 to 1.
-    pub fn failed(&mut self, identity: &Identity, now: SystemTime, random: f64) -> bool {
-        let (min, max) = (self.limits.retry_min, self.limits.retry_max);
+    pub fn failed(&mut self, identity: &Identity, failure: Failure, now: SystemTime, random: f64) -> bool {
+        let min = self.limits.retry_min;
+        let max = match failure {
+            Failure::Unavailable => self.limits.retry_unavailable_max,
+            Failure::Refused => self.limits.retry_max,
+        };
         let Some(entry) = self.land(identity) else {
             return false;
         };
@@ -193,15 +210,6 @@ impl Renewals {
         entry.phase = Phase::Due(now + doubled.mul_f64(0.8 + 0.4 * random.clamp(0.0, 1.0)));
         entry.failures += 1;
         true
-    }
-
-    /// The authority was reached again after a time away: those that wait after failures need not wait longer.
-    pub fn retry_now(&mut self, now: SystemTime) {
-        for entry in self.entries.values_mut().filter(|entry| entry.failures > 0) {
-            if let Phase::Due(at) = entry.phase {
-                entry.phase = Phase::Due(at.min(now));
-            }
-        }
     }
 
     /// The authority has other roots: every certificate is asked for anew, so that all know the new ones soon.

@@ -26,8 +26,9 @@ use crate::prune::Part;
 const BATCH_MAX: usize = 256;
 /// Batches that wait for the reader; more, and the watches wait.
 const QUEUE_MAX: usize = 16;
-/// Objects per page of a list: 500 pods are about 3 MB of JSON.
+/// Objects per page of a list: 500 pods are about 3 MB of JSON, and so are 20 definitions.
 const PAGE_SIZE: u32 = 500;
+const PAGE_SIZE_DEFINITIONS: u32 = 20;
 /// Pauses between attempts to reach the API server.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -225,36 +226,36 @@ impl Watch {
         }
     }
 
-    /// Watches whenever a version is served.
+    /// Watches whenever a version is served. As long as it is not known what is, the usual version is tried.
     async fn follow_custom(&mut self, served: &mut watch::Receiver<Served>) -> Result<(), Closed> {
         let name = self.kind.definition();
         loop {
             let now = served.borrow_and_update().clone();
-            match now.as_deref().map(|now| now.get(&name)) {
-                // Not known yet.
-                None => {}
-                Some(None) => {
-                    for key in self.known.clear() {
-                        self.out.removed(key).await?;
-                    }
-                    self.out.synced().await?;
-                }
+            let version = match now.as_deref().map(|now| now.get(&name)) {
+                None => Some(self.kind.version.to_owned()),
+                Some(None) => None,
                 Some(Some(versions)) => {
                     let preferred = versions.iter().find(|version| *version == self.kind.version);
-                    let version = preferred.or_else(|| versions.first()).cloned().unwrap_or_default();
-                    let gone = served.wait_for(|now| {
-                        let versions = now.as_deref().and_then(|now| now.get(&name));
-                        !versions.is_some_and(|versions| versions.contains(&version))
-                    });
-                    tokio::select! {
-                        ended = self.follow(&version) => return ended,
-                        changed = gone => if changed.is_err() { return Err(Closed) },
-                    }
-                    continue;
+                    preferred.or_else(|| versions.first()).cloned()
                 }
-            }
-            if served.changed().await.is_err() {
-                return Err(Closed);
+            };
+            let Some(version) = version else {
+                for key in self.known.clear() {
+                    self.out.removed(key).await?;
+                }
+                self.out.synced().await?;
+                if served.changed().await.is_err() {
+                    return Err(Closed);
+                }
+                continue;
+            };
+            let gone = served.wait_for(|now| {
+                let versions = now.as_deref().map(|now| now.get(&name));
+                versions.is_some_and(|versions| !versions.is_some_and(|versions| versions.contains(&version)))
+            });
+            tokio::select! {
+                ended = self.follow(&version) => return ended,
+                changed = gone => if changed.is_err() { return Err(Closed) },
             }
         }
     }
@@ -366,7 +367,11 @@ fn objects<F: Form>(
     let config = watcher::Config {
         label_selector: selection.labels.clone(),
         field_selector: selection.fields.clone(),
-        page_size: Some(PAGE_SIZE),
+        page_size: Some(if kind.part == Part::Definition {
+            PAGE_SIZE_DEFINITIONS
+        } else {
+            PAGE_SIZE
+        }),
         ..watcher::Config::default()
     };
     watcher(api, config)

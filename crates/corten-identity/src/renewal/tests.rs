@@ -54,7 +54,7 @@ fn failures_are_tried_again_with_growing_pauses_until_one_succeeds() {
     let mut pauses = Vec::new();
     for _ in 0..10 {
         assert_eq!(machine.next(now), Some(id("a")));
-        assert!(machine.failed(&id("a"), now, 0.5));
+        assert!(machine.failed(&id("a"), Failure::Refused, now, 0.5));
         let at = machine.wake_at().expect("it is tried again");
         pauses.push(at.duration_since(now).expect("later").as_secs());
         now = at;
@@ -62,14 +62,19 @@ fn failures_are_tried_again_with_growing_pauses_until_one_succeeds() {
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 150, 150]);
     // The pauses differ by a fifth to either side.
     machine.next(now);
-    machine.failed(&id("a"), now, 0.0);
+    machine.failed(&id("a"), Failure::Refused, now, 0.0);
     assert_eq!(machine.wake_at(), Some(now + Duration::from_secs(120)));
-    machine.retry_now(now);
+    now += Duration::from_secs(120);
+    assert_eq!(machine.next(now), Some(id("a")));
+    // While there is nobody to refuse it, the pauses stay short.
+    machine.failed(&id("a"), Failure::Unavailable, now, 0.5);
+    assert_eq!(machine.wake_at(), Some(now + Duration::from_secs(10)));
+    now += Duration::from_secs(10);
     assert_eq!(machine.next(now), Some(id("a")));
     machine.signed(&id("a"), now, now + HOUR, now, 0.5);
     let at = machine.wake_at().expect("it is renewed");
     assert_eq!(machine.next(at), Some(id("a")));
-    machine.failed(&id("a"), at, 0.5);
+    machine.failed(&id("a"), Failure::Refused, at, 0.5);
     assert_eq!(
         machine.wake_at(),
         Some(at + Duration::from_secs(1)),
@@ -97,7 +102,7 @@ fn only_so_many_are_under_way_and_the_urgent_go_first_in_their_order() {
     }
     assert_eq!(order, ["b4", "r1", "r2", "w1", "w2", "b1", "b2", "b3"]);
     assert_eq!(machine.wake_at(), None, "the ninth waits for one of the eight");
-    assert!(machine.failed(&id("w2"), start(), 0.5));
+    assert!(machine.failed(&id("w2"), Failure::Refused, start(), 0.5));
     assert_eq!(machine.next(start()), Some(id("b5")));
 }
 
