@@ -34,13 +34,25 @@ pub fn eventually<T>(deadline: Duration, mut condition: impl FnMut() -> Result<T
 /// A part of a test, with the name it has in a failure.
 pub type Scenario = (&'static str, fn(&Namespace<'_>));
 
-/// Starts one instance and plays all scenarios on it at once, each in a namespace of its own.
+/// Starts one instance without a mesh and plays all scenarios on it at once, each in a namespace of its own.
 ///
 /// # Panics
 /// If any fails; names those that did.
 pub fn play(user: As, scenarios: &[Scenario]) {
+    play_on(user, false, scenarios);
+}
+
+/// As [`play`], with the mesh if wanted.
+///
+/// # Panics
+/// If any fails; names those that did.
+pub fn play_on(user: As, mesh: bool, scenarios: &[Scenario]) {
     let runtime = Runtime::new(user);
-    runtime.up(&[]);
+    if mesh {
+        runtime.up_with_mesh("default");
+    } else {
+        runtime.up(&[]);
+    }
     let failed: Vec<&str> = std::thread::scope(|scope| {
         let playing: Vec<_> = scenarios
             .iter()

@@ -1,0 +1,117 @@
+//! Joining and leaving: by label, without a restart, without breaking what is open.
+
+use corten_e2e::{Namespace, eventually};
+use serde_json::Value;
+
+use super::support::{Load, SETTLING, all_enrolled, expect, is_enrolled, join, pods, start};
+
+const STRICT: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default}\nspec: {mtls: {mode: STRICT}}\n";
+
+/// Names and restarts of the pods: what a restart would change.
+fn lives(ns: &Namespace<'_>) -> Vec<(Value, Value)> {
+    let life = |pod: Value| {
+        let restarts = pod["status"]["containerStatuses"][0]["restartCount"].clone();
+        (pod["metadata"]["uid"].clone(), restarts)
+    };
+    pods(ns).into_iter().map(life).collect()
+}
+
+pub(crate) fn running_pods_join_and_leave(ns: &Namespace<'_>) {
+    start(ns, &[("server", 2), ("client", 1)]);
+    let before = lives(ns);
+    join(ns);
+    // With STRICT, what gets through is mutual TLS.
+    ns.apply(STRICT);
+    expect(ns, "client", "http://server:8080/", true);
+    let outside = Namespace::new(ns.runtime(), &format!("{}-outside", ns.name()));
+    start(&outside, &[("stranger", 1)]);
+    let url = format!("http://server.{}:8080/", ns.name());
+    expect(&outside, "stranger", &url, false);
+    ns.corten("label", &["namespace", ns.name(), "istio.io/dataplane-mode-"])
+        .ok();
+    eventually(SETTLING, || {
+        let still = pods(ns).iter().filter(|pod| is_enrolled(pod)).count();
+        if still == 0 {
+            Ok(())
+        } else {
+            Err(format!("{still} pods are still in the mesh"))
+        }
+    });
+    expect(&outside, "stranger", &url, true);
+    expect(ns, "client", "http://server:8080/", true);
+    assert_eq!(lives(ns), before, "no pod was restarted");
+}
+
+pub(crate) fn open_connections_stay(ns: &Namespace<'_>) {
+    start(ns, &[("server", 2), ("client", 1)]);
+    let held = Load::start(
+        ns,
+        "client",
+        "tcp://server:9000",
+        &["-c", "30", "--rate", "60", "-d", "12s"],
+    );
+    let kept = Load::start(
+        ns,
+        "client",
+        "http://server:8080/",
+        &["-c", "4", "--rate", "100", "-d", "12s"],
+    );
+    let short = Load::start(
+        ns,
+        "client",
+        "http://server:8080/",
+        &["--close", "--rate", "50", "-d", "12s"],
+    );
+    expect(ns, "client", "http://server:8080/", true);
+    join(ns);
+    expect(ns, "client", "http://server:8080/", true);
+    ns.corten("label", &["namespace", ns.name(), "istio.io/dataplane-mode-"])
+        .ok();
+    for load in [held, kept, short] {
+        load.lost_nothing();
+    }
+}
+
+pub(crate) fn opt_outs(ns: &Namespace<'_>) {
+    ns.corten("label", &["namespace", ns.name(), "istio.io/dataplane-mode=ambient"])
+        .ok();
+    let pod = |name: &str, labels: &str, annotations: &str, spec: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {name}{labels}}}, annotations: {{{annotations}}}}}\n\
+             spec: {{{spec}containers: [{{name: c, image: x, command: [sleep, \"600\"]}}]}}\n---\n"
+        )
+    };
+    ns.apply(
+        &[
+            pod("labelled-none", ", istio.io/dataplane-mode: none", "", ""),
+            pod("of-the-node", "", "", "hostNetwork: true, "),
+            pod("with-sidecar", "", "sidecar.istio.io/status: '{}'", ""),
+            pod("plain", "", "", ""),
+        ]
+        .concat(),
+    );
+    for name in ["labelled-none", "of-the-node", "with-sidecar", "plain"] {
+        ns.wait(&format!("pod/{name}"), "condition=Ready");
+    }
+    eventually(SETTLING, || {
+        let inside: Vec<String> = pods(ns)
+            .iter()
+            .filter(|pod| is_enrolled(pod))
+            .map(|pod| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        if inside == ["plain"] {
+            Ok(())
+        } else {
+            Err(format!("in the mesh: {inside:?}"))
+        }
+    });
+}
+
+pub(crate) fn new_pods_join(ns: &Namespace<'_>) {
+    ns.corten("label", &["namespace", ns.name(), "istio.io/dataplane-mode=ambient"])
+        .ok();
+    ns.apply(STRICT);
+    start(ns, &[("server", 1), ("client", 1)]);
+    all_enrolled(ns);
+    expect(ns, "client", "http://server:8080/", true);
+}

@@ -1,0 +1,67 @@
+//! The mesh as a user has it: namespaces join by a label, policies decide, nothing breaks meanwhile.
+//!
+//! One instance as root and one as an ordinary user; every scenario has namespaces of its own and runs beside the others. What concerns the
+//! whole mesh, or takes a part of it down, has an instance to itself.
+
+mod attacks;
+mod dns;
+mod enrolment;
+mod faults;
+mod policies;
+mod support;
+
+use corten_e2e::{As, Scenario, play_on};
+
+const SCENARIOS: &[Scenario] = &[
+    ("running_pods_join_and_leave", enrolment::running_pods_join_and_leave),
+    ("open_connections_stay", enrolment::open_connections_stay),
+    ("opt_outs", enrolment::opt_outs),
+    ("new_pods_join", enrolment::new_pods_join),
+    ("strict", policies::strict),
+    ("strict_by_port", policies::strict_by_port),
+    ("who_may_call", policies::who_may_call),
+    ("empty_policy", policies::empty_policy),
+    ("forbidden_connections_end", policies::forbidden_connections_end),
+    ("policies_are_judged", policies::are_judged),
+    ("names", dns::names),
+    ("service_entries", dns::service_entries),
+    ("plaintext_is_refused", attacks::plaintext_is_refused),
+    ("garbage", attacks::garbage),
+];
+
+/// These take parts of the mesh down, one after the other.
+const FAULTS: &[Scenario] = &[
+    ("rollouts_lose_nothing", faults::rollouts),
+    ("agent_restart", faults::agent_restart),
+    ("control_plane_away", faults::control_plane_away),
+    ("node_proxy_upgrade", faults::node_proxy_upgrade),
+];
+
+#[test]
+fn as_root() {
+    as_whom(As::Root);
+}
+
+#[test]
+fn as_user() {
+    as_whom(As::User);
+}
+
+#[test]
+fn faults() {
+    let user = if As::Root.possible().is_ok() {
+        As::Root
+    } else {
+        As::User
+    };
+    for fault in FAULTS {
+        play_on(user, true, std::slice::from_ref(fault));
+    }
+}
+
+fn as_whom(user: As) {
+    if let Err(reason) = user.possible() {
+        corten_rt::skip!("{reason}");
+    }
+    play_on(user, true, SCENARIOS);
+}
