@@ -42,6 +42,8 @@ pub(super) struct Assembly {
     stages: Vec<(TaskGroup, Duration)>,
     nodes: usize,
     nodes_ready: watch::Receiver<usize>,
+    /// Whether the mesh's objects are as they should be.
+    mesh_settled: watch::Receiver<bool>,
     _network: Arc<Network>,
 }
 
@@ -77,7 +79,7 @@ impl Assembly {
         base.controllers(&loops);
         base.services(&serving);
         base.dns(Arc::new(outside.resolvers), &serving);
-        base.mesh(assignment.mesh, &serving);
+        let mesh_settled = base.mesh(assignment.mesh, &serving);
         Ok(Self {
             api: base.api,
             stages: vec![
@@ -87,16 +89,18 @@ impl Assembly {
             ],
             nodes: assignment.nodes,
             nodes_ready,
+            mesh_settled,
             _network: base.network,
         })
     }
 
-    /// Resolves when the API answers and every node is ready.
+    /// Resolves when the API answers, every node is ready, and the objects of the mesh are there (or are not, when it was not wanted).
     pub(super) fn ready(&self) -> impl Future<Output = ()> + use<> {
-        let (nodes, mut ready) = (self.nodes, self.nodes_ready.clone());
+        let (nodes, mut ready, mut mesh) = (self.nodes, self.nodes_ready.clone(), self.mesh_settled.clone());
         async move {
-            // The sender lives in a component that is restarted for ever.
+            // The senders live in components that are restarted for ever.
             let _ = ready.wait_for(|ready| *ready >= nodes).await;
+            let _ = mesh.wait_for(|settled| *settled).await;
         }
     }
 
@@ -223,21 +227,24 @@ impl Foundation {
         });
     }
 
-    /// The mesh's parts as objects, or none of them.
-    fn mesh(&self, wanted: bool, tasks: &TaskGroup) {
+    /// The mesh's parts as objects, or none of them; tells when that is so.
+    fn mesh(&self, wanted: bool, tasks: &TaskGroup) -> watch::Receiver<bool> {
         let client = self.client(mesh::MANAGER);
+        let (sender, settled) = watch::channel(false);
         keep_running(tasks, &self.board, "mesh", move |mut drain| {
-            let client = client.clone();
+            let (client, sender) = (client.clone(), sender.clone());
             async move {
                 if wanted {
                     mesh::install(&client).await?;
                 } else {
                     mesh::uninstall(&client).await?;
                 }
+                sender.send_replace(true);
                 drain.wait().await;
                 Ok::<(), corten_apiserver::Status>(())
             }
         });
+        settled
     }
 
     /// The cluster's DNS, which asks the host's resolvers for other names.
