@@ -163,16 +163,8 @@ impl Runtime {
         let kubeconfig = self.state(name).join("kubeconfig");
         let kubeconfig = kubeconfig.to_string_lossy();
         for part in ["deployment/istiod", "daemonset/istio-cni-node", "daemonset/ztunnel"] {
-            let args = [
-                "--kubeconfig",
-                &kubeconfig,
-                "-n",
-                "istio-system",
-                "rollout",
-                "status",
-                part,
-            ];
-            self.corten(&[&args[..], &["--timeout", "60s"]].concat()).ok();
+            let place = ["-n", "istio-system", "--kubeconfig", &kubeconfig, "--timeout", "60s"];
+            self.corten(&[&["rollout", "status", part][..], &place].concat()).ok();
         }
         said
     }

@@ -305,6 +305,7 @@ impl Shared {
     /// Follows one resource for ever: feeds the cache and tells the loops. `ready` resolves when the first state is in.
     pub(crate) async fn follow(self: Arc<Self>, resource: ResourceId, ready: tokio::sync::oneshot::Sender<()>) {
         let mut ready = Some(ready);
+        let mut refused = false;
         loop {
             match self.client.watch(&resource, None).await {
                 Ok(mut watch) => {
@@ -312,6 +313,11 @@ impl Shared {
                         self.take(&resource, event, &mut ready);
                     }
                     return;
+                }
+                // A resource that has just been defined is served a moment later.
+                Err(_) if !refused => {
+                    refused = true;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
                 Err(status) => {
                     tracing::warn!(%resource, %status, "cannot watch, trying again");

@@ -44,12 +44,12 @@ impl Images {
         images
     }
 
-    /// The directory of the built-in programs, and those programs: every pod has them, so that any can be called from and looked into.
+    /// The directory of the built-in programs, and those programs: every pod has them, so that any can be called from and looked into (the plugin is what the agent installs).
     pub(crate) fn programs(&self) -> Option<(&Path, impl Iterator<Item = PathBuf>)> {
         let dir = self.programs.as_deref()?;
         Some((
             dir,
-            ["corten-echo", "corten-load", "corten-capture"]
+            ["corten-echo", "corten-load", "corten-capture", "corten-cni"]
                 .map(|name| dir.join(name))
                 .into_iter(),
         ))
