@@ -254,6 +254,12 @@ impl Session {
                 let fewer_only = added.is_empty() && !wildcard;
                 watch.asked = asked;
                 watch.wildcard = wildcard;
+                if let Some(table) = table.filter(|_| changed) {
+                    // The names replace those before, and with them goes what only those led to.
+                    watch.implied.clear();
+                    let asked = watch.asked.clone();
+                    watch.find(table, &self.node, &asked, &HashMap::new());
+                }
                 if !changed || (fewer_only && !has_wildcard) {
                     return (event, None);
                 }
@@ -426,7 +432,9 @@ impl Watch {
                 unknown.push(Arc::from(&**key));
             }
         }
-        found.node(node, &self.implied);
+        if !self.wildcard {
+            found.node(node, &self.implied);
+        }
         let held = |resource: &Resource, by_alias: bool| {
             let version = versions.get(&**resource.name());
             !by_alias
