@@ -13,6 +13,10 @@ use corten_proto::discovery::Node;
 use corten_proto::value::Kind;
 use corten_store_kube::{TokenReviewError, TokenReviewer};
 use http::HeaderMap;
+use tokio::sync::Semaphore;
+
+/// Questions to the API server at once.
+pub(crate) const REVIEWS_MAX: usize = 32;
 
 /// Finds out who calls.
 pub(crate) struct Access {
@@ -20,6 +24,8 @@ pub(crate) struct Access {
     pub(crate) reviewer: Arc<TokenReviewer>,
     /// The mesh's trust domain, which identities from tokens get.
     pub(crate) trust_domain: String,
+    /// Questions to the API server at once. When all clients come back together, most wait here instead of there.
+    pub(crate) reviews: Semaphore,
     /// Whether callers over TLS must prove themselves.
     pub(crate) required: bool,
 }
@@ -46,7 +52,10 @@ impl Access {
                 "no client certificate of the mesh and no bearer token was shown",
             ));
         };
-        match self.reviewer.review(token).await {
+        let permit = self.reviews.acquire().await;
+        let reviewed = self.reviewer.review(token).await;
+        drop(permit);
+        match reviewed {
             Ok(found) => Identity::new(&self.trust_domain, &found.namespace, &found.service_account)
                 .map(|identity| vec![identity])
                 .map_err(|error| Status::unauthenticated(error.to_string())),

@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use corten_core::Identity;
 use corten_grpc::{Code, Status};
-use corten_proto::Any;
+use corten_proto::AUTHORIZATION_TYPE;
 use corten_proto::discovery::Node;
 use corten_xds::server::{Event, Observer, Response, WatchView};
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
 use crate::access::Proxy;
 use crate::metrics::{Metrics, short_type};
@@ -24,6 +25,19 @@ pub(crate) struct Clients {
     metrics: Arc<Metrics>,
     /// Whether a client's identity must fit the node it claims to be.
     check_identity: bool,
+    /// Who is told which policies clients reject.
+    rejections: mpsc::Sender<Rejection>,
+}
+
+/// A client rejects a policy, or does so no longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    /// The policy, `namespace/name`.
+    pub(crate) policy: String,
+    /// The client's connection.
+    pub(crate) connection: String,
+    /// Why; none: no longer.
+    pub(crate) reason: Option<String>,
 }
 
 /// A connected client.
@@ -70,12 +84,17 @@ impl TypeState {
 }
 
 impl Clients {
-    pub(crate) fn new(metrics: Arc<Metrics>, check_identity: bool) -> Arc<Clients> {
+    pub(crate) fn new(
+        metrics: Arc<Metrics>,
+        check_identity: bool,
+        rejections: mpsc::Sender<Rejection>,
+    ) -> Arc<Clients> {
         Arc::new(Clients {
             table: Mutex::default(),
             next: AtomicU64::new(1),
             metrics,
             check_identity,
+            rejections,
         })
     }
 
@@ -83,6 +102,30 @@ impl Clients {
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         table.values().cloned().collect()
+    }
+
+    /// Tells which policies a client rejects now and did not before, and the other way round.
+    fn report(&self, client: &Client, before: Option<&WatchView>, now: Option<&WatchView>) {
+        let rejected = |view: Option<&WatchView>| -> BTreeMap<String, String> {
+            view.map(|view| view.rejected.iter().cloned().collect())
+                .unwrap_or_default()
+        };
+        let (before, now) = (rejected(before), rejected(now));
+        let gone = before.keys().filter(|policy| !now.contains_key(*policy));
+        let gone = gone.map(|policy| (policy.clone(), None));
+        let new = now
+            .iter()
+            .filter(|(policy, reason)| before.get(*policy) != Some(*reason));
+        let new = new.map(|(policy, reason)| (policy.clone(), Some(reason.clone())));
+        for (policy, reason) in gone.chain(new) {
+            let rejection = Rejection {
+                policy,
+                connection: client.connection.clone(),
+                reason,
+            };
+            // With very many at once some are only in the log: a status says one reason anyway.
+            let _ = self.rejections.try_send(rejection);
+        }
     }
 
     /// The observer of a stream that was opened by a caller with these identities.
@@ -147,6 +190,10 @@ impl Observer for Watcher {
             Event::Subscribed | Event::Accepted => {}
         }
         let mut types = client.types.lock().unwrap_or_else(PoisonError::into_inner);
+        if type_url == AUTHORIZATION_TYPE {
+            let before = types.get(type_url).and_then(|state| state.view.as_ref());
+            self.clients.report(client, before, view);
+        }
         match types.get_mut(type_url) {
             Some(state) => state.view = view.cloned(),
             None => {
@@ -179,16 +226,16 @@ impl Observer for Watcher {
             tracing::info!(connection = client.connection, reason, "discovery client disconnected");
         }
     }
-
-    fn question(&mut self, _: &str, _: &[String]) -> Option<Vec<Any>> {
-        None
-    }
 }
 
 impl Drop for Watcher {
     /// Also when the stream's task is aborted, as happens when its connection breaks.
     fn drop(&mut self) {
-        if let Some((number, _)) = self.client.take() {
+        if let Some((number, client)) = self.client.take() {
+            let types = client.types.lock().unwrap_or_else(PoisonError::into_inner);
+            let view = types.get(AUTHORIZATION_TYPE).and_then(|state| state.view.as_ref());
+            self.clients.report(&client, view, None);
+            drop(types);
             let mut table = self.clients.table.lock().unwrap_or_else(PoisonError::into_inner);
             table.remove(&number);
             self.clients.metrics.clients.subtract(1);

@@ -1,6 +1,6 @@
 //! From objects to what clients are sent: changes are gathered, the model is brought up to date, and what came out different is encoded once.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ use corten_xds::server::{Resource, Shared};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::clients::Rejection;
 use crate::metrics::Metrics;
 use crate::statuses;
 
@@ -30,6 +31,8 @@ pub(crate) struct Pipeline {
     diagnostics: HashMap<ObjectKey, Vec<Diagnostic>>,
     /// Objects that have a condition of ours though nothing may be wanted there any more.
     stale_statuses: BTreeSet<ObjectKey>,
+    /// Which clients reject which policies, and why.
+    rejections: HashMap<ObjectKey, BTreeMap<String, String>>,
 }
 
 /// Where the results go.
@@ -65,6 +68,7 @@ impl Pipeline {
             pushes: 0,
             diagnostics: HashMap::new(),
             stale_statuses: BTreeSet::new(),
+            rejections: HashMap::new(),
         }
     }
 
@@ -148,6 +152,44 @@ impl Pipeline {
         self.pending.push(Change::Settings(Arc::new(settings)));
     }
 
+    /// A client rejects a policy, or does so no longer.
+    pub(crate) fn rejected(&mut self, rejection: Rejection) {
+        let Some((namespace, name)) = rejection.policy.split_once('/') else {
+            return;
+        };
+        let key = ObjectKey::new(ObjectKind::AuthorizationPolicy, namespace, name);
+        let clients = self.rejections.entry(key.clone()).or_default();
+        match rejection.reason {
+            Some(reason) => {
+                clients.insert(rejection.connection, reason);
+            }
+            None => {
+                clients.remove(&rejection.connection);
+                if clients.is_empty() {
+                    self.rejections.remove(&key);
+                }
+            }
+        }
+        let snapshot = self.mesh.snapshot();
+        // A policy that is made of something else (peer authentication) has no status.
+        if snapshot.status(&key).is_some() {
+            self.want_status(&snapshot, &key);
+        }
+    }
+
+    fn want_status(&self, snapshot: &Snapshot, key: &ObjectKey) {
+        let Some(writer) = &self.outputs.statuses else { return };
+        let rejected = self.rejections.get(key).and_then(|clients| {
+            let (connection, reason) = clients.first_key_value()?;
+            Some(format!(
+                "{} node proxies reject it; {connection}: {reason}",
+                clients.len()
+            ))
+        });
+        let status = snapshot.status(key).map(|status| &**status);
+        statuses::want(writer, key, status, rejected.as_deref());
+    }
+
     /// Brings the model up to date and tells the sessions. `since` is when the first of the changes was seen.
     pub(crate) fn push(&mut self, since: Instant) {
         let began = Instant::now();
@@ -190,11 +232,9 @@ impl Pipeline {
         }
         let metrics = &self.outputs.metrics;
         metrics.services.set(snapshot.services().count());
-        if let Some(writer) = &self.outputs.statuses {
-            let stale = std::mem::take(&mut self.stale_statuses);
-            for key in delta.statuses.iter().chain(&stale) {
-                statuses::want(writer, key, snapshot.status(key).map(|status| &**status));
-            }
+        let stale = std::mem::take(&mut self.stale_statuses);
+        for key in delta.statuses.iter().chain(&stale) {
+            self.want_status(&snapshot, key);
         }
         for key in &delta.diagnostics {
             for diagnostic in snapshot.diagnostics_of(key) {

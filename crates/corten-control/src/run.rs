@@ -19,11 +19,11 @@ use corten_store_kube::{
 };
 use corten_xds::server::{Shared, Store, Stream, TypeConfig, Variant, connect};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::access::Access;
+use crate::access::{Access, REVIEWS_MAX};
 use crate::authority::{self, AuthorityError, Callers, REVOCATION_ENTRY, ROOTS_ENTRY};
-use crate::clients::Clients;
+use crate::clients::{Clients, Rejection};
 use crate::debug::{Debug, VERSION};
 use crate::metrics::Metrics;
 use crate::pipeline::{MeshConfig, Outputs, Pipeline};
@@ -33,6 +33,8 @@ use crate::{http, keys, statuses};
 
 /// How long everything may take to end.
 const GRACE: Duration = Duration::from_secs(10);
+/// Rejections of policies that wait to be written into their status.
+const REJECTIONS_MAX: usize = 1024;
 /// The ConfigMap of the mesh's configuration.
 const MESH_CONFIG_NAME: &str = "istio";
 
@@ -147,15 +149,19 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     );
     let (synced, mut is_synced) = watch::channel(false);
     let interval = settings.push_interval;
-    tasks.serve("pipeline", |drain| follow(pipeline, events, synced, interval, drain));
+    let (rejections, rejected) = mpsc::channel(REJECTIONS_MAX);
+    tasks.serve("pipeline", |drain| {
+        follow(pipeline, events, rejected, synced, interval, drain)
+    });
 
     let reviewer = Arc::new(TokenReviewer::new(client.clone(), settings.token_audiences.clone()));
     let access = Arc::new(Access {
         reviewer: reviewer.clone(),
         trust_domain: trust_domains[0].clone(),
+        reviews: Semaphore::new(REVIEWS_MAX),
         required: settings.authenticate,
     });
-    let clients = Clients::new(metrics.clone(), settings.check_identity);
+    let clients = Clients::new(metrics.clone(), settings.check_identity, rejections);
     let ca_metrics = ca.metrics.clone();
     let ca_authority = ca.authority.clone();
     let debug = Arc::new(Debug {
@@ -366,6 +372,7 @@ async fn distribute(
 async fn follow(
     mut pipeline: Pipeline,
     mut events: mpsc::Receiver<Event>,
+    mut rejections: mpsc::Receiver<Rejection>,
     synced: watch::Sender<bool>,
     interval: Duration,
     mut drain: Drain,
@@ -379,6 +386,10 @@ async fn follow(
             () = drain.wait() => return,
             // What has come already belongs to this push; the queue is short, so that this ends.
             event = events.recv() => event,
+            Some(rejection) = rejections.recv() => {
+                pipeline.rejected(rejection);
+                continue;
+            }
             () = sleep_until(due), if due.is_some() => {
                 if let Some(since) = throttle.push(Instant::now()) {
                     pipeline.push(since);

@@ -57,8 +57,8 @@ pub(crate) fn has_ours(kind: ObjectKind, object: &Value) -> bool {
     conditions.iter().any(ours)
 }
 
-/// Says what an object's conditions should be; none: there should be none of ours.
-pub(crate) fn want(writer: &StatusWriter, key: &ObjectKey, status: Option<&Status>) {
+/// Says what an object's conditions should be; none: there should be none of ours. What node proxies reject is not accepted, whatever else is said.
+pub(crate) fn want(writer: &StatusWriter, key: &ObjectKey, status: Option<&Status>, rejected: Option<&str>) {
     let (Some(kind), managers) = managers(key.kind) else {
         return;
     };
@@ -69,12 +69,15 @@ pub(crate) fn want(writer: &StatusWriter, key: &ObjectKey, status: Option<&Statu
             .iter()
             // Of conditions about several objects the list can hold one of a type.
             .filter_map(|type_| conditions.iter().find(|condition| condition.kind == *type_))
-            .map(|condition| Condition {
-                type_: condition.kind.to_owned(),
-                status: Some(condition.holds),
-                reason: condition.reason.to_owned(),
-                message: condition.message.clone(),
-                observed_generation: Some(condition.generation),
+            .map(|condition| {
+                let rejected = rejected.filter(|_| condition.kind == status::ZTUNNEL_ACCEPTED);
+                Condition {
+                    type_: condition.kind.to_owned(),
+                    status: Some(condition.holds && rejected.is_none()),
+                    reason: rejected.map_or(condition.reason, |_| "RejectedByProxy").to_owned(),
+                    message: rejected.map_or_else(|| condition.message.clone(), str::to_owned),
+                    observed_generation: Some(condition.generation),
+                }
             })
             .collect();
         let object = NamespacedName::new(&*key.namespace, &*key.name);

@@ -147,6 +147,11 @@ impl Ground {
         self.kube.request(request).await.unwrap_or_default()
     }
 
+    pub(crate) async fn patch_policy(&self, namespace: &str, name: &str, patch: Value) {
+        let path = Self::path("security.istio.io/v1", "AuthorizationPolicy", namespace);
+        self.patch(&format!("{path}/{name}"), &patch).await;
+    }
+
     pub(crate) async fn patch_pod(&self, namespace: &str, name: &str, patch: Value) {
         let patched = self
             .client
@@ -353,6 +358,21 @@ impl Stream<DeltaDiscoveryRequest, DeltaDiscoveryResponse> {
         let request = DeltaDiscoveryRequest {
             type_url: response.type_url.clone(),
             response_nonce: response.nonce.clone(),
+            ..DeltaDiscoveryRequest::default()
+        };
+        self.requests.send(request).await.expect("the stream is open");
+    }
+}
+
+impl Stream<DeltaDiscoveryRequest, DeltaDiscoveryResponse> {
+    pub(crate) async fn reject(&self, response: &DeltaDiscoveryResponse, reason: &str) {
+        let request = DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            error_detail: Some(corten_proto::discovery::Status {
+                message: reason.to_owned(),
+                ..Default::default()
+            }),
             ..DeltaDiscoveryRequest::default()
         };
         self.requests.send(request).await.expect("the stream is open");

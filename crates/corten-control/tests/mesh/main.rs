@@ -91,6 +91,42 @@ async fn objects_go_in_and_exact_resources_come_out() {
         })
         .await;
 
+    // What a node proxy rejects is not accepted, until it accepts it.
+    let spec = json!({"action": "DENY", "rules": [{"from": [{"source": {"namespaces": ["other"]}}]}]});
+    let metadata = json!({"name": "odd", "namespace": "orders"});
+    let odd = json!({"metadata": metadata, "spec": spec});
+    ground.create("security.istio.io/v1", "AuthorizationPolicy", odd).await;
+    let policy = stream.next().await;
+    assert_eq!(policy.names(), ["orders/odd"]);
+    stream.reject(&policy, "orders/odd: I cannot do that").await;
+    let condition = async || {
+        let policy = ground
+            .get("security.istio.io/v1", "AuthorizationPolicy", "orders", "odd")
+            .await;
+        policy["status"]["conditions"][0].clone()
+    };
+    ground
+        .eventually("the rejection in the policy's status", async || {
+            condition().await["reason"] == "RejectedByProxy"
+        })
+        .await;
+    let message = condition().await["message"].as_str().unwrap_or_default().to_owned();
+    assert!(message.ends_with("orders/odd: I cannot do that"), "{message}");
+    ground
+        .patch_policy(
+            "orders",
+            "odd",
+            json!({"spec": {"rules": [{"from": [{"source": {"namespaces": ["another"]}}]}]}}),
+        )
+        .await;
+    let policy = stream.next().await;
+    stream.acknowledge(&policy).await;
+    ground
+        .eventually("the acceptance in the policy's status", async || {
+            condition().await["status"] == "True"
+        })
+        .await;
+
     // Gone is gone.
     ground.delete_pod("orders", "web-2").await;
     let gone = stream.next().await;

@@ -1,5 +1,6 @@
 //! The server's driver: one task per stream, which reads requests, asks the session, and writes when there is room.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -76,12 +77,6 @@ pub trait Observer: Send + 'static {
 
     /// Called once, at the end.
     fn closed(&mut self, reason: &str);
-
-    /// For requests of types that are no subscriptions (debugging): the answer, if this is one. Called before the session sees the request.
-    fn question(&mut self, type_url: &str, names: &[String]) -> Option<Vec<corten_proto::Any>> {
-        let _ = (type_url, names);
-        None
-    }
 }
 
 /// What a stream needs.
@@ -123,7 +118,6 @@ pub fn connect<O: Observer>(stream: Stream<O>, request: corten_grpc::HttpRequest
 trait Ask: prost::Message + Default + 'static {
     fn type_url(&self) -> &str;
     fn node(&mut self) -> Option<Node>;
-    fn names(&self) -> &[String];
     fn handle(self, session: &mut Session, store: &Store) -> (Event, Option<Response>);
 }
 
@@ -133,9 +127,6 @@ impl Ask for DeltaDiscoveryRequest {
     }
     fn node(&mut self) -> Option<Node> {
         self.node.take()
-    }
-    fn names(&self) -> &[String] {
-        &self.resource_names_subscribe
     }
     fn handle(self, session: &mut Session, store: &Store) -> (Event, Option<Response>) {
         session.delta(store, self)
@@ -148,9 +139,6 @@ impl Ask for DiscoveryRequest {
     }
     fn node(&mut self) -> Option<Node> {
         self.node.take()
-    }
-    fn names(&self) -> &[String] {
-        &self.resource_names
     }
     fn handle(self, session: &mut Session, store: &Store) -> (Event, Option<Response>) {
         session.state(store, self)
@@ -192,7 +180,7 @@ async fn exchange<O: Observer, Q: Ask>(
     stream.observer.accept(&node)?;
     let mut session = Session::new(stream.variant, node_name(&node));
     // Answers to requests, in order; then whatever has changed.
-    let mut answers: std::collections::VecDeque<Answer> = request(stream, &mut session, first).into_iter().collect();
+    let mut answers: VecDeque<Response> = request(stream, &mut session, first).into_iter().collect();
     let mut behind = false;
     loop {
         // Cancel safe, each of them. Requests come first: what they say about interest and acknowledgement changes what is pushed.
@@ -212,17 +200,13 @@ async fn exchange<O: Observer, Q: Ask>(
                             Status::unavailable(Behind.to_string())
                         })?;
                         behind = push.is_some();
-                        push.map(|response| (Answer::Response(response), Some(since)))
+                        push.map(|response| (response, Some(since)))
                     }
                 };
-                match next {
-                    Some((Answer::Response(response), since)) => {
-                        let message = response.clone().into_message();
-                        stream.observer.sent(&response, message.len(), since);
-                        permit.send(Ok(message));
-                    }
-                    Some((Answer::Message(message), _)) => permit.send(Ok(message)),
-                    None => {}
+                if let Some((response, since)) = next {
+                    let message = response.clone().into_message();
+                    stream.observer.sent(&response, message.len(), since);
+                    permit.send(Ok(message));
                 }
             }
             changed = published.changed(), if !behind => {
@@ -235,49 +219,12 @@ async fn exchange<O: Observer, Q: Ask>(
     }
 }
 
-/// What goes to the client.
-enum Answer {
-    Response(Response),
-    Message(Message),
-}
-
-fn request<O: Observer, Q: Ask>(stream: &mut Stream<O>, session: &mut Session, request: Q) -> Option<Answer> {
+fn request<O: Observer, Q: Ask>(stream: &mut Stream<O>, session: &mut Session, request: Q) -> Option<Response> {
     let type_url = request.type_url().to_owned();
-    if let Some(resources) = stream.observer.question(&type_url, request.names()) {
-        return Some(Answer::Message(reply(stream.variant, type_url, resources)));
-    }
     let (event, response) = stream.shared.read(|store| request.handle(session, store));
     let view = session.view_of(&type_url);
     stream.observer.requested(&type_url, &event, view.as_ref());
-    response.map(Answer::Response)
-}
-
-/// The answer to a question that is no subscription.
-fn reply(variant: Variant, type_url: String, resources: Vec<corten_proto::Any>) -> Message {
-    use prost::Message as _;
-    let bytes = match variant {
-        Variant::Delta => {
-            let resources = resources.into_iter().map(|any| corten_proto::discovery::Resource {
-                resource: Some(any),
-                ..Default::default()
-            });
-            let response = corten_proto::discovery::DeltaDiscoveryResponse {
-                type_url,
-                resources: resources.collect(),
-                ..Default::default()
-            };
-            response.encode_to_vec()
-        }
-        Variant::State => {
-            let response = corten_proto::discovery::DiscoveryResponse {
-                type_url,
-                resources,
-                ..Default::default()
-            };
-            response.encode_to_vec()
-        }
-    };
-    Message::new(bytes.len(), std::iter::once(bytes.into()))
+    response
 }
 
 /// The Kubernetes node that a client says it is on.
