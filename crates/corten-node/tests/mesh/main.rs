@@ -1,6 +1,7 @@
 //! Connections between pods through node proxies: real sockets, real redirection, real TLS.
 
 mod attacks;
+mod gateways;
 mod harness;
 mod lifecycle;
 mod policies;
