@@ -145,6 +145,39 @@ impl Identities {
         self.drop_unused_trusts();
     }
 
+    /// Takes a certificate from before the process began, if it is good still. It serves like any other; whoever
+    /// [wants](Self::want) its identity has a fresh one asked for at once.
+    pub fn restore(&self, certificate: Certificate) -> Result<(), CertificateError> {
+        let bundle = Arc::new(self.load(certificate)?);
+        let certificate = bundle.certificate();
+        if SystemTime::now() >= certificate.not_after {
+            return Ok(());
+        }
+        let identity = certificate.identity.clone();
+        self.publish(|states| {
+            let state = State::Available {
+                bundle: bundle.clone(),
+                failure: None,
+            };
+            states.insert(identity.clone(), state);
+        });
+        Ok(())
+    }
+
+    /// Drops certificates that were restored and that nobody wants.
+    pub fn forget_unwanted(&self) {
+        let renewals = lock(&self.renewals);
+        self.publish(|states| states.retain(|identity, _| renewals.is_wanted(identity)));
+        drop(renewals);
+        self.drop_unused_trusts();
+    }
+
+    /// All certificates that there are and that have not expired.
+    pub fn bundles(&self) -> Vec<Arc<Bundle>> {
+        let published = self.published.load();
+        published.keys().filter_map(|identity| self.current(identity)).collect()
+    }
+
     /// The certificate of an identity, if there is one that has not expired. Lock-free.
     pub fn current(&self, identity: &Identity) -> Option<Arc<Bundle>> {
         match self.published.load().get(identity) {

@@ -4,6 +4,7 @@ pub mod certificates;
 pub mod data_plane;
 pub mod discovery;
 pub mod dump;
+pub mod keys;
 pub mod local;
 pub mod names;
 pub mod servers;

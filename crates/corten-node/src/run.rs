@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 use crate::control::data_plane::{DataPlane, Serve};
 use crate::control::discovery::Discovery;
+use crate::control::keys::Keys;
 use crate::control::names::{self, Names};
 use crate::control::servers::{Readiness, Servers};
 use crate::control::state::State;
@@ -84,6 +85,16 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     });
 
     let tasks = TaskGroup::new("node");
+    let state = config.state_dir.as_deref().map(State::open).transpose()?;
+    let keys = config
+        .state_dir
+        .as_deref()
+        .map(|folder| Keys::new(folder, identities.clone()));
+    if let Some(keys) = &keys {
+        keys.restore();
+        let keys = keys.clone();
+        tasks.serve("keys", |drain| keys.run(drain));
+    }
     let readiness = Arc::new(Readiness::default());
     readiness.pending(ZDS);
     readiness.pending(XDS);
@@ -95,18 +106,28 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         levels: config.log_level.as_deref().unwrap_or("info").into(),
     };
     servers.start(&tasks).await?;
+    let certificates = identities.clone();
     tasks.serve("certificates", |drain| identities.run(drain));
     let group = tasks.clone();
     let settings = config.clone();
     tasks.serve("resolver", |drain| {
         names::resolve(settings, weak, questions, group, drain)
     });
-    configure(&config, &data_plane, &readiness, &tasks)?;
+    configure(&config, state, &data_plane, &readiness, &tasks)?;
     let ready = readiness.clone();
     let serve = Serve {
         data_plane: data_plane.clone(),
         names,
-        ready: Arc::new(move |all| if all { ready.done(ZDS) } else { ready.pending(ZDS) }),
+        ready: Arc::new(move |all| {
+            if !all {
+                return ready.pending(ZDS);
+            }
+            if ready.open().contains(&ZDS) {
+                // Whoever is not among the pods by now has left while no proxy was there.
+                certificates.forget_unwanted();
+            }
+            ready.done(ZDS);
+        }),
     };
     let socket = config.inpod_uds.clone();
     let pods = TaskGroup::new("pods");
@@ -129,11 +150,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 /// Where tables come from: a file, what was kept, the control plane.
 fn configure(
     config: &Arc<Config>,
+    state: Option<Arc<State>>,
     data_plane: &Arc<DataPlane>,
     readiness: &Arc<Readiness>,
     tasks: &TaskGroup,
 ) -> Result<(), RunError> {
-    let state = config.state_dir.as_deref().map(State::open).transpose()?;
     let ready = readiness.clone();
     let discovery = Discovery::new(data_plane.clone(), state.clone(), move || ready.done(XDS));
     if let Some(path) = &config.local_xds_path {

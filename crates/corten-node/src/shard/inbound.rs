@@ -13,7 +13,7 @@ use super::flow::{About, Direction, End, Leg, Phase, StreamEnd};
 use super::outbound::WORKLOAD_TIMEOUT;
 use super::pod::WaitingCaller;
 use super::poll::{Slot, Token};
-use super::sockets::{connect_outcome, local_address, original_destination, prepare, prepare_tunnel};
+use super::sockets::{connect_outcome, local_address, original_destination, prepare_tunnel};
 use super::tunnel::{Head, Owner, Stage, Transport, Tunnel};
 use crate::config::Config;
 use crate::telemetry::failure::{Code, Failure, Flag, Side};
@@ -44,8 +44,8 @@ impl Shard {
     fn serve_caller(&mut self, pod: Slot, socket: OwnedFd, peer: SocketAddr, transparent: bool, bundle: &Bundle) {
         let how = &self.common.config.connections;
         let local = match local_address(socket.as_fd()) {
-            Ok(local) if prepare(&socket, how).is_ok() => local,
-            _ => return self.socket_gone(pod, false),
+            Ok(local) => local,
+            Err(_) => return self.socket_gone(pod, false),
         };
         prepare_tunnel(&socket, how);
         let hbone = match Hbone::server(&bundle.server_config(), self.server_settings()) {
@@ -200,8 +200,8 @@ impl Shard {
     /// Accept: somebody connects to a pod without a tunnel.
     pub(super) fn accept_plain(&mut self, pod_slot: Slot, socket: OwnedFd, peer: SocketAddr, transparent: bool) {
         let destination = match original_destination(socket.as_fd()) {
-            Ok(destination) if prepare(&socket, &self.common.config.connections).is_ok() => destination,
-            _ => return self.socket_gone(pod_slot, false),
+            Ok(destination) => destination,
+            Err(_) => return self.socket_gone(pod_slot, false),
         };
         if Config::illegal_port(destination.port()) {
             let text = format!("attempted recursive call to ourselves: {destination} is a port of this proxy");

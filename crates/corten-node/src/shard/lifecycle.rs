@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use corten_hbone::h2::Reason;
-use corten_traffic::Protocol;
 
 use super::flow::{Direction, End, Phase};
 use super::mailbox::{Command, ConnectionView, PodView};
@@ -251,10 +250,7 @@ impl Shard {
             };
             let inbound = flow.direction != Direction::Outbound;
             let about = &flow.about;
-            let double = about
-                .upstream
-                .as_ref()
-                .is_some_and(|upstream| upstream.protocol == Protocol::DoubleHbone);
+            let double = about.inside;
             view.connections.push(ConnectionView {
                 inbound,
                 source: about.source,

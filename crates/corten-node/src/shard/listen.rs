@@ -43,7 +43,7 @@ impl Shard {
                 reuse: config.port_reuse,
                 ipv6: config.ipv6,
             };
-            let listening = self.sockets.listen(&namespace, how);
+            let listening = self.sockets.listen(&namespace, how, &config.connections);
             listeners.push((
                 role,
                 listening.map_err(|error| format!("cannot listen on port {port}: {error}"))?,

@@ -15,7 +15,7 @@ use super::flow::{About, Direction, End, Flow, Leg, Phase, StreamEnd};
 use super::mailbox::{Asker, Resolve};
 use super::pod::PoolKey;
 use super::poll::{Slot, Token};
-use super::sockets::{original_destination, prepare, prepare_tunnel};
+use super::sockets::{original_destination, prepare_tunnel};
 use super::tunnel::{Owner, Stage, Transport, Tunnel};
 use crate::telemetry::baggage::{self, Baggage};
 use crate::telemetry::failure::{Code, Failure, Flag, Side};
@@ -30,9 +30,9 @@ impl Shard {
     /// Capture: who calls, and whom.
     pub(super) fn capture(&mut self, pod: Slot, socket: OwnedFd, source: SocketAddr) {
         let destination = match original_destination(socket.as_fd()) {
-            Ok(destination) if prepare(&socket, &self.common.config.connections).is_ok() => destination,
+            Ok(destination) => destination,
             // It is gone already.
-            _ => return self.socket_gone(pod, true),
+            Err(_) => return self.socket_gone(pod, true),
         };
         let about = About::new(source, destination, self.now);
         let Some(slot) = self.open_flow(pod, Direction::Outbound, End::Socket(Leg::new(socket)), about) else {
@@ -382,6 +382,7 @@ impl Shard {
         self.young = self.young.saturating_sub(1);
         // Decisions have done their work.
         flow.about.target = None;
+        flow.about.upstream = None;
         if let Some(leg) = flow.callee.leg()
             && !flow.about.early.is_empty()
         {

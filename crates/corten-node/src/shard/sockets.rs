@@ -74,7 +74,12 @@ impl SocketMaker {
     }
 
     /// Listens on a port of all addresses of a pod. Says whether foreign source addresses can be used there.
-    pub(crate) fn listen(&mut self, pod: &PodNamespace, how: Listen) -> io::Result<(OwnedFd, bool)> {
+    pub(crate) fn listen(
+        &mut self,
+        pod: &PodNamespace,
+        how: Listen,
+        connections: &Connections,
+    ) -> io::Result<(OwnedFd, bool)> {
         let six = how.ipv6.then(|| self.socket(pod, AddressFamily::INET6).ok()).flatten();
         let (socket, address) = match six {
             Some(socket) => {
@@ -91,6 +96,8 @@ impl SocketMaker {
             OriginalSource::BestEffort => set_transparent(&socket, address).is_ok(),
             OriginalSource::Required => set_transparent(&socket, address).map(|()| true)?,
         };
+        // What is accepted inherits them.
+        prepare(&socket, connections)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
         if how.reuse {
             sockopt::set_socket_reuseport(&socket, true)?;
@@ -140,11 +147,9 @@ fn take_source(socket: impl AsFd, source: IpAddr) -> io::Result<()> {
     match source {
         IpAddr::V4(_) => {
             sockets::set_transparent_v4(&socket)?;
-            sockopt::set_ip_freebind(&socket, true)?;
         }
         IpAddr::V6(_) => {
             sockets::set_transparent_v6(&socket)?;
-            sockopt::set_ipv6_freebind(&socket, true)?;
         }
     }
     sockets::set_late_source_port(&socket)?;
@@ -152,8 +157,8 @@ fn take_source(socket: impl AsFd, source: IpAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// What every connection has, ours and those we accept.
-pub(crate) fn prepare(socket: impl AsFd, how: &Connections) -> io::Result<()> {
+/// What every connection has. Set on listeners, it is inherited by what they accept.
+fn prepare(socket: impl AsFd, how: &Connections) -> io::Result<()> {
     sockopt::set_tcp_nodelay(&socket, true)?;
     if let Some(keepalive) = how.keepalive {
         sockopt::set_socket_keepalive(&socket, true)?;

@@ -39,7 +39,11 @@ fn a_waypoint_is_called_for_the_service_and_gets_a_proxy_header() {
     two.configure(&yaml);
     one.enroll(&mut client);
     two.enroll(&mut waypoint);
-    let listener = waypoint.netns.run(|| TcpListener::bind(("127.0.0.1", 15088))).unwrap().unwrap();
+    let listener = waypoint
+        .netns
+        .run(|| TcpListener::bind(("127.0.0.1", 15088)))
+        .unwrap()
+        .unwrap();
     show_header(listener);
     let answer = client.call(at("10.96.0.1".parse().unwrap(), 80), "AB").unwrap();
     assert!(answer.starts_with("0d0a0d0a000d0a515549540a2111"), "{answer}");
@@ -49,11 +53,23 @@ fn a_waypoint_is_called_for_the_service_and_gets_a_proxy_header() {
     };
     // From the client to the service, who it is by its certificate, then what it said.
     assert!(answer.contains(&format!("{}0a600001", octets(client.ip))), "{answer}");
-    let identity: String = b"spiffe://cluster.local/ns/default/sa/client".iter().map(|b| format!("{b:02x}")).collect();
-    assert!(answer.contains(&format!("d0{:04x}{identity}", identity.len() / 2)), "{answer}");
+    let identity: String = b"spiffe://cluster.local/ns/default/sa/client"
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    assert!(
+        answer.contains(&format!("d0{:04x}{identity}", identity.len() / 2)),
+        "{answer}"
+    );
     assert!(answer.ends_with("4142"), "{answer}");
     let line = one.line("connection complete");
-    assert!(line.contains(&format!("dst.addr={}:15008 dst.hbone_addr=10.96.0.1:80 dst.service=\"web\"", waypoint.ip)), "{line}");
+    assert!(
+        line.contains(&format!(
+            "dst.addr={}:15008 dst.hbone_addr=10.96.0.1:80 dst.service=\"web\"",
+            waypoint.ip
+        )),
+        "{line}"
+    );
 }
 
 /// Copies bytes in both directions until both have ended.
@@ -75,7 +91,9 @@ fn forward(gateway: &Pod, port: u16, to: SocketAddr) {
     let netns = gateway.netns.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let (Ok(stream), netns) = (stream, netns.clone()) else { return };
+            let (Ok(stream), netns) = (stream, netns.clone()) else {
+                return;
+            };
             std::thread::spawn(move || {
                 if let Ok(Ok(server)) = netns.run(|| TcpStream::connect(to)) {
                     splice(stream, server);
@@ -124,5 +142,9 @@ fn another_network_is_reached_by_a_tunnel_inside_a_tunnel() {
     assert!(line.contains("dst.hbone_addr=\"web:80\" dst.service=\"web\""), "{line}");
     let big = "x".repeat(3 << 20);
     let answer = client.call(at("10.96.0.1".parse().unwrap(), 80), &big).unwrap();
-    assert!(answer.ends_with(&big) && answer.len() < big.len() + 32, "{}", answer.len());
+    assert!(
+        answer.ends_with(&big) && answer.len() < big.len() + 32,
+        "{}",
+        answer.len()
+    );
 }

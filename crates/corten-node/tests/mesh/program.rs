@@ -40,13 +40,13 @@ impl Pods for Agent {
 struct Program(Child);
 
 impl Program {
-    fn start(folder: &Path, authority: &Path, ports: u16, more: &[(&str, &str)]) -> Program {
+    fn start(folder: &Path, authority: Option<&Path>, ports: u16, more: &[(&str, &str)]) -> Program {
         let address = |port: u16| format!("127.0.0.1:{}", ports + port);
         let mut command = Command::new(env!("CARGO_BIN_EXE_corten-node"));
         command
             .args(["proxy", "ztunnel"])
             .env("INPOD_UDS", folder.join("agent.sock"))
-            .env("CORTEN_TEST_CA_DIR", authority)
+            .envs(authority.map(|folder| ("CORTEN_TEST_CA_DIR", folder)))
             .env("ADMIN_ADDR", address(0))
             .env("STATS_ADDR", address(20))
             .env("READINESS_ADDR", address(21))
@@ -119,7 +119,7 @@ fn the_program_serves_what_the_agent_names_and_hands_over_to_its_successor() {
     .unwrap();
     let agent = agent(&folder, &[&client, &server]);
     let local = [("LOCAL_XDS_PATH", file.to_str().unwrap())];
-    let mut old = Program::start(folder.path(), mesh.authority(), 16000, &local);
+    let mut old = Program::start(folder.path(), Some(mesh.authority()), 16000, &local);
     old.wait_ready(16021);
     client.redirect();
     server.redirect();
@@ -141,7 +141,7 @@ fn the_program_serves_what_the_agent_names_and_hands_over_to_its_successor() {
     assert!(get(16000, "POST", "/logging?level=%3D%3D").starts_with("HTTP/1.1 400"));
     assert!(get(16000, "GET", "/logging").starts_with("HTTP/1.1 405"));
 
-    let new = Program::start(folder.path(), mesh.authority(), 17000, &local);
+    let new = Program::start(folder.path(), Some(mesh.authority()), 17000, &local);
     new.wait_ready(17021);
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(i32::try_from(old.0.id()).unwrap()).unwrap(),
@@ -161,6 +161,49 @@ fn the_program_serves_what_the_agent_names_and_hands_over_to_its_successor() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(old.0.wait().unwrap().success());
+    ping(&mut client.connect(at(server.ip, 8080)).unwrap()).unwrap();
+    drop(agent);
+}
+
+#[test]
+fn a_proxy_that_starts_while_the_authority_is_away_speaks_for_its_pods() {
+    isolate!();
+    let mut mesh = Mesh::new();
+    let (mut client, mut server) = (mesh.pod("client"), mesh.pod("server"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("local.yaml");
+    let workloads = format!(
+        "workloads:\n{}{}",
+        client.workload("HBONE", ""),
+        server.workload("HBONE", "")
+    );
+    std::fs::write(&file, workloads).unwrap();
+    let state = folder.path().join("state");
+    let settings = [
+        ("LOCAL_XDS_PATH", file.to_str().unwrap()),
+        ("CORTEN_STATE_DIR", state.to_str().unwrap()),
+        ("CA_ADDRESS", ""),
+    ];
+    let agent = agent(&folder, &[&client, &server]);
+    client.redirect();
+    server.redirect();
+    mirror(server.listen(8080));
+    let first = Program::start(folder.path(), Some(mesh.authority()), 16000, &settings);
+    first.wait_ready(16021);
+    ping(&mut client.connect(at(server.ip, 8080)).unwrap()).unwrap();
+    let kept = state.join("certificates");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // Both pods' certificates are on disk.
+    while !std::fs::read(&kept).is_ok_and(|bytes| bytes.starts_with(b"cortenk1\0\0\0\x02")) {
+        assert!(Instant::now() < deadline, "the certificates are not kept");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&kept).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    drop(first);
+
+    let second = Program::start(folder.path(), None, 17000, &settings);
+    second.wait_ready(17021);
     ping(&mut client.connect(at(server.ip, 8080)).unwrap()).unwrap();
     drop(agent);
 }
