@@ -30,6 +30,7 @@ pub use context::{Context, FieldValidation, User};
 pub use http::{ServeError, ServerConfig, serve};
 pub use object::Object;
 pub use pods::{Duplex, ExecExit, ExecOptions, ExecStreams, LogOptions, PodBackend, TerminalSize};
+pub use printers::human_span;
 pub use resources::ResourceId;
 pub use status::{Cause, Details, Status};
 pub use store::OpenError;

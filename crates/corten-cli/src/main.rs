@@ -5,6 +5,7 @@
 
 mod cluster;
 mod commands;
+mod mesh;
 mod output;
 mod place;
 mod show;

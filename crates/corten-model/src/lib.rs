@@ -24,7 +24,7 @@ mod workload;
 pub mod rules {
     pub use crate::derive::{
         binding::{canary, canary_weight, ingress_use_waypoint},
-        peer::{PeerModes, peer_modes},
+        peer::{AppliedPeerAuthentication, PeerModes, applied as applied_peer_authentication, peer_modes},
         services::{effective_distribution, parse_range},
     };
 }

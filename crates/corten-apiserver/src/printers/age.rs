@@ -17,7 +17,7 @@ pub(super) fn since(at: &Value, now: Timestamp) -> String {
 }
 
 /// Seconds in at most two units; the finer unit goes as the span grows.
-pub(super) fn human(seconds: i64) -> String {
+pub fn human(seconds: i64) -> String {
     // A clock that is a little behind gives 0s; one that is further behind is shown as such.
     if seconds < -1 {
         return "<invalid>".to_owned();

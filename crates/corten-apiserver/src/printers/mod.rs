@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::resources::{self, ResourceId};
 
+pub use age::human as human_span;
 pub(crate) use custom::Columns as CustomColumns;
 
 /// One column of a table.

@@ -49,6 +49,15 @@ pub(crate) struct Cluster {
 }
 
 impl Connection {
+    /// To what a kubeconfig file names.
+    pub(crate) fn of_file(kubeconfig: std::path::PathBuf) -> Self {
+        Self {
+            namespace: None,
+            kubeconfig: Some(kubeconfig),
+            context: None,
+        }
+    }
+
     /// The namespace that was named.
     pub(crate) fn named_namespace(&self) -> Option<&str> {
         self.namespace.as_deref()

@@ -6,9 +6,11 @@ mod delete;
 mod doctor;
 mod down;
 mod exec;
+mod experimental;
 mod get;
 mod label;
 mod logs;
+mod proxy_status;
 mod reset;
 mod rollout;
 mod run;
@@ -18,6 +20,8 @@ mod wait;
 mod ztunnel_config;
 
 use std::process::ExitCode;
+
+pub(crate) use apply::Files;
 
 /// What the user can ask for.
 #[derive(Debug, clap::Subcommand)]
@@ -58,6 +62,15 @@ pub(crate) enum Command {
     /// Show what the node proxies know and do
     #[command(subcommand, visible_alias = "zc")]
     ZtunnelConfig(ztunnel_config::ZtunnelConfig),
+    /// Show which proxies the control plane serves, and whether they have taken what it sent
+    #[command(visible_alias = "ps")]
+    ProxyStatus(proxy_status::ProxyStatus),
+    /// Say who may call whom, and why
+    #[command(subcommand)]
+    Authz(experimental::Authz),
+    /// Look into the mesh: describe, authz
+    #[command(subcommand, visible_aliases = ["x", "exp"])]
+    Experimental(experimental::Experimental),
 }
 
 /// The form of output, in istioctl's words.
@@ -91,6 +104,9 @@ impl Command {
             Self::Rollout(rollout) => rollout.run(),
             Self::Wait(wait) => wait.run(),
             Self::ZtunnelConfig(config) => config.run(),
+            Self::ProxyStatus(status) => status.run(),
+            Self::Authz(authz) => authz.run(),
+            Self::Experimental(experimental) => experimental.run(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `corten status`.
 
+mod mesh;
+
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,14 +9,15 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use corten_local::control::Connection;
 use corten_local::instance::Instance;
-use corten_local::status::RuntimeStatus;
+use corten_local::status::{Phase, RuntimeStatus};
+use jiff::Timestamp;
 
 use super::reset::others;
 use super::up::view;
-use crate::output;
 use crate::place::{Name, home};
+use crate::{cluster, output};
 
-/// Show whether an instance runs, its nodes and pods, what is wrong, and where its kubeconfig and log are.
+/// Show whether an instance runs, its nodes and pods, the mesh in it, what is wrong, and where its kubeconfig and log are.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 running, 1 failed, 3 not running.")]
 pub(crate) struct Status {
@@ -30,6 +33,9 @@ pub(crate) struct Status {
 
 /// The exit code for an instance that is not running.
 const NOT_RUNNING: u8 = 3;
+
+/// How long a look at the mesh may take.
+const MESH_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long a running instance may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,16 +57,44 @@ impl Status {
             ))?;
             return Ok(ExitCode::from(NOT_RUNNING));
         };
+        let mesh = (status.phase == Phase::Ready).then(|| look_at_mesh(&status));
         if self.json {
-            output::line(serde_json::to_string_pretty(&status)?)?;
+            let mut shown = serde_json::to_value(&status)?;
+            if let Some(Ok(mesh)) = &mesh {
+                shown["mesh"] = serde_json::to_value(mesh)?;
+            }
+            output::line(serde_json::to_string_pretty(&shown)?)?;
         } else {
             for line in view::render(&status, std::env::var_os("KUBECONFIG").as_ref()) {
                 output::line(line)?;
+            }
+            if let Some(mesh) = mesh {
+                output::line("")?;
+                for line in told(mesh) {
+                    output::line(line)?;
+                }
             }
             output::line(format!("log: {}", status.log.display()))?;
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The mesh in a few lines.
+fn told(mesh: anyhow::Result<Option<mesh::Mesh>>) -> Vec<String> {
+    match mesh {
+        Ok(Some(mesh)) => mesh.lines(Timestamp::now()),
+        Ok(None) => vec!["mesh: none, it was left out (`corten up` without --no-mesh brings it)".to_owned()],
+        Err(error) => vec![format!("mesh: not known: {error:#}")],
+    }
+}
+
+/// The mesh of a running instance; `None`: it has none.
+fn look_at_mesh(status: &RuntimeStatus) -> anyhow::Result<Option<mesh::Mesh>> {
+    cluster::Connection::of_file(status.kubeconfig.clone()).run(async |cluster| {
+        let looked = tokio::time::timeout(MESH_WITHIN, mesh::of(&cluster));
+        looked.await.context("the API server does not answer in time")?
+    })
 }
 
 /// Asks a running instance; `None` if nobody runs it.

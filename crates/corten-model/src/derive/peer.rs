@@ -211,3 +211,59 @@ pub(crate) fn keys<'a>(
         None => Vec::new(),
     }
 }
+
+/// What the PeerAuthentications of a mesh come to for one workload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppliedPeerAuthentication {
+    /// The mode of the workload.
+    pub mode: MutualTLSMode,
+    /// The workload's ports for which a mode of their own counts, sorted.
+    pub ports: Vec<(u16, MutualTLSMode)>,
+    /// The policies that count, namespace and name: the mesh's, the namespace's, the workload's.
+    pub policies: Vec<(Name, Name)>,
+}
+
+/// What PeerAuthentications come to for a workload with these labels. `policies` are those of the whole mesh.
+pub fn applied(
+    policies: &[Arc<PeerAuthentication>],
+    namespace: &str,
+    labels: &Labels,
+    root_namespace: &str,
+) -> AppliedPeerAuthentication {
+    let of = |wanted: &str| {
+        let wanted = wanted.to_owned();
+        policies.iter().filter(move |policy| *policy.meta.namespace == *wanted)
+    };
+    let wider = Wider {
+        mesh: level(of(root_namespace)),
+        namespace: level(of(namespace)),
+    };
+    let selecting = of(namespace).filter(|policy| {
+        !policy.selector.is_empty() && namespace != root_namespace && policy.selector.is_subset_of(labels)
+    });
+    let own = oldest(selecting);
+    let own_mode = own.map_or(MutualTLSMode::Unset, |policy| mode(&policy.spec));
+    let whole = effective(own_mode, wider);
+    let mut ports = own.map_or_else(Vec::new, |policy| port_modes(&policy.spec));
+    if whole == MutualTLSMode::Strict && own_mode == MutualTLSMode::Unset {
+        // As in `keys`.
+        let only_disabled = ports.iter().all(|(_, mode)| *mode != MutualTLSMode::Permissive);
+        if only_disabled {
+            ports.clear();
+        }
+    }
+    ports.retain(|(_, mode)| *mode != whole);
+    let for_all = |namespace: &str| oldest(of(namespace).filter(|policy| policy.selector.is_empty()));
+    let levels = [for_all(root_namespace), for_all(namespace), own];
+    let mut named: Vec<(Name, Name)> = levels
+        .into_iter()
+        .flatten()
+        .map(|policy| (Arc::clone(&policy.meta.namespace), Arc::clone(&policy.meta.name)))
+        .collect();
+    named.dedup();
+    AppliedPeerAuthentication {
+        mode: whole,
+        ports,
+        policies: named,
+    }
+}

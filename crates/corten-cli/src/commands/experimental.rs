@@ -1,0 +1,28 @@
+//! `corten experimental`: commands that istioctl has there.
+
+mod authz;
+mod describe;
+
+use std::process::ExitCode;
+
+pub(crate) use authz::Authz;
+
+/// What there is.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Experimental {
+    /// Say what the mesh does with a pod or service, and what is wrong with it
+    #[command(subcommand, visible_alias = "des")]
+    Describe(describe::Describe),
+    /// Say which policies apply, and whether a call would be allowed
+    #[command(subcommand)]
+    Authz(Authz),
+}
+
+impl Experimental {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Describe(describe) => describe.run(),
+            Self::Authz(authz) => authz.run(),
+        }
+    }
+}
