@@ -51,6 +51,9 @@ pub enum CertificateError {
         /// Who was signed.
         given: String,
     },
+    /// For somebody else's key.
+    #[error("the authority signed another key than the one it was sent")]
+    OtherKey,
     /// The key cannot be used, or belongs to another certificate.
     #[error("the key does not go with the certificate: {0}")]
     Key(rustls::Error),
@@ -98,6 +101,13 @@ impl Certificate {
             identity: self.identity.clone(),
         })
     }
+}
+
+/// The bits of a certificate's public key.
+pub(crate) fn public_key(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, CertificateError> {
+    let (_, parsed) =
+        X509Certificate::from_der(certificate).map_err(|error| CertificateError::Der(error.to_string()))?;
+    Ok(parsed.public_key().subject_public_key.data.to_vec())
 }
 
 /// What is shown of any certificate.

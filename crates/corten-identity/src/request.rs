@@ -4,7 +4,7 @@ use corten_core::Identity;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::certificate::{Certificate, CertificateError};
+use crate::certificate::{self, Certificate, CertificateError};
 use crate::pem;
 
 /// A request under way, with the key it is for.
@@ -62,6 +62,11 @@ impl SigningRequest {
             certificates.extend(pem::certificates(part.as_bytes())?);
         }
         let roots = pem::certificates(roots.as_bytes())?;
+        if certificate::public_key(certificates.first().ok_or(CertificateError::Incomplete)?)?
+            != self.key.public_key_raw()
+        {
+            return Err(CertificateError::OtherKey);
+        }
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
         let certificate = Certificate::new(certificates, key, roots)?;
         if certificate.identity != self.identity {

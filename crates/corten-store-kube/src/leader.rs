@@ -13,6 +13,9 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::sync::watch;
 
+/// How long giving the lease back may take.
+const RELEASE_MAX: Duration = Duration::from_secs(2);
+
 /// Who stands for what.
 #[derive(Debug, Clone)]
 pub struct Election {
@@ -52,7 +55,8 @@ impl Election {
             tokio::select! {
                 biased;
                 () = drain.wait() => break,
-                result = tokio::time::timeout(self.retry_period, attempt) => match result {
+                // Short enough to be tried again before the deadline.
+                result = tokio::time::timeout(self.renew_deadline / 3, attempt) => match result {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "cannot take or renew the lease"),
                     Err(_) => tracing::warn!(lease = self.name, "the API server does not answer about the lease"),
@@ -61,17 +65,26 @@ impl Election {
             let leads = candidate.leads(self.renew_deadline, Instant::now());
             leadership.send_if_modified(|before| std::mem::replace(before, leads) != leads);
             // Having just lost an update to another, there is no use in hurrying either.
-            let pause = self.retry_period.mul_f64(1.0 - 0.2 * f64::from(self.spread()));
+            let mut pause = self.retry_period.mul_f64(1.0 - 0.2 * f64::from(self.spread()));
+            if let Some(renewed) = candidate.renewed {
+                let left = self.renew_deadline.saturating_sub(renewed.elapsed());
+                pause = pause.min(left.max(Duration::from_millis(10)));
+            }
             tokio::select! {
                 () = drain.wait() => break,
                 () = tokio::time::sleep(pause) => {}
             }
         }
         leadership.send_replace(false);
-        if candidate.renewed.is_some()
-            && let Err(error) = self.release(&leases, &candidate).await
-        {
-            tracing::warn!(lease = self.name, %error, "cannot give the lease back; it ends by itself");
+        match tokio::time::timeout(RELEASE_MAX, self.release(&leases)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(lease = self.name, %error, "cannot give the lease back; it ends by itself")
+            }
+            Err(_) => tracing::warn!(
+                lease = self.name,
+                "cannot give the lease back in time; it ends by itself"
+            ),
         }
     }
 
@@ -141,21 +154,25 @@ impl Election {
         }
     }
 
-    async fn release(&self, leases: &Api<Lease>, candidate: &Candidate) -> Result<(), kube::Error> {
-        let Some(mut lease) = candidate.seen.clone().map(|(lease, _)| lease) else {
-            return Ok(());
-        };
-        if let Some(spec) = &mut lease.spec {
-            spec.holder_identity = Some(String::new());
-            spec.lease_duration_seconds = Some(1);
-            spec.renew_time = Some(MicroTime(Timestamp::now()));
-        }
+    /// Gives the Lease back, if it is still ours. It is read again: the answer to the last renewal may have been lost.
+    async fn release(&self, leases: &Api<Lease>) -> Result<(), kube::Error> {
         let parameters = PostParams::default();
-        let released = leases.replace(&self.name, &parameters, &lease);
-        match tokio::time::timeout(Duration::from_secs(2), released).await {
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(()),
-            Ok(result) => result.map(|_| ()),
-            Err(_) => Ok(()),
+        loop {
+            let Some(mut lease) = leases.get_opt(&self.name).await? else {
+                return Ok(());
+            };
+            if holder(&lease) != self.identity {
+                return Ok(());
+            }
+            if let Some(spec) = &mut lease.spec {
+                spec.holder_identity = Some(String::new());
+                spec.lease_duration_seconds = Some(1);
+                spec.renew_time = Some(MicroTime(Timestamp::now()));
+            }
+            match leases.replace(&self.name, &parameters, &lease).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                result => return result.map(|_| ()),
+            }
         }
     }
 }

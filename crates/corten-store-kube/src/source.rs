@@ -307,7 +307,7 @@ impl Watch {
         match event {
             WatchEvent::Init => self.known.begin(),
             WatchEvent::InitApply(object) | WatchEvent::Apply(object) => {
-                if self.known.put(object.key(), object.resource_version()) {
+                if self.known.put(&object.key(), object.resource_version()) {
                     self.out.put(object.value).await?;
                 }
             }
