@@ -4,6 +4,7 @@
 //! who gets which certificate in `corten-ca`.
 
 mod access;
+mod assignment;
 mod authority;
 mod clients;
 mod debug;

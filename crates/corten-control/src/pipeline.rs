@@ -13,7 +13,9 @@ use corten_store_kube::{Kind, StatusWriter, kinds};
 use corten_xds::server::{Resource, Shared};
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::sync::watch;
 
+use crate::assignment::Entries;
 use crate::clients::Rejection;
 use crate::metrics::Metrics;
 use crate::statuses;
@@ -41,6 +43,8 @@ pub(crate) struct Outputs {
     pub(crate) shared: Arc<Shared>,
     /// For debugging, and for who may have which certificate.
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The ServiceEntries, for addresses to be given to; none: they are not.
+    pub(crate) entries: Option<watch::Sender<Entries>>,
     /// Conditions to be written; none: they are not.
     pub(crate) statuses: Option<Arc<StatusWriter>>,
     pub(crate) metrics: Arc<Metrics>,
@@ -194,7 +198,16 @@ impl Pipeline {
     pub(crate) fn push(&mut self, since: Instant) {
         let began = Instant::now();
         self.outputs.metrics.debounce.observe_time(began - since);
+        let of_entry = |change: &Change| match change {
+            Change::Put(object) => object.kind() == ObjectKind::ServiceEntry,
+            Change::Remove(key) => key.kind == ObjectKind::ServiceEntry,
+            Change::Settings(_) => false,
+        };
+        let entries_changed = self.pending.iter().any(of_entry);
         let delta = self.mesh.apply(self.pending.drain(..));
+        if let Some(entries) = self.outputs.entries.as_ref().filter(|_| entries_changed) {
+            entries.send_replace(Arc::new(self.mesh.service_entries().cloned().collect()));
+        }
         // A first push is large; what is kept for the next ones shall not be.
         self.pending.shrink_to(1024);
         let snapshot = self.mesh.snapshot();

@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::access::{Access, REVIEWS_MAX};
+use crate::assignment::Entries;
 use crate::authority::{self, AuthorityError, Callers, REVOCATION_ENTRY, ROOTS_ENTRY};
 use crate::clients::{Clients, Rejection};
 use crate::debug::{Debug, VERSION};
@@ -29,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{MeshConfig, Outputs, Pipeline};
 use crate::settings::Settings;
 use crate::throttle::Throttle;
-use crate::{http, keys, statuses};
+use crate::{assignment, http, keys, statuses};
 
 /// How long everything may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -137,9 +138,11 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         .map(|proxy| proxy.discovery_address.as_str());
     let ca = authority::start(settings, secrets, &trust_domains, discovery_address.unwrap_or_default()).await?;
 
+    let (entries_sender, entries) = watch::channel(Entries::default());
     let pipeline = Pipeline::new(
         base,
         Outputs {
+            entries: settings.write_status.then_some(entries_sender),
             shared: shared.clone(),
             snapshot: snapshot.clone(),
             statuses: writer.clone(),
@@ -201,6 +204,10 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     }
 
     let (leadership, leads) = watch::channel(false);
+    if settings.write_status {
+        let (client, leads) = (client.clone(), leads.clone());
+        tasks.serve("addresses", |drain| assignment::run(client, entries, leads, drain));
+    }
     start_leading(settings, tasks, client, &ca.authority, writer, leadership, leads);
 
     if is_synced.wait_for(|synced| *synced).await.is_err() {

@@ -43,6 +43,8 @@ pub struct Allocator {
     ranges: Ranges,
     /// Whose an address is; of a user's own address it is only known that it is taken.
     taken: BTreeMap<IpAddr, Option<Owner>>,
+    /// What was given when last asked; a status shows it only once it was written and seen again.
+    given: BTreeMap<Owner, Vec<IpAddr>>,
     /// Where the search for a free address goes on.
     next: (u32, u128),
 }
@@ -56,6 +58,7 @@ impl Allocator {
         Allocator {
             ranges,
             taken: BTreeMap::new(),
+            given: BTreeMap::new(),
             next: (u32::from(ranges.v4.network()), u128::from(ranges.v6.network())),
         }
     }
@@ -76,20 +79,34 @@ impl Allocator {
                 self.taken.insert(address, None);
             }
         }
-        for entry in entries.iter().filter(|entry| entry.may_assign) {
+        entries.retain(|entry| entry.may_assign);
+        // What statuses say comes before what was only given, whoever is older.
+        let mut held: BTreeMap<Owner, Vec<IpAddr>> = BTreeMap::new();
+        for entry in &entries {
             for host in hosts(entry) {
-                for (_, address) in entry.assigned.iter().filter(|(of, _)| *of == host) {
-                    if self.contains(*address) {
-                        self.taken
-                            .entry(*address)
-                            .or_insert_with(|| Some((place(&entry.meta), Arc::clone(&host))));
-                    }
-                }
+                let of_host = entry.assigned.iter().filter(|(of, _)| *of == host);
+                let addresses: Vec<IpAddr> = of_host.map(|(_, address)| *address).collect();
+                held.insert((place(&entry.meta), host), addresses);
+            }
+        }
+        for entry in &entries {
+            for host in hosts(entry) {
+                self.claim((place(&entry.meta), host), &held);
+            }
+        }
+        for (owner, given) in std::mem::take(&mut self.given) {
+            if let Some(addresses) = held.get_mut(&owner) {
+                addresses.extend(given);
+                self.claim(owner, &held);
             }
         }
         let mut written = Vec::new();
-        for entry in entries.into_iter().filter(|entry| entry.may_assign) {
-            let wanted = self.of_entry(entry);
+        for entry in entries {
+            let wanted = self.of_entry(entry, &held);
+            for (host, address) in &wanted {
+                let owner = (place(&entry.meta), Arc::clone(host));
+                self.given.entry(owner).or_default().push(*address);
+            }
             if wanted != entry.assigned {
                 written.push((place(&entry.meta), wanted));
             }
@@ -97,24 +114,27 @@ impl Allocator {
         written
     }
 
+    /// Takes the addresses that an owner holds, as far as they are of our ranges and nobody else's.
+    fn claim(&mut self, owner: Owner, held: &BTreeMap<Owner, Vec<IpAddr>>) {
+        for address in held.get(&owner).into_iter().flatten() {
+            if self.contains(*address) {
+                self.taken.entry(*address).or_insert_with(|| Some(owner.clone()));
+            }
+        }
+    }
+
     fn contains(&self, address: IpAddr) -> bool {
         IpNet::V4(self.ranges.v4).contains(&address) || IpNet::V6(self.ranges.v6).contains(&address)
     }
 
-    fn of_entry(&mut self, entry: &ServiceEntry) -> Assigned {
+    fn of_entry(&mut self, entry: &ServiceEntry, held: &BTreeMap<Owner, Vec<IpAddr>>) -> Assigned {
         let mut wanted = Assigned::new();
         for host in hosts(entry) {
             let owner = (place(&entry.meta), Arc::clone(&host));
             let own = |address: &&IpAddr| self.taken.get(*address) == Some(&Some(owner.clone()));
-            let of_host = || {
-                entry
-                    .assigned
-                    .iter()
-                    .filter(|(of, _)| *of == host)
-                    .map(|(_, address)| address)
-            };
-            let v4 = of_host().filter(own).find(|address| address.is_ipv4()).copied();
-            let v6 = of_host().filter(own).find(|address| address.is_ipv6()).copied();
+            let of_host = || held.get(&owner).into_iter().flatten().filter(own);
+            let v4 = of_host().find(|address| address.is_ipv4()).copied();
+            let v6 = of_host().find(|address| address.is_ipv6()).copied();
             let v4 = v4.or_else(|| self.free_v4(&owner));
             let v6 = v6.or_else(|| self.free_v6(&owner));
             wanted.extend(

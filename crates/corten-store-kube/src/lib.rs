@@ -3,6 +3,7 @@
 //!
 //! What an object means is not known here: they are JSON values, without the parts nobody reads.
 
+mod addresses;
 mod client;
 mod config_maps;
 mod definitions;
@@ -17,6 +18,7 @@ mod tokens;
 
 pub mod kinds;
 
+pub use addresses::write_addresses;
 pub use client::{ClientError, Kubeconfig, client};
 pub use config_maps::{Distribution, Entries, distribute};
 pub use kinds::Kind;

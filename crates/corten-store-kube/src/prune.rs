@@ -35,6 +35,7 @@ pub(crate) enum Keep {
 
 const METADATA: Keep = Keep::Only(&[
     ("name", Keep::All),
+    // Tells pods of a controller from those that only look so.
     ("generateName", Keep::All),
     ("namespace", Keep::All),
     ("uid", Keep::All),

@@ -285,7 +285,7 @@ fn api_version(kind: &Kind) -> String {
     }
 }
 
-fn path(kind: &Kind, object: &NamespacedName) -> String {
+pub(crate) fn path(kind: &Kind, object: &NamespacedName) -> String {
     let root = if kind.group.is_empty() { "api" } else { "apis" };
     let namespace = match object.namespace.as_str() {
         "" => String::new(),

@@ -130,3 +130,23 @@ fn a_range_can_be_used_up() {
     let hosts: Vec<&str> = written[0].1.iter().map(|(host, _)| host.as_ref()).collect();
     assert_eq!(hosts, ["a.example", "a.example", "b.example", "b.example"]);
 }
+
+#[test]
+fn what_was_given_is_given_again_until_it_is_seen() {
+    let mut allocator = Allocator::new(Ranges::default());
+    let first = [entry("a", 1, dns(&["x.example"]), &[])];
+    let given = allocator.assign(&first);
+    let mut both = first.to_vec();
+    both.push(entry("b", 2, dns(&["y.example"]), &[]));
+    let again = allocator.assign(&both);
+    assert_eq!(again.len(), 2);
+    assert_eq!(again[0], given[0], "nothing was written or seen in between");
+    let seen: Vec<(&str, String)> = given[0]
+        .1
+        .iter()
+        .map(|(_, address)| ("x.example", address.to_string()))
+        .collect();
+    let seen: Vec<(&str, &str)> = seen.iter().map(|(host, address)| (*host, address.as_str())).collect();
+    both[0] = entry("a", 1, dns(&["x.example"]), &seen);
+    assert_eq!(allocator.assign(&both), again[1..]);
+}

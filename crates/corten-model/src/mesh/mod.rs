@@ -175,6 +175,11 @@ impl Mesh {
         self.snapshot.clone()
     }
 
+    /// The ServiceEntries, for whoever gives addresses to them.
+    pub fn service_entries(&self) -> impl Iterator<Item = &Arc<ServiceEntry>> {
+        self.objects.service_entries.iter()
+    }
+
     /// Applies changes, in their order, and says what became different. A batch costs less than its changes one by one.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Delta {
         let mut dirty = Dirty::default();
