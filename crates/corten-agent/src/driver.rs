@@ -171,6 +171,7 @@ impl Driver {
         let adopted = *self.signals.adopted.borrow();
         if !adopted && self.running == 0 && !self.queued.iter().any(inspecting) {
             self.machine.start();
+            self.worker.adopted();
             let known = self
                 .machine
                 .all()
@@ -303,6 +304,10 @@ impl Driver {
     }
 
     fn repair(&self) {
+        // Before all pods are known, what belongs to those that are not would be taken for foreign.
+        if !*self.signals.adopted.borrow() {
+            return;
+        }
         let worker = self.worker.clone();
         self.tasks.spawn("repair", async move { worker.repair().await });
     }

@@ -271,7 +271,11 @@ impl Worker {
         }
         self.know(pod, Some(network), rules, apply);
         if wanted {
-            self.host(|host| host.add(&pod.uid, pod.addresses.clone()))?;
+            // The node still has the addresses from before; they are put there, all at once, when all pods are known.
+            self.host(|host| {
+                host.remember(&pod.uid, pod.addresses.clone());
+                Ok(())
+            })?;
         }
         tracing::info!(pod = pod.name, namespace = pod.namespace, ?state, "pod taken up again");
         Ok(Outcome::Found)
@@ -320,6 +324,13 @@ impl Worker {
             self.proxies.delete(uid).await?;
         }
         Ok(())
+    }
+
+    /// All pods that were there at the start have been inspected: the node's rules become theirs.
+    pub fn adopted(&self) {
+        if let Err(error) = self.host(HostNetwork::repair) {
+            tracing::warn!(%error, "the node has no probe rules; probes of pods that take only mutual TLS fail");
+        }
     }
 
     /// Looks whether anybody changed the rules of enrolled pods or of the node, and puts them right.

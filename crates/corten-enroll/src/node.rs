@@ -36,11 +36,16 @@ impl HostNetwork {
         })
     }
 
-    /// Takes up a pod's addresses.
-    pub fn add(&mut self, uid: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Result<(), NetworkError> {
+    /// Remembers a pod's addresses for the next change: for many pods that are there already.
+    pub fn remember(&mut self, uid: &str, addresses: impl IntoIterator<Item = IpAddr>) {
         for address in addresses {
             self.pods.insert(address, uid.to_owned());
         }
+    }
+
+    /// Takes up a pod's addresses.
+    pub fn add(&mut self, uid: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Result<(), NetworkError> {
+        self.remember(uid, addresses);
         self.repair().map(drop)
     }
 
