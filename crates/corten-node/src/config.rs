@@ -37,8 +37,6 @@ pub struct Config {
     pub xds: Upstream,
     /// Where certificates come from.
     pub ca: Upstream,
-    /// Ask for workloads when they are needed instead of for all (`XDS_ON_DEMAND`).
-    pub xds_on_demand: bool,
     /// A file of workloads, services and policies instead of, or before, what the control plane says (`LOCAL_XDS_PATH`).
     pub local_xds_path: Option<PathBuf>,
     /// A folder with a root certificate and its key from which certificates are made here, for tests (`CORTEN_TEST_CA_DIR`).
@@ -241,10 +239,16 @@ impl Config {
             Some(value) => value.as_str() == Some("true"),
         };
         let xds_on_demand = r.boolean("XDS_ON_DEMAND", false);
-        if xds_on_demand && dns_capture {
+        if xds_on_demand {
             r.problem(
                 "XDS_ON_DEMAND",
-                "cannot be combined with the DNS proxy: set ISTIO_META_DNS_CAPTURE=false",
+                "is not supported: leave it unset, and all workloads are subscribed to",
+            );
+        }
+        if r.text("PROXY_MODE").is_some_and(|mode| mode != "shared") {
+            r.problem(
+                "PROXY_MODE",
+                "only 'shared' is supported: one proxy serves all pods of its node",
             );
         }
         let config = Config {
@@ -263,7 +267,6 @@ impl Config {
             },
             xds,
             ca,
-            xds_on_demand,
             local_xds_path,
             test_ca_dir,
             auth_token: r.string("AUTH_TOKEN", TOKEN_PATH),

@@ -103,6 +103,6 @@ fn all_problems_are_told_with_the_variable_and_the_value() {
             "SECRET_TTL: 'a day' is not a duration: write a number and a unit, for example 10s, 5m or 1h30m",
         ]
     );
-    let clash = resolve(&[("XDS_ON_DEMAND", "true")]).unwrap_err();
-    assert_eq!(clash.len(), 1);
+    let unsupported = resolve(&[("XDS_ON_DEMAND", "true"), ("PROXY_MODE", "dedicated")]).unwrap_err();
+    assert_eq!(unsupported.len(), 2);
 }

@@ -152,15 +152,15 @@ impl Discovery {
             }
             Ok(all)
         };
-        let subscription = |type_url, on_demand| Subscription { type_url, on_demand };
+        let all_of = |type_url| Subscription {
+            type_url,
+            on_demand: false,
+        };
         let session = XdsConfig {
             channel,
             node: node(&config),
             metadata: Arc::new(metadata),
-            subscriptions: vec![
-                subscription(ADDRESS_TYPE, config.xds_on_demand),
-                subscription(AUTHORIZATION_TYPE, false),
-            ],
+            subscriptions: vec![all_of(ADDRESS_TYPE), all_of(AUTHORIZATION_TYPE)],
             message_bytes_max: MESSAGE_MAX,
         };
         corten_xds::client::run(session, known, None, |update| self.update(update), drain).await;
