@@ -194,7 +194,7 @@ impl Tunnel {
     }
 
     fn end_of_transport(&mut self) -> Result<Progress, TunnelError> {
-        let harmless = self.h2.is_idle() && self.partial.is_empty() && !self.is_handshaking();
+        let harmless = self.h2.streams() == 0 && self.partial.is_empty() && !self.is_handshaking();
         if self.peer_closed || harmless {
             self.peer_closed = true;
             return Ok(Progress::Closed);
@@ -233,7 +233,7 @@ impl Tunnel {
                 Opened::Data(data) => self.h2.receive(data, sink)?,
                 Opened::Nothing => {}
                 Opened::Closed => {
-                    if !self.h2.is_idle() {
+                    if self.h2.streams() > 0 {
                         return Err(TunnelError::Truncated);
                     }
                     self.peer_closed = true;

@@ -374,6 +374,8 @@ impl Shard {
         }
         for owner in owners {
             match owner {
+                // Both sides had said all: what is still to be written does not need the tunnel.
+                Owner::Flow(flow) if self.has_said_all(flow, slot) => {}
                 Owner::Flow(flow) => self.finish(flow, Some(failure.clone())),
                 Owner::Tunnel(inner) => self.lose_tunnel(inner, failure),
             }
@@ -382,6 +384,15 @@ impl Shard {
             self.finish(flow, Some(failure.clone()));
         }
         self.ended.push(slot);
+    }
+
+    /// Whether a flow's stream in a tunnel has ended in both directions.
+    fn has_said_all(&mut self, flow: Slot, tunnel: Slot) -> bool {
+        self.flows
+            .get_mut(flow)
+            .filter(|flow| flow.phase == Phase::Copying)
+            .and_then(|flow| flow.end_in(tunnel))
+            .is_some_and(|end| end.eof && end.shut)
     }
 
     /// Why a tunnel broke.
