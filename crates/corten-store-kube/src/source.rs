@@ -24,8 +24,9 @@ use crate::prune::Part;
 
 /// Changes told together at most.
 const BATCH_MAX: usize = 256;
-/// Batches that wait for the reader; more, and the watches wait.
-const QUEUE_MAX: usize = 16;
+/// Batches that wait for the reader; more, and the watches wait. A pod takes about 5 KB while it waits, so this bounds what the first
+/// list takes beyond what is kept of it.
+const QUEUE_MAX: usize = 4;
 /// Objects per page of a list: 500 pods are about 3 MB of JSON, and so are 20 definitions.
 const PAGE_SIZE: u32 = 500;
 const PAGE_SIZE_DEFINITIONS: u32 = 20;
