@@ -4,6 +4,7 @@
 //! whole mesh, or takes a part of it down, has an instance to itself.
 
 mod attacks;
+mod commands;
 mod dns;
 mod enrolment;
 mod faults;
@@ -27,6 +28,9 @@ const SCENARIOS: &[Scenario] = &[
     ("service_entries", dns::service_entries),
     ("plaintext_is_refused", attacks::plaintext_is_refused),
     ("garbage", attacks::garbage),
+    ("node_proxies_are_asked", commands::node_proxies),
+    ("control_plane_is_asked", commands::control_plane),
+    ("explanations_are_true", commands::explanations),
 ];
 
 /// These take parts of the mesh down, one after the other.
