@@ -161,17 +161,18 @@ fn components(mesh: &mut Mesh, workloads: &[Value]) {
             .or_else(|| number(&status["readyReplicas"]))
             .unwrap_or(0);
         mesh.components.push(Component { name, ready, desired });
-        if ready < desired {
+        // None wanted is as bad as none ready: somebody scaled it away.
+        if ready < desired || desired == 0 {
             let effect = match name {
                 "istiod" => "what is changed meanwhile reaches no proxy, and certificates are not renewed",
                 "istio-cni-node" => "pods of its node cannot join or leave the mesh",
                 _ => "pods of its node are cut off",
             };
             let kind = if name == "istiod" { "deploy" } else { "ds" };
-            let of = if desired > 1 {
-                format!("{ready} of {desired} are ready")
-            } else {
-                "it is not ready".to_owned()
+            let of = match desired {
+                0 => "none is wanted".to_owned(),
+                1 => "it is not ready".to_owned(),
+                _ => format!("{ready} of {desired} are ready"),
             };
             mesh.problem(
                 name,

@@ -151,3 +151,15 @@ fn what_is_wrong_comes_with_what_to_do() {
     "#]],
     );
 }
+
+#[test]
+fn a_part_that_was_scaled_away_is_missed() {
+    let mut objects = Objects {
+        workloads: parts(0, 2),
+        ..Objects::default()
+    };
+    objects.workloads[0]["spec"]["replicas"] = json!(0);
+    let mesh = judge(&objects, now());
+    assert_eq!(mesh.problems.len(), 1, "{mesh:?}");
+    assert!(mesh.problems[0].message.starts_with("none is wanted: "), "{mesh:?}");
+}
