@@ -264,15 +264,18 @@ impl Node {
         Ok(ticks * 1e6 / TICKS_A_SECOND)
     }
 
-    /// Resident memory in megabytes (1,000,000 bytes).
-    pub(crate) fn resident_mb(&self) -> Result<f64> {
+    /// Resident memory, and the part of it that is not pages of files, in megabytes (1,000,000 bytes).
+    pub(crate) fn resident_mb(&self) -> Result<[f64; 2]> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .context("VmRSS")?;
-        let kilobytes: f64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
-        Ok(kilobytes * 1024.0 / 1e6)
+        let of = |name: &str| -> Result<f64> {
+            let line = status
+                .lines()
+                .find(|line| line.starts_with(name))
+                .context("memory of a process")?;
+            let kilobytes: f64 = line.split_whitespace().nth(1).context("memory of a process")?.parse()?;
+            Ok(kilobytes * 1024.0 / 1e6)
+        };
+        Ok([of("VmRSS:")?, of("RssAnon:")?])
     }
 }
 

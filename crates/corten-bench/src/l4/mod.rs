@@ -59,13 +59,13 @@ struct Values {
     beside_bulk_gbit: f64,
 }
 
-/// Megabytes of the larger proxy of a pair.
+/// Megabytes of the larger proxy of a pair: resident, and what of it is not pages of files.
 #[derive(Clone, Debug, Default)]
 struct Memory {
-    idle: f64,
-    loaded: f64,
-    with_idle_connections: f64,
-    after: f64,
+    idle: [f64; 2],
+    loaded: [f64; 2],
+    with_idle_connections: [f64; 2],
+    after: [f64; 2],
 }
 
 /// Two pods, and the proxies of their nodes, if any.
@@ -219,10 +219,11 @@ impl Subject {
         self.nodes.iter().map(Node::cpu_us).sum()
     }
 
-    fn resident(&self) -> Result<f64> {
-        let mut largest = 0.0;
+    fn resident(&self) -> Result<[f64; 2]> {
+        let mut largest = [0.0; 2];
         for node in &self.nodes {
-            largest = node.resident_mb()?.max(largest);
+            let now = node.resident_mb()?;
+            largest = [now[0].max(largest[0]), now[1].max(largest[1])];
         }
         Ok(largest)
     }
@@ -295,12 +296,15 @@ fn figures(values: &[Values], memories: &[Memory]) -> Vec<Figure> {
     let mut memory = |name: &str, field: fn(&Memory) -> f64| {
         figures.push(figure(format!("memory {name}"), "MB", field(ours), theirs.map(field)));
     };
-    memory("idle with 100 pods", |m| m.idle);
-    memory("after load", |m| m.loaded);
+    memory("idle with 100 pods", |m| m.idle[0]);
+    memory("idle with 100 pods, without files", |m| m.idle[1]);
+    memory("after load", |m| m.loaded[0]);
+    memory("after load, without files", |m| m.loaded[1]);
     memory("more with 1,000 idle connections", |m| {
-        m.with_idle_connections - m.loaded
+        m.with_idle_connections[0] - m.loaded[0]
     });
-    memory("after those have gone", |m| m.after);
+    memory("after those have gone", |m| m.after[0]);
+    memory("after those have gone, without files", |m| m.after[1]);
     figures
 }
 
