@@ -39,6 +39,7 @@ const FAULTS: &[Scenario] = &[
     ("agent_restart", faults::agent_restart),
     ("control_plane_away", faults::control_plane_away),
     ("node_proxy_upgrade", faults::node_proxy_upgrade),
+    ("root_rotated", faults::root_rotated),
 ];
 
 #[test]

@@ -149,7 +149,9 @@ fn reconcile(
 fn settle(set: &Value, posts: &[Post<'_>], owned: &[&Value], revisions: &Revisions<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     for post in posts {
-        if post.pods.is_empty() {
+        // Where a new pod may run beside the old one, it need not wait for the end of one that is leaving.
+        let leaving = post.pods.iter().all(|pod| object::is_deleting(pod));
+        if post.pods.is_empty() || (leaving && bound(set, "maxSurge", posts.len()) > 0) {
             actions.push(create(set, revisions, post.node));
             continue;
         }
@@ -181,15 +183,22 @@ fn roll(set: &Value, posts: &[Post<'_>], revisions: &Revisions<'_>, now: Timesta
     );
     let mut actions = Vec::new();
     if surge > 0 {
-        let surging = posts.iter().filter(|post| post.pods.len() > 1).count();
+        let staying = |post: &&Post<'_>| post.pods.iter().filter(|pod| !object::is_deleting(pod)).count() > 1;
+        let surging = posts.iter().filter(staying).count();
         let mut allowed = surge.saturating_sub(surging);
         for post in posts {
-            let new = post.pods.iter().copied().find(|pod| is_updated(pod, revisions));
-            let old = post.pods.iter().copied().find(|pod| !is_updated(pod, revisions));
+            let new = post
+                .pods
+                .iter()
+                .copied()
+                .find(|pod| is_updated(pod, revisions) && !object::is_deleting(pod));
+            let old = post
+                .pods
+                .iter()
+                .copied()
+                .find(|pod| !is_updated(pod, revisions) && !object::is_deleting(pod));
             match (old, new) {
-                (Some(old), Some(new)) if available(&new) && !object::is_deleting(old) => {
-                    actions.push(delete(set, old))
-                }
+                (Some(old), Some(new)) if available(&new) => actions.push(delete(set, old)),
                 // One that serves nobody need not be waited for.
                 (Some(old), None) if !available(&old) || allowed > 0 => {
                     allowed = allowed.saturating_sub(1);

@@ -52,7 +52,7 @@ pub async fn run(path: PathBuf, mut runner: impl Runner, mut drain: Drain) {
         session.pods.disconnected();
         runner.status(&session.pods);
         if let Err(error) = outcome {
-            tracing::warn!(socket = %path.display(), %error, "connection to the node agent: {error}");
+            tracing::warn!(socket = %path.display(), %error, "no connection to the node agent, trying again");
         }
         let pause = tokio::time::sleep(backoff);
         backoff = (backoff * 2).min(BACKOFF_MAX);

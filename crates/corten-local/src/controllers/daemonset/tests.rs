@@ -112,6 +112,17 @@ fn older_pods_are_replaced_one_after_the_other() {
 }
 
 #[test]
+fn one_that_leaves_slowly_is_replaced_at_once_where_both_may_run() {
+    let leaving = |new: &str| {
+        let mut pod = pod("a", "one", new, true);
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:09:00Z");
+        vec![pod, self::pod("b", "two", new, true)]
+    };
+    check(json!({"maxUnavailable": 0, "maxSurge": 1}), leaving, "+one 1/2");
+    check(json!({"maxUnavailable": 1, "maxSurge": 0}), leaving, "1/2");
+}
+
+#[test]
 fn a_surge_has_the_new_pod_beside_the_old_one() {
     let rolling = || json!({"maxUnavailable": 0, "maxSurge": 1});
     let old = || vec![pod("a", "one", "old", true), pod("b", "two", "old", true)];
