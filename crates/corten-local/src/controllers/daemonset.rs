@@ -39,11 +39,7 @@ impl Controller for DaemonSets {
         } else if change.is(&PODS) {
             replicaset::owners(change, objects, "DaemonSet", &DAEMON_SETS)
         } else if change.is(&CONTROLLER_REVISIONS) {
-            let owner = object::controller(change.object()).filter(|o| object::kind(o) == "DaemonSet");
-            owner
-                .map(|o| Key::new(object::namespace(change.object()), object::text(o, "/name")))
-                .into_iter()
-                .collect()
+            revision::owner(change.object(), "DaemonSet").into_iter().collect()
         } else if change.is(&NODES) {
             objects.all(&DAEMON_SETS).map(|set| Key::of(set)).collect()
         } else {

@@ -5,11 +5,18 @@ use corten_apiserver::resources::CONTROLLER_REVISIONS;
 use serde_json::{Value, json};
 
 use super::action::{Action, place};
+use super::object::Key;
 use super::{hash, object};
 
 /// The label of a pod that names its revision.
 pub(super) const REVISION_LABEL: &str = "controller-revision-hash";
 const HASH_LABEL: &str = "controller.kubernetes.io/hash";
+
+/// The set of a kind that a revision is of.
+pub(super) fn owner(revision: &Value, kind: &str) -> Option<Key> {
+    let owner = object::controller(revision).filter(|owner| object::kind(owner) == kind)?;
+    Some(Key::new(object::namespace(revision), object::text(owner, "/name")))
+}
 
 /// The revision that pods have, the one that they should get, and all there are.
 pub(super) struct Revisions<'a> {

@@ -33,11 +33,7 @@ impl Controller for StatefulSets {
         } else if change.is(&PODS) {
             replicaset::owners(change, objects, "StatefulSet", &STATEFUL_SETS)
         } else if change.is(&CONTROLLER_REVISIONS) {
-            let owner = object::controller(change.object()).filter(|o| object::kind(o) == "StatefulSet");
-            owner
-                .map(|o| Key::new(object::namespace(change.object()), object::text(o, "/name")))
-                .into_iter()
-                .collect()
+            revision::owner(change.object(), "StatefulSet").into_iter().collect()
         } else {
             Vec::new()
         }
