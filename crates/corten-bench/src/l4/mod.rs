@@ -177,13 +177,13 @@ impl Subject {
         let (pages, bulk) = (self.server.at(PAGES), self.server.at(BULK));
         let (mut before, mut after) = (Ok(0.0), Ok(0.0));
         let many =
-            self.from_client(|| load::keep_alive(pages, MANY, LENGTH, || before = self.cpu(), || after = self.cpu()))?;
+            self.in_client(|| load::keep_alive(pages, MANY, LENGTH, || before = self.cpu(), || after = self.cpu()))?;
         let cpu_us = after? - before?;
         let one = self.requests(pages, 1)?;
-        let bulk_gbit = self.from_client(|| load::bulk(bulk, LENGTH))?;
-        let opened_per_second = self.from_client(|| load::connections(pages, OPENING, LENGTH))?;
+        let bulk_gbit = self.in_client(|| load::bulk(bulk, LENGTH))?;
+        let opened_per_second = self.in_client(|| load::connections(pages, OPENING, LENGTH))?;
         let (beside, beside_bulk) = std::thread::scope(|scope| {
-            let large = scope.spawn(|| self.from_client(|| load::bulk(bulk, LENGTH + Duration::from_secs(1))));
+            let large = scope.spawn(|| self.in_client(|| load::bulk(bulk, LENGTH + Duration::from_secs(1))));
             let small = self.requests(pages, 1);
             (small, large.join())
         });
@@ -203,14 +203,14 @@ impl Subject {
     }
 
     fn requests(&self, to: SocketAddr, connections: usize) -> Result<load::Requests> {
-        self.from_client(|| load::keep_alive(to, connections, LENGTH, || {}, || {}))
+        self.in_client(|| load::keep_alive(to, connections, LENGTH, || {}, || {}))
     }
 
     fn idle(&self) -> Result<Vec<std::net::TcpStream>> {
-        self.from_client(|| load::idle(self.server.at(PAGES), IDLE))
+        self.in_client(|| load::idle(self.server.at(PAGES), IDLE))
     }
 
-    fn from_client<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    fn in_client<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         self.client.netns.run(work)?
     }
 
