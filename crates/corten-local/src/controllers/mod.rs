@@ -12,7 +12,7 @@ mod driver;
 mod endpoints;
 mod event;
 mod garbage;
-mod hash;
+pub(crate) mod hash;
 mod namespace;
 mod nodes;
 mod object;

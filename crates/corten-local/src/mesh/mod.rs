@@ -6,6 +6,8 @@ use corten_api::crds::{Channel, definitions};
 use corten_apiserver::{Client, DeleteOptions, Patch, ResourceId, Status, resources};
 use serde_json::{Value, json};
 
+use crate::controllers::hash;
+
 /// The namespace of the mesh's parts.
 pub const NAMESPACE: &str = "istio-system";
 
@@ -70,7 +72,7 @@ pub async fn uninstall(client: &Client) -> Result<(), Status> {
 }
 
 async fn define(client: &Client, mut definition: Value) -> Result<(), Status> {
-    let revision = fingerprint(&definition);
+    let revision = hash::template(&definition, None);
     let name = definition["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let resource = &resources::CUSTOM_RESOURCE_DEFINITIONS;
     if let Ok(present) = client.get(resource, "", &name).await
@@ -80,14 +82,6 @@ async fn define(client: &Client, mut definition: Value) -> Result<(), Status> {
     }
     definition["metadata"]["annotations"][REVISION] = json!(revision);
     apply(client, resource, definition).await
-}
-
-/// A short name for a document's contents.
-fn fingerprint(document: &Value) -> String {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    document.to_string().hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
 }
 
 async fn apply(client: &Client, resource: &ResourceId, object: Value) -> Result<(), Status> {
