@@ -6,6 +6,7 @@
 mod cargo;
 mod demo;
 mod fuzz;
+mod image;
 mod layers;
 mod licences;
 mod test;
@@ -23,6 +24,7 @@ usage: cargo xtask COMMAND
   conformance [--data DIR] [--area A] [--json FILE] [--verbose]
                                          judge the product by the data in DIR (default ../shared/testdata)
   bench NAME [--json FILE]               run a benchmark beside its baseline; without NAME, list them
+  image [--output FILE] [--tests]        the container images as one OCI archive; --help lists the rest
   fuzz [TARGET] [--seconds N]            run the fuzz targets (default: each for 60 s)
   tidy                                   only the checks that need no build: layers, licences
 ";
@@ -48,6 +50,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "test" => test::run(rest),
         "conformance" => cargo::run_tool("corten-conformance", &[], rest),
         "bench" => cargo::run_tool("corten-bench", &["--release"], rest),
+        "image" => image::run(rest),
         "fuzz" => fuzz::run(rest),
         "tidy" => test::tidy(),
         "help" | "-h" | "--help" => {
