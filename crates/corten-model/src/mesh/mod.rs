@@ -5,7 +5,10 @@
 
 mod dirty;
 mod index;
+mod policies;
+mod services;
 mod stages;
+mod workloads;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
