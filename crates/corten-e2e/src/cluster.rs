@@ -1,4 +1,4 @@
-//! One namespace of a running instance, as a user at a shell sees it.
+//! One namespace of a cluster, as a user at a shell sees it.
 
 use std::fs;
 use std::process::Command;
@@ -22,15 +22,16 @@ pub struct Namespace<'a> {
 }
 
 impl<'a> Namespace<'a> {
-    /// Makes the namespace; the instance `default` must run.
+    /// Makes the namespace, whose name begins so; the instance `default` must run, or the Kubernetes be there.
     ///
     /// # Panics
     /// If it cannot be made.
     #[track_caller]
     pub fn new(runtime: &'a Runtime, name: &str) -> Self {
+        let name = runtime.namespace(name);
         let this = Self {
             runtime,
-            name: name.to_owned(),
+            name: name.clone(),
             files: AtomicUsize::new(0),
         };
         this.apply(&format!(
@@ -44,7 +45,7 @@ impl<'a> Namespace<'a> {
         &self.name
     }
 
-    /// The instance it is on.
+    /// The cluster it is on.
     pub fn runtime(&self) -> &'a Runtime {
         self.runtime
     }
@@ -52,7 +53,7 @@ impl<'a> Namespace<'a> {
     /// Any program with `KUBECONFIG` set, not yet started.
     pub fn program(&self, program: &str, args: &[&str]) -> Command {
         let mut command = self.runtime.program(program, args);
-        command.env("KUBECONFIG", self.runtime.state("default").join("kubeconfig"));
+        command.env("KUBECONFIG", self.runtime.kubeconfig());
         command
     }
 
@@ -171,5 +172,21 @@ impl<'a> Namespace<'a> {
             }
             Ok(())
         });
+    }
+}
+
+impl Drop for Namespace<'_> {
+    /// Nothing stays on a Kubernetes that others use; of a scenario that failed, its pods are told first.
+    fn drop(&mut self) {
+        if !self.runtime.is_kubernetes() {
+            return;
+        }
+        if std::thread::panicking() {
+            let pods = self.corten("get", &["pods", "-o", "wide"]);
+            let events = self.corten("get", &["events"]);
+            eprintln!("--- pods of {}:\n{}{}", self.name, pods.stdout, events.stdout);
+        }
+        let mut delete = self.program("corten", &["delete", "namespace", &self.name, "--wait=false"]);
+        drop(delete.output());
     }
 }

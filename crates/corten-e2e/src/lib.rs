@@ -1,6 +1,7 @@
 //! The end-to-end harness: builds the shipped binaries once, starts `corten up` with a state directory of its own, and cleans up.
+//! The same scenarios are played on a Kubernetes that is there ([`Runtime::kubernetes`]).
 //!
-//! Uses the runtime only as a user does: by its command line and its API. Its panics are test failures.
+//! Uses the cluster only as a user does: by its command line and its API. Its panics are test failures.
 
 mod binaries;
 mod cluster;
@@ -53,11 +54,22 @@ pub fn play_on(user: As, mesh: bool, scenarios: &[Scenario]) {
     } else {
         runtime.up(&[]);
     }
+    play_in(&runtime, scenarios);
+}
+
+/// Plays all scenarios on a cluster that runs, at once, each in a namespace of its own.
+///
+/// `CORTEN_SCENARIO` plays only those whose names contain it.
+///
+/// # Panics
+/// If any fails; names those that did.
+pub fn play_in(runtime: &Runtime, scenarios: &[Scenario]) {
+    let only = std::env::var("CORTEN_SCENARIO").unwrap_or_default();
     let failed: Vec<&str> = std::thread::scope(|scope| {
         let playing: Vec<_> = scenarios
             .iter()
+            .filter(|(name, _)| name.contains(&only))
             .map(|(name, scenario)| {
-                let runtime = &runtime;
                 let thread = std::thread::Builder::new().name((*name).to_owned());
                 let playing = thread.spawn_scoped(scope, move || {
                     catch_unwind(AssertUnwindSafe(|| {

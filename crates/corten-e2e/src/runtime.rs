@@ -1,4 +1,4 @@
-//! One runtime under test.
+//! One cluster under test: an instance of the local runtime, or a Kubernetes that is there.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -37,10 +37,21 @@ impl As {
 }
 
 /// A place with binaries and a state directory; stops what was started there when dropped.
+///
+/// Also stands for a Kubernetes that is there already: scenarios are the same on both, and what they leave there is removed.
 #[derive(Debug)]
 pub struct Runtime {
     user: As,
     dir: TempDir,
+    kubernetes: Option<Kubernetes>,
+}
+
+/// A cluster that nobody starts or stops here.
+#[derive(Debug)]
+struct Kubernetes {
+    kubeconfig: PathBuf,
+    /// What sets this run's namespaces apart from those of others.
+    run: String,
 }
 
 /// What a command said.
@@ -91,11 +102,51 @@ impl Runtime {
         binaries::install(&dir.path().join("bin"));
         let state = dir.path().join("state");
         fs::create_dir(&state).expect("a state directory");
-        let runtime = Self { user, dir };
+        let runtime = Self {
+            user,
+            dir,
+            kubernetes: None,
+        };
         if let Some(uid) = runtime.switch() {
             chown(&state, Some(uid), Some(uid)).expect("root can give away");
         }
         runtime
+    }
+
+    /// The Kubernetes of this kubeconfig, with the mesh installed in it.
+    ///
+    /// # Panics
+    /// If there is no room for the test's own files.
+    pub fn kubernetes(kubeconfig: &Path) -> Self {
+        let seconds = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let kubernetes = Kubernetes {
+            kubeconfig: std::path::absolute(kubeconfig).expect("there is a working directory"),
+            run: format!("{:x}", seconds % 0x10_0000),
+        };
+        let mut runtime = Self::new(As::Root);
+        runtime.kubernetes = Some(kubernetes);
+        runtime
+    }
+
+    /// The kubeconfig of the cluster that scenarios are about.
+    pub fn kubeconfig(&self) -> PathBuf {
+        match &self.kubernetes {
+            Some(kubernetes) => kubernetes.kubeconfig.clone(),
+            None => self.state("default").join("kubeconfig"),
+        }
+    }
+
+    /// Whether it is a Kubernetes rather than an instance of the local runtime.
+    pub fn is_kubernetes(&self) -> bool {
+        self.kubernetes.is_some()
+    }
+
+    /// A scenario's namespace: as it says, and where others may have one of that name, with what tells this run's apart.
+    pub(crate) fn namespace(&self, name: &str) -> String {
+        match &self.kubernetes {
+            Some(kubernetes) if !name.contains(&kubernetes.run) => format!("{name}-{}", kubernetes.run),
+            _ => name.to_owned(),
+        }
     }
 
     /// The user to become, if it is not this one.
@@ -182,13 +233,17 @@ impl Runtime {
             .expect("corten can be started")
     }
 
-    /// What a running instance says of itself.
+    /// What a running instance says of itself, or the commands of the Kubernetes.
     ///
     /// # Panics
     /// If it does not run.
     #[track_caller]
     pub fn status(&self, name: &str) -> Value {
-        let json = self.corten(&["status", "--json", "--name", name]).ok();
+        let json = match &self.kubernetes {
+            None => self.corten(&["status", "--json", "--name", name]),
+            Some(it) => self.corten(&["status", "--json", "--kubeconfig", &it.kubeconfig.to_string_lossy()]),
+        };
+        let json = json.ok();
         serde_json::from_str(&json).expect("status --json is JSON")
     }
 
@@ -234,6 +289,9 @@ pub fn run(mut command: Command) -> Output {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        if self.kubernetes.is_some() {
+            return;
+        }
         // After a failed test too, nothing stays. The log says more than the failure.
         if std::thread::panicking() {
             for entry in fs::read_dir(self.dir.path().join("state/corten"))

@@ -49,12 +49,12 @@ pub(crate) struct Cluster {
 }
 
 impl Connection {
-    /// To what a kubeconfig file names.
-    pub(crate) fn of_file(kubeconfig: std::path::PathBuf) -> Self {
+    /// To what a kubeconfig file names, or the usual one does, in its own context or another.
+    pub(crate) fn of(kubeconfig: Option<std::path::PathBuf>, context: Option<String>) -> Self {
         Self {
             namespace: None,
-            kubeconfig: Some(kubeconfig),
-            context: None,
+            kubeconfig,
+            context,
         }
     }
 

@@ -3,12 +3,13 @@
 mod mesh;
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use corten_local::control::Connection;
-use corten_local::instance::Instance;
+use corten_local::instance::{DEFAULT_NAME, Instance};
 use corten_local::status::{Phase, RuntimeStatus};
 use jiff::Timestamp;
 
@@ -18,11 +19,19 @@ use crate::place::{Name, home};
 use crate::{cluster, output};
 
 /// Show whether an instance runs, its nodes and pods, the mesh in it, what is wrong, and where its kubeconfig and log are.
+///
+/// Of another cluster (with --kubeconfig or --context, or when there is no instance), its mesh.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 running, 1 failed, 3 not running.")]
+#[command(after_help = "Exit codes: 0 running, 1 failed, 3 not running, or the cluster has no mesh.")]
 pub(crate) struct Status {
     #[command(flatten)]
     name: Name,
+    /// The mesh of the cluster that this kubeconfig file names
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "all"])]
+    kubeconfig: Option<PathBuf>,
+    /// The mesh of the cluster of this context of the kubeconfig
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["name", "all"])]
+    context: Option<String>,
     /// All instances, a line each
     #[arg(long, conflicts_with = "name")]
     all: bool,
@@ -35,7 +44,7 @@ pub(crate) struct Status {
 const NOT_RUNNING: u8 = 3;
 
 /// How long a look at the mesh may take.
-const MESH_WITHIN: Duration = Duration::from_secs(5);
+const MESH_WITHIN: Duration = Duration::from_secs(15);
 
 /// How long a running instance may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,8 +54,15 @@ impl Status {
         if self.all {
             return all(self.json);
         }
+        if self.kubeconfig.is_some() || self.context.is_some() {
+            return of_cluster(cluster::Connection::of(self.kubeconfig, self.context), self.json);
+        }
         let instance = self.name.instance()?;
         let name = instance.name();
+        if !instance.exists() && name == DEFAULT_NAME && std::env::var_os("KUBECONFIG").is_some_and(|it| !it.is_empty())
+        {
+            return of_cluster(cluster::Connection::of(None, None), self.json);
+        }
         if !instance.exists() {
             bail!("there is no instance {name:?}{}", others(&instance)?);
         }
@@ -89,12 +105,29 @@ fn told(mesh: anyhow::Result<Option<mesh::Mesh>>) -> Vec<String> {
     }
 }
 
+/// The mesh of a cluster that is no instance of ours.
+fn of_cluster(connection: cluster::Connection, json: bool) -> anyhow::Result<ExitCode> {
+    let mesh = connection.run(mesh_of)?;
+    let code = ExitCode::from(if mesh.is_some() { 0 } else { NOT_RUNNING });
+    if json {
+        output::line(serde_json::to_string_pretty(&serde_json::json!({ "mesh": mesh }))?)?;
+        return Ok(code);
+    }
+    match mesh {
+        Some(mesh) => mesh.lines(Timestamp::now()).into_iter().try_for_each(output::line)?,
+        None => output::line("mesh: none is installed in this cluster")?,
+    }
+    Ok(code)
+}
+
+async fn mesh_of(cluster: cluster::Cluster) -> anyhow::Result<Option<mesh::Mesh>> {
+    let looked = tokio::time::timeout(MESH_WITHIN, mesh::of(&cluster));
+    looked.await.context("the API server does not answer in time")?
+}
+
 /// The mesh of a running instance; `None`: it has none.
 fn look_at_mesh(status: &RuntimeStatus) -> anyhow::Result<Option<mesh::Mesh>> {
-    cluster::Connection::of_file(status.kubeconfig.clone()).run(async |cluster| {
-        let looked = tokio::time::timeout(MESH_WITHIN, mesh::of(&cluster));
-        looked.await.context("the API server does not answer in time")?
-    })
+    cluster::Connection::of(Some(status.kubeconfig.clone()), None).run(mesh_of)
 }
 
 /// Asks a running instance; `None` if nobody runs it.

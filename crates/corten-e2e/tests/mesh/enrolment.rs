@@ -3,7 +3,7 @@
 use corten_e2e::{Namespace, eventually};
 use serde_json::Value;
 
-use super::support::{Load, SETTLING, all_enrolled, expect, is_enrolled, join, pods, start};
+use super::support::{ECHO, Load, SETTLING, all_enrolled, expect, is_enrolled, join, pods, start};
 
 const STRICT: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default}\nspec: {mtls: {mode: STRICT}}\n";
 
@@ -78,7 +78,7 @@ pub(crate) fn opt_outs(ns: &Namespace<'_>) {
     let pod = |name: &str, labels: &str, annotations: &str, spec: &str| {
         format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {name}{labels}}}, annotations: {{{annotations}}}}}\n\
-             spec: {{{spec}containers: [{{name: c, image: x, command: [sleep, \"600\"]}}]}}\n---\n"
+             spec: {{{spec}containers: [{{name: c, image: {ECHO}, command: [sleep, \"600\"]}}]}}\n---\n"
         )
     };
     ns.apply(

@@ -1,7 +1,7 @@
 //! The mesh as a user has it: namespaces join by a label, policies decide, nothing breaks meanwhile.
 //!
-//! One instance as root and one as an ordinary user; every scenario has namespaces of its own and runs beside the others. What concerns the
-//! whole mesh, or takes a part of it down, has an instance to itself.
+//! One instance as root, one as an ordinary user, and any Kubernetes (`cargo xtask test --kubernetes`); every scenario has namespaces of its own and runs beside the others. What concerns the
+//! whole mesh, or takes a part of it down, has an instance to itself, or the Kubernetes for a while.
 
 mod attacks;
 mod commands;
@@ -11,7 +11,7 @@ mod faults;
 mod policies;
 mod support;
 
-use corten_e2e::{As, Scenario, play_on};
+use corten_e2e::{As, Runtime, Scenario, play_in, play_on};
 
 const SCENARIOS: &[Scenario] = &[
     ("running_pods_join_and_leave", enrolment::running_pods_join_and_leave),
@@ -61,6 +61,18 @@ fn faults() {
     };
     for fault in FAULTS {
         play_on(user, true, std::slice::from_ref(fault));
+    }
+}
+
+/// The Kubernetes of `KUBECONFIG`, with the mesh installed and the images of the test programs on its nodes.
+#[test]
+#[ignore = "played by `cargo xtask test --kubernetes`, which prepares the cluster"]
+fn on_kubernetes() {
+    let kubeconfig = std::env::var_os("KUBECONFIG").expect("KUBECONFIG names a cluster");
+    let runtime = Runtime::kubernetes(kubeconfig.as_ref());
+    play_in(&runtime, SCENARIOS);
+    for fault in FAULTS {
+        play_in(&runtime, std::slice::from_ref(fault));
     }
 }
 

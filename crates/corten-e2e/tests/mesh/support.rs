@@ -9,6 +9,9 @@ use serde_json::Value;
 /// How long a change may take to be seen everywhere on a busy machine.
 pub(crate) const SETTLING: Duration = Duration::from_secs(30);
 
+/// The echo server's image, with the tag that the images of this version have.
+pub(crate) const ECHO: &str = concat!("corten.dev/echo:", env!("CARGO_PKG_VERSION"));
+
 /// A service account, a Deployment of echo servers and their Service on port 8080; TCP echo on 9000.
 pub(crate) fn service(name: &str, replicas: u32) -> String {
     format!(
@@ -18,7 +21,7 @@ pub(crate) fn service(name: &str, replicas: u32) -> String {
          \x20 template:\n    metadata: {{labels: {{app: {name}}}}}\n\
          \x20   spec:\n      serviceAccountName: {name}\n\
          \x20     terminationGracePeriodSeconds: 5\n\
-         \x20     containers:\n      - name: echo\n        image: corten.dev/echo\n        args: [--tcp, \"9000\"]\n\
+         \x20     containers:\n      - name: echo\n        image: {ECHO}\n        args: [--tcp, \"9000\"]\n\
          \x20       readinessProbe: {{httpGet: {{path: /, port: 8080}}, periodSeconds: 1}}\n---\n\
          apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
          spec:\n  selector: {{app: {name}}}\n  ports:\n  - {{name: http, port: 8080}}\n  - {{name: tcp, port: 9000}}\n"
