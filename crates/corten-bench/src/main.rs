@@ -32,6 +32,9 @@ struct Arguments {
     /// How often each is measured; the median counts
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Of the benchmark l4, only these measurements: many, one, bulk, opening, beside, idle
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -70,7 +73,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         }
         Some("control") => Box::pin(control::run()).await?,
         Some("local") => Box::pin(local::run(arguments.lab.clone())).await?,
-        Some(l4::INSIDE) => Box::pin(l4::run(arguments.ztunnel.clone(), arguments.rounds)).await?,
+        Some(l4::INSIDE) => Box::pin(l4::run(arguments.ztunnel.clone(), arguments.rounds, &arguments.only)).await?,
         Some(other) => bail!("there is no benchmark {other:?}; without a name, they are listed"),
     };
     println!("\n{:44} {:>12} {:>12} {:>8}", "figure", "corten", "baseline", "ratio");

@@ -152,7 +152,8 @@ pub struct Connections {
     pub tls12: bool,
     /// How long a connection may take to come about (`CORTEN_CONNECT_TIMEOUT`).
     pub connect_timeout: Duration,
-    /// Congestion control of tunnels (`CORTEN_CONGESTION_CONTROL`), if not the system's.
+    /// Congestion control of the proxy's connections (`CORTEN_CONGESTION_CONTROL`, by default `cubic`); absent: the system's
+    /// (`system`). Most of these connections never leave their pod, and pacing as `bbr` has it costs more than it brings there.
     pub congestion_control: Option<String>,
 }
 
@@ -402,7 +403,7 @@ fn connections(r: &mut Reader<'_>) -> Connections {
         frame_size: r.parsed("HTTP2_FRAME_SIZE").unwrap_or(1 << 20),
         tls12: r.boolean("TLS12_ENABLED", false),
         connect_timeout: r.duration("CORTEN_CONNECT_TIMEOUT", Duration::from_secs(10)),
-        congestion_control: r.text("CORTEN_CONGESTION_CONTROL"),
+        congestion_control: Some(r.string("CORTEN_CONGESTION_CONTROL", "cubic")).filter(|name| name != "system"),
     }
 }
 

@@ -22,6 +22,7 @@ impl Vars for Environment {
 }
 
 fn main() -> ExitCode {
+    corten_linux::memory::keep_small(2);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let levels = std::env::var("RUST_LOG").ok();
     if let Err(problem) = corten_rt::log::start(levels.as_deref()) {

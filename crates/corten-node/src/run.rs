@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -70,6 +71,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         metrics: Arc::new(Metrics::default()),
         access: access.clone(),
         resolver,
+        resting: AtomicUsize::default(),
         config: config.clone(),
     });
     drop(access);

@@ -54,6 +54,9 @@ const TURNS: usize = 32;
 /// How many when there is only one.
 const TURNS_ALONE: usize = 512;
 
+/// So many events a second still count as quiet: keep-alives, a probe now and then.
+const QUIET: usize = 64;
+
 /// One thread's part of the data path.
 pub struct Shard {
     common: Arc<Common>,
@@ -82,6 +85,10 @@ pub struct Shard {
     random: SmallRng,
     series: Cache,
     drain: Option<Draining>,
+    /// Events since the last tick.
+    activity: usize,
+    /// It has been quiet, and given back what it needs only while busy.
+    resting: bool,
 }
 
 /// The end of a shard.
@@ -144,7 +151,7 @@ impl Shard {
             active: VecDeque::new(),
             dirty: Vec::new(),
             ended: Vec::new(),
-            scratch: vec![0; SCRATCH],
+            scratch: Vec::new(),
             inner_scratch: Vec::new(),
             lines: Vec::new(),
             tables: common.tables.load_full(),
@@ -154,6 +161,8 @@ impl Shard {
             random: SmallRng::seed_from_u64(rand::rng().next_u64()),
             series: Cache::new(common.metrics.traffic.clone()),
             drain: None,
+            activity: 0,
+            resting: false,
             common,
         })
     }
@@ -168,6 +177,10 @@ impl Shard {
                 return;
             }
             self.now = Instant::now();
+            self.activity += ready.len();
+            if self.resting && self.activity > QUIET {
+                self.stir();
+            }
             let mut commanded = false;
             for event in ready.drain(..) {
                 match event.token {
@@ -197,7 +210,8 @@ impl Shard {
         if !self.active.is_empty() || !self.dirty.is_empty() || !self.ended.is_empty() {
             return Some(Duration::ZERO);
         }
-        if self.next_tick.is_none() && (self.young > 0 || self.tunnels.len() > 0 || self.drain.is_some()) {
+        let ticks = self.young > 0 || self.tunnels.len() > 0 || self.drain.is_some() || !self.resting;
+        if self.next_tick.is_none() && ticks {
             self.next_tick = Some(self.now + Duration::from_secs(1));
         }
         let waiting = self.next_tick?;
@@ -302,7 +316,6 @@ impl Shard {
             ?token,
             "a connection is dropped because of a mistake in this program; please report it"
         );
-        self.scratch.resize(SCRATCH, 0);
         let text = "an internal error";
         let failure = Failure::new(Flag::Connect, Code::Internal, Side::ServerProxy, text);
         match token {
@@ -334,6 +347,15 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Where bytes are read to, for as long as the caller needs it; it is put back afterwards.
+    fn take_scratch(&mut self) -> Vec<u8> {
+        if self.scratch.is_empty() {
+            // Fresh from the kernel, so that it is there only as far as it is used.
+            return vec![0; SCRATCH];
+        }
+        std::mem::take(&mut self.scratch)
     }
 
     fn random(&mut self) -> u64 {

@@ -167,8 +167,8 @@ fn begin(queue: &OwnedFd, to: SocketAddr, at: usize) -> Result<(OwnedFd, usize, 
     Ok((socket, 0, false))
 }
 
-/// One connection that brings as many bytes as it can; Gbit/s.
-pub(crate) fn bulk(to: SocketAddr, length: Duration) -> Result<f64> {
+/// One connection that brings as many bytes as it can: Gbit/s, and bytes with those of the warm-up.
+pub(crate) fn bulk(to: SocketAddr, length: Duration) -> Result<(f64, f64)> {
     let stream = connect(to)?;
     say(&stream, BULK)?;
     let mut buffer = vec![0; 512 * 1024];
@@ -184,9 +184,10 @@ pub(crate) fn bulk(to: SocketAddr, length: Duration) -> Result<f64> {
         }
         Ok((bytes, start.elapsed()))
     };
-    read_for(WARM_UP)?;
+    let (before, _) = read_for(WARM_UP)?;
     let (bytes, elapsed) = read_for(length)?;
-    Ok(count(bytes) * 8.0 / 1e9 / elapsed.as_secs_f64())
+    let speed = count(bytes) * 8.0 / 1e9 / elapsed.as_secs_f64();
+    Ok((speed, count(before + bytes)))
 }
 
 /// Connections that have each carried one request and then stay, as long as the value lives.

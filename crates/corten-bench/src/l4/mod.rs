@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use corten_linux::{Namespaces, Spawn, mounts};
 
 use crate::figure::Figure;
@@ -53,10 +53,43 @@ struct Values {
     many_p99: f64,
     cpu_us: f64,
     one_p50: f64,
+    one_cpu_us: f64,
     bulk_gbit: f64,
+    bulk_cpu_us: f64,
     opened_per_second: f64,
     beside_p50: f64,
     beside_bulk_gbit: f64,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+struct Only {
+    many: bool,
+    one: bool,
+    bulk: bool,
+    opening: bool,
+    beside: bool,
+    idle: bool,
+}
+
+impl Only {
+    /// From names; without any, everything.
+    fn parse(names: &[String]) -> Result<Only> {
+        const NAMES: [&str; 6] = ["many", "one", "bulk", "opening", "beside", "idle"];
+        if let Some(other) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
+            bail!("there is no measurement {other:?}; there are {}", NAMES.join(", "));
+        }
+        let [many, one, bulk, opening, beside, idle] =
+            NAMES.map(|name| names.is_empty() || names.iter().any(|wanted| wanted == name));
+        Ok(Only {
+            many,
+            one,
+            bulk,
+            opening,
+            beside,
+            idle,
+        })
+    }
 }
 
 /// Megabytes of the larger proxy of a pair: resident, and what of it is not pages of files.
@@ -77,7 +110,8 @@ struct Subject {
 }
 
 /// Measures; inside the namespaces.
-pub(crate) async fn run(ztunnel: Option<PathBuf>, rounds: usize) -> Result<Vec<Figure>> {
+pub(crate) async fn run(ztunnel: Option<PathBuf>, rounds: usize, only: &[String]) -> Result<Vec<Figure>> {
+    let only = Only::parse(only)?;
     mounts::make_private()?;
     mounts::proc(Path::new("/proc"))?;
     mounts::fresh_sys()?;
@@ -109,11 +143,14 @@ pub(crate) async fn run(ztunnel: Option<PathBuf>, rounds: usize) -> Result<Vec<F
     for round in 1..=rounds {
         println!("round {round} of {rounds} ...");
         for (subject, values) in subjects.iter().zip(&mut rows) {
-            values.push(subject.measure().with_context(|| subject.name)?);
+            values.push(subject.measure(only).with_context(|| subject.name)?);
         }
     }
     for (subject, memory) in subjects.iter().zip(&mut memories).skip(1) {
         memory.loaded = subject.resident()?;
+        if !only.idle {
+            continue;
+        }
         let open = subject.idle()?;
         tokio::time::sleep(SETTLE).await;
         memory.with_idle_connections = subject.resident()?;
@@ -173,37 +210,50 @@ impl Subject {
         })
     }
 
-    fn measure(&self) -> Result<Values> {
+    fn measure(&self, only: Only) -> Result<Values> {
         let (pages, bulk) = (self.server.at(PAGES), self.server.at(BULK));
-        let (mut before, mut after) = (Ok(0.0), Ok(0.0));
-        let many =
-            self.in_client(|| load::keep_alive(pages, MANY, LENGTH, || before = self.cpu(), || after = self.cpu()))?;
-        let cpu_us = after? - before?;
-        let one = self.requests(pages, 1)?;
-        let bulk_gbit = self.in_client(|| load::bulk(bulk, LENGTH))?;
-        let opened_per_second = self.in_client(|| load::connections(pages, OPENING, LENGTH))?;
-        let (beside, beside_bulk) = std::thread::scope(|scope| {
-            let large = scope.spawn(|| self.in_client(|| load::bulk(bulk, LENGTH + Duration::from_secs(1))));
-            let small = self.requests(pages, 1);
-            (small, large.join())
-        });
-        let beside_bulk_gbit = beside_bulk.map_err(|_| anyhow::anyhow!("the bulk client panicked"))??;
-        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        Ok(Values {
-            many_per_second: many.per_second,
-            many_p50: many.p50,
-            many_p99: many.p99,
-            cpu_us: cpu_us / many.count as f64,
-            one_p50: one.p50,
-            bulk_gbit,
-            opened_per_second,
-            beside_p50: beside?.p50,
-            beside_bulk_gbit,
-        })
+        let mut values = Values::default();
+        if only.many {
+            let (many, cpu_us) = self.requests(pages, MANY)?;
+            values.many_per_second = many.per_second;
+            values.many_p50 = many.p50;
+            values.many_p99 = many.p99;
+            values.cpu_us = cpu_us;
+        }
+        if only.one {
+            let (one, cpu_us) = self.requests(pages, 1)?;
+            values.one_p50 = one.p50;
+            values.one_cpu_us = cpu_us;
+        }
+        if only.bulk {
+            let before = self.cpu()?;
+            let (gbit, bytes) = self.in_client(|| load::bulk(bulk, LENGTH))?;
+            values.bulk_gbit = gbit;
+            values.bulk_cpu_us = (self.cpu()? - before) / bytes * f64::from(1 << 20);
+        }
+        if only.opening {
+            values.opened_per_second = self.in_client(|| load::connections(pages, OPENING, LENGTH))?;
+        }
+        if only.beside {
+            let (beside, beside_bulk) = std::thread::scope(|scope| {
+                let large = scope.spawn(|| self.in_client(|| load::bulk(bulk, LENGTH + Duration::from_secs(1))));
+                let small = self.requests(pages, 1);
+                (small, large.join())
+            });
+            values.beside_p50 = beside?.0.p50;
+            values.beside_bulk_gbit = beside_bulk.map_err(|_| anyhow::anyhow!("the bulk client panicked"))??.0;
+        }
+        Ok(values)
     }
 
-    fn requests(&self, to: SocketAddr, connections: usize) -> Result<load::Requests> {
-        self.in_client(|| load::keep_alive(to, connections, LENGTH, || {}, || {}))
+    /// Requests, and the processor time of both proxies for each, in microseconds.
+    fn requests(&self, to: SocketAddr, connections: usize) -> Result<(load::Requests, f64)> {
+        let (mut before, mut after) = (Ok(0.0), Ok(0.0));
+        let requests = self
+            .in_client(|| load::keep_alive(to, connections, LENGTH, || before = self.cpu(), || after = self.cpu()))?;
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        let each = (after? - before?) / requests.count as f64;
+        Ok((requests, each))
     }
 
     fn idle(&self) -> Result<Vec<std::net::TcpStream>> {
@@ -241,7 +291,9 @@ fn median(rows: &[Values]) -> Values {
         many_p99: of(|v| v.many_p99),
         cpu_us: of(|v| v.cpu_us),
         one_p50: of(|v| v.one_p50),
+        one_cpu_us: of(|v| v.one_cpu_us),
         bulk_gbit: of(|v| v.bulk_gbit),
+        bulk_cpu_us: of(|v| v.bulk_cpu_us),
         opened_per_second: of(|v| v.opened_per_second),
         beside_p50: of(|v| v.beside_p50),
         beside_bulk_gbit: of(|v| v.beside_bulk_gbit),
@@ -286,12 +338,12 @@ fn figures(values: &[Values], memories: &[Memory]) -> Vec<Figure> {
         added(ours),
         theirs.map(added),
     ));
-    figures.push(figure(
-        "CPU a request, both proxies".into(),
-        "us",
-        ours.cpu_us,
-        theirs.map(|v| v.cpu_us),
-    ));
+    let mut cost = |name: &str, field: fn(&Values) -> f64| {
+        figures.push(figure(name.into(), "us", field(ours), theirs.map(field)));
+    };
+    cost("CPU a request, both proxies", |v| v.cpu_us);
+    cost("CPU a request at 1 connection, both", |v| v.one_cpu_us);
+    cost("CPU a MiB of one stream, both", |v| v.bulk_cpu_us);
     let (ours, theirs) = (&memories[1], memories.get(2));
     let mut memory = |name: &str, field: fn(&Memory) -> f64| {
         figures.push(figure(format!("memory {name}"), "MB", field(ours), theirs.map(field)));
@@ -305,6 +357,8 @@ fn figures(values: &[Values], memories: &[Memory]) -> Vec<Figure> {
     });
     memory("after those have gone", |m| m.after[0]);
     memory("after those have gone, without files", |m| m.after[1]);
+    // What was not asked for was not measured.
+    figures.retain(|figure| figure.value != 0.0);
     figures
 }
 

@@ -40,7 +40,7 @@ struct Broken {
 impl Shard {
     /// Moves what can be moved in both directions, and ends the flow when all is said.
     pub(super) fn pump(&mut self, slot: Slot) {
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut scratch = self.take_scratch();
         let outcome = self
             .pump_way(slot, Way::Forth, &mut scratch)
             .and_then(|()| self.pump_way(slot, Way::Back, &mut scratch));

@@ -13,7 +13,7 @@ use super::flow::{About, Direction, End, Leg, Phase, StreamEnd};
 use super::outbound::WORKLOAD_TIMEOUT;
 use super::pod::WaitingCaller;
 use super::poll::{Slot, Token};
-use super::sockets::{connect_outcome, local_address, original_destination, prepare_tunnel};
+use super::sockets::{connect_outcome, local_address, original_destination};
 use super::tunnel::{Head, Owner, Stage, Transport, Tunnel};
 use crate::config::Config;
 use crate::telemetry::failure::{Code, Failure, Flag, Side};
@@ -42,12 +42,10 @@ impl Shard {
     }
 
     fn serve_caller(&mut self, pod: Slot, socket: OwnedFd, peer: SocketAddr, transparent: bool, bundle: &Bundle) {
-        let how = &self.common.config.connections;
         let local = match local_address(socket.as_fd()) {
             Ok(local) => local,
             Err(_) => return self.socket_gone(pod, false),
         };
-        prepare_tunnel(&socket, how);
         let hbone = match Hbone::server(&bundle.server_config(), self.server_settings()) {
             Ok(hbone) => hbone,
             Err(error) => {

@@ -1,5 +1,6 @@
 //! Commands, the once-a-second look at everything, and the end: of pods, and of the shard.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use corten_hbone::h2::Reason;
@@ -8,7 +9,7 @@ use super::flow::{Direction, End, Phase};
 use super::mailbox::{Command, ConnectionView, PodView};
 use super::poll::Slot;
 use super::tunnel::Stage;
-use super::{Draining, Shard};
+use super::{Draining, QUIET, Shard};
 use crate::telemetry::failure::{Code, Failure, Flag, Side};
 
 /// How long a shard that drains keeps its listeners after it has asked the kernel to give new connections to its successor: connections whose
@@ -161,6 +162,29 @@ impl Shard {
         if self.drain.is_some() {
             self.say_goodbye(None);
         }
+        let quiet = std::mem::take(&mut self.activity) <= QUIET;
+        if quiet && !self.resting {
+            self.rest();
+        }
+    }
+
+    /// Nothing has happened for a while: gives back what is needed only while busy.
+    fn rest(&mut self) {
+        self.resting = true;
+        self.scratch = Vec::new();
+        self.inner_scratch = Vec::new();
+        self.lines = Vec::new();
+        corten_linux::memory::trim();
+        // The program itself is shared by all shards.
+        if self.common.resting.fetch_add(1, Relaxed) + 1 == self.common.config.shards {
+            corten_linux::memory::forget_program();
+        }
+    }
+
+    /// The opposite: there is work again.
+    pub(super) fn stir(&mut self) {
+        self.resting = false;
+        self.common.resting.fetch_sub(1, Relaxed);
     }
 
     /// Long connections are counted while they last.

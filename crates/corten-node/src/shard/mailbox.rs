@@ -1,6 +1,7 @@
 //! How the control side speaks to a shard, and what all shards read.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub struct Common {
     pub access: Arc<AccessLog>,
     /// Names to be resolved; when it is full, connections to names fail.
     pub resolver: mpsc::Sender<Resolve>,
+    /// Shards that are at rest.
+    pub resting: AtomicUsize,
 }
 
 /// A name that a connection needs.

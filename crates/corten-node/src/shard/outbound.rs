@@ -15,7 +15,7 @@ use super::flow::{About, Direction, End, Flow, Leg, Phase, StreamEnd};
 use super::mailbox::{Asker, Resolve};
 use super::pod::PoolKey;
 use super::poll::{Slot, Token};
-use super::sockets::{original_destination, prepare_tunnel};
+use super::sockets::original_destination;
 use super::tunnel::{Owner, Stage, Transport, Tunnel};
 use crate::telemetry::baggage::{self, Baggage};
 use crate::telemetry::failure::{Code, Failure, Flag, Side};
@@ -190,7 +190,6 @@ impl Shard {
             Ok(dialled) => dialled,
             Err(error) => return self.finish(slot, Some(Failure::connect(&error, to, Side::Network))),
         };
-        prepare_tunnel(&dialled.socket, how);
         pod.connections += 1;
         self.common.metrics.sockets_open[0].add(1);
         let transport = Transport::Socket(dialled.socket);

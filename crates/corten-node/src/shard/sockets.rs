@@ -160,6 +160,12 @@ fn take_source(socket: impl AsFd, source: IpAddr) -> io::Result<()> {
 /// What every connection has. Set on listeners, it is inherited by what they accept.
 fn prepare(socket: impl AsFd, how: &Connections) -> io::Result<()> {
     sockopt::set_tcp_nodelay(&socket, true)?;
+    // One that the kernel does not have, or does not let us have, is passed over.
+    if let Some(name) = &how.congestion_control
+        && let Err(error) = sockopt::set_tcp_congestion(&socket, name)
+    {
+        tracing::debug!(name, %error, "congestion control not set");
+    }
     if let Some(keepalive) = how.keepalive {
         sockopt::set_socket_keepalive(&socket, true)?;
         sockopt::set_tcp_keepidle(&socket, keepalive.time)?;
@@ -172,15 +178,6 @@ fn prepare(socket: impl AsFd, how: &Connections) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Tunnels may use a congestion control of their own; one that the kernel does not have is passed over.
-pub(crate) fn prepare_tunnel(socket: impl AsFd, how: &Connections) {
-    if let Some(name) = &how.congestion_control
-        && let Err(error) = sockopt::set_tcp_congestion(socket, name)
-    {
-        tracing::debug!(name, %error, "congestion control not set");
-    }
 }
 
 /// Accepts one connection, if there is one.

@@ -72,7 +72,7 @@ impl Shard {
     }
 
     fn read_tunnel(&mut self, slot: Slot) {
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut scratch = self.take_scratch();
         let read_baggage = self.common.config.response_baggage;
         for round in 0..=READS {
             let Some(tunnel) = self.tunnels.get_mut(slot) else {

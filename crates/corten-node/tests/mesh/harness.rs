@@ -198,6 +198,7 @@ impl Node {
             metrics: Arc::new(Metrics::default()),
             access,
             resolver,
+            resting: std::sync::atomic::AtomicUsize::default(),
         });
         let data_plane = DataPlane::start(common).unwrap();
         let tasks = TaskGroup::new("test");
