@@ -16,6 +16,7 @@ pub mod metadata;
 pub mod multicluster;
 pub mod resource;
 pub mod validate;
+pub mod yaml;
 
 /// All kinds of custom resources that are known.
 pub fn kinds() -> impl Iterator<Item = &'static resource::Registered> {

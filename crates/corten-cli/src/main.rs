@@ -5,11 +5,11 @@
 
 mod cluster;
 mod commands;
+mod installation;
 mod mesh;
 mod output;
 mod place;
 mod show;
-mod yaml;
 
 use std::process::ExitCode;
 

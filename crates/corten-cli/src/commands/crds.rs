@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use corten_api::crds::{Channel, definitions};
 
-use crate::{output, yaml};
+use corten_api::yaml;
+
+use crate::output;
 
 /// Print the definitions of all the custom resources Corten knows, for `kubectl apply -f -`.
 #[derive(Debug, clap::Args)]
@@ -12,6 +14,9 @@ pub(crate) struct Crds {
     /// The Gateway API's release channel
     #[arg(long, value_enum, default_value = "standard")]
     channel: ChannelName,
+    /// Only Istio's, as the chart base brings them
+    #[arg(long)]
+    istio: bool,
     /// As a JSON list instead of YAML documents
     #[arg(long)]
     json: bool,
@@ -25,10 +30,17 @@ enum ChannelName {
 
 impl Crds {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let all = definitions(match self.channel {
+        let mut all = definitions(match self.channel {
             ChannelName::Standard => Channel::Standard,
             ChannelName::Experimental => Channel::Experimental,
         });
+        if self.istio {
+            all.retain(|definition| {
+                definition["spec"]["group"]
+                    .as_str()
+                    .is_some_and(|group| group.ends_with(".istio.io"))
+            });
+        }
         if self.json {
             let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": all});
             output::line(serde_json::to_string_pretty(&list)?)?;

@@ -10,6 +10,7 @@ mod experimental;
 mod get;
 mod label;
 mod logs;
+mod manifest;
 mod proxy_status;
 mod reset;
 mod rollout;
@@ -40,6 +41,9 @@ pub(crate) enum Command {
     Reset(reset::Reset),
     /// Make a pod of a process of this machine, and follow it
     Run(run::Run),
+    /// Print the objects of an installation on Kubernetes
+    #[command(subcommand)]
+    Manifest(manifest::Manifest),
     /// Show objects
     Get(get::Get),
     /// Make objects as files say they should be
@@ -94,6 +98,7 @@ impl Command {
             Self::Crds(crds) => crds.run(),
             Self::Reset(reset) => reset.run(),
             Self::Run(run) => run.run(),
+            Self::Manifest(manifest) => manifest.run(),
             Self::Get(get) => get.run(),
             Self::Apply(apply) => apply.run(),
             Self::Delete(delete) => delete.run(),

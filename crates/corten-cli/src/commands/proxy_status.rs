@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Connection, query, ready_first, split_name};
 use crate::output;
-use crate::yaml;
+use corten_api::yaml;
 
 /// Show which proxies the control plane serves, and whether they have taken what it sent
 #[derive(Debug, clap::Args)]

@@ -238,7 +238,7 @@ impl Workload<'_> {
             return Ok(format!(
                 "{} with revision #{wanted}\n{}",
                 self.title(),
-                crate::yaml::document(template)
+                corten_api::yaml::document(template)
             ));
         }
         let mut rows = vec![vec!["REVISION".to_owned(), "CHANGE-CAUSE".to_owned()]];

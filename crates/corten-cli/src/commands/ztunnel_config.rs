@@ -17,7 +17,7 @@ use self::tables::{Connections, Direction, Workloads};
 use crate::cluster::Connection;
 use crate::commands::Form;
 use crate::output;
-use crate::yaml;
+use corten_api::yaml;
 
 /// What of it to show.
 #[derive(Debug, clap::Subcommand)]

@@ -8,7 +8,7 @@ use anyhow::Result;
 use corten_schema::jsonpath::{Path, PathError, Template, TemplateError, plain};
 use serde_json::Value;
 
-use crate::yaml;
+use corten_api::yaml;
 
 /// The value of `-o`.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use crate::commands::Form;
 use crate::mesh::explain::{Explanation, Side, Verdict, Way, Wire, action};
 use crate::mesh::{Mesh, Source};
 use crate::output;
-use crate::yaml;
+use corten_api::yaml;
 
 /// What to say about authorization.
 #[derive(Debug, clap::Subcommand)]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// A value as a YAML document, with its final line end.
-pub(crate) fn document(value: &Value) -> String {
+pub fn document(value: &Value) -> String {
     let mut out = String::new();
     match value {
         Value::Object(map) if !map.is_empty() => block(&mut out, value, 0),

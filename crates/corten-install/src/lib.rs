@@ -1,0 +1,10 @@
+//! Installation on Kubernetes: what the user asks for, the objects that makes, and how they get into a cluster.
+//!
+//! The charts in `deploy/` are the only place where objects are written. Helm renders them, and so does this crate, with its own reading
+//! of their templates; a test holds both to the same objects. Everything up to the list of objects is a function of its arguments.
+
+pub mod charts;
+pub mod operator;
+pub mod render;
+pub mod template;
+pub mod values;
