@@ -16,6 +16,7 @@ mod frame;
 pub mod hpack;
 mod message;
 mod output;
+mod pace;
 mod receive;
 mod recent;
 mod settings;

@@ -162,10 +162,10 @@ impl Tunnel {
         if self.peer_closed {
             return Ok(Progress::Closed);
         }
+        self.h2.read_over(!full);
         if full {
             return Ok(Progress::More);
         }
-        self.h2.drained();
         Ok(Progress::Drained)
     }
 
@@ -186,10 +186,10 @@ impl Tunnel {
         if self.peer_closed {
             return Ok((taken, Progress::Closed));
         }
+        self.h2.read_over(taken == bytes.len());
         if taken < bytes.len() {
             return Ok((taken, Progress::More));
         }
-        self.h2.drained();
         Ok((taken, Progress::Drained))
     }
 

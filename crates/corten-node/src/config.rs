@@ -57,6 +57,8 @@ pub struct Config {
     pub packet_mark: Option<u32>,
     /// Shards of the data path (`ZTUNNEL_WORKER_THREADS` and relatives).
     pub shards: usize,
+    /// How long a shard stays awake for the next event, if they have lately come that soon (`CORTEN_SPIN_US`, microseconds).
+    pub spin: Duration,
     /// How connections behave.
     pub connections: Connections,
     /// Limits of each pod.
@@ -280,6 +282,7 @@ impl Config {
             port_reuse: r.boolean("INPOD_PORT_REUSE", true),
             packet_mark: Some(r.parsed("PACKET_MARK").unwrap_or(1337)).filter(|mark| *mark != 0),
             shards: r.threads(cores),
+            spin: Duration::from_micros(r.parsed("CORTEN_SPIN_US").unwrap_or(0)),
             connections: connections(&mut r),
             limits: PodLimits {
                 connections_max: r.parsed("CORTEN_POD_CONNECTIONS_MAX").unwrap_or(65_536),
@@ -403,7 +406,10 @@ fn connections(r: &mut Reader<'_>) -> Connections {
         frame_size: r.parsed("HTTP2_FRAME_SIZE").unwrap_or(1 << 20),
         tls12: r.boolean("TLS12_ENABLED", false),
         connect_timeout: r.duration("CORTEN_CONNECT_TIMEOUT", Duration::from_secs(10)),
-        congestion_control: Some(r.string("CORTEN_CONGESTION_CONTROL", "cubic")).filter(|name| name != "system"),
+        congestion_control: r
+            .text("CORTEN_CONGESTION_CONTROL")
+            .or_else(|| Some("cubic".to_owned()))
+            .filter(|name| name != "system"),
     }
 }
 

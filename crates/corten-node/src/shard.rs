@@ -18,6 +18,7 @@ mod pod;
 mod policy;
 mod poll;
 mod sockets;
+mod spin;
 mod table;
 mod tunnel;
 mod tunnels;
@@ -40,6 +41,7 @@ use self::pod::{Listener, Pod};
 use self::poll::{Poll, Ready, Slot, Token};
 pub use self::sockets::PodNamespace;
 use self::sockets::SocketMaker;
+use self::spin::Spin;
 use self::table::Table;
 use self::tunnel::Tunnel;
 use crate::telemetry::failure::{Code, Failure, Flag, Side};
@@ -85,6 +87,7 @@ pub struct Shard {
     random: SmallRng,
     series: Cache,
     drain: Option<Draining>,
+    spin: Spin,
     /// Events since the last tick.
     activity: usize,
     /// It has been quiet, and given back what it needs only while busy.
@@ -161,6 +164,7 @@ impl Shard {
             random: SmallRng::seed_from_u64(rand::rng().next_u64()),
             series: Cache::new(common.metrics.traffic.clone()),
             drain: None,
+            spin: Spin::new(common.config.spin),
             activity: 0,
             resting: false,
             common,
@@ -171,8 +175,7 @@ impl Shard {
     fn run(&mut self) {
         let mut ready = Vec::new();
         loop {
-            let timeout = self.timeout();
-            if let Err(error) = self.poll.wait(timeout, |event| ready.push(event)) {
+            if let Err(error) = self.wait(&mut ready) {
                 tracing::error!(%error, "the data path cannot wait for its sockets");
                 return;
             }
@@ -204,6 +207,32 @@ impl Shard {
                 return;
             }
         }
+    }
+
+    /// Waits until there is something to do, awake or asleep.
+    fn wait(&mut self, ready: &mut Vec<Ready>) -> io::Result<()> {
+        let timeout = self.timeout();
+        if !self.spin.is_on() || timeout == Some(Duration::ZERO) {
+            return self.poll.wait(timeout, |event| ready.push(event));
+        }
+        let begin = Instant::now();
+        let mut last = begin;
+        while self.spin.begin() {
+            self.poll.wait(Some(Duration::ZERO), |event| ready.push(event))?;
+            if !ready.is_empty() {
+                return Ok(());
+            }
+            rustix::thread::sched_yield();
+            let now = Instant::now();
+            if !self.spin.go_on(begin, last, now) {
+                break;
+            }
+            last = now;
+        }
+        let asleep = Instant::now();
+        self.poll.wait(timeout, |event| ready.push(event))?;
+        self.spin.slept(asleep.elapsed());
+        Ok(())
     }
 
     fn timeout(&mut self) -> Option<Duration> {

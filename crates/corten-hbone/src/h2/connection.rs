@@ -8,6 +8,7 @@ use super::flood::Flood;
 use super::frame::{self, FRAME_SIZE_DEFAULT, Head, WINDOW_DEFAULT, flag, kind, setting};
 use super::hpack::{self, Decoder, FieldList};
 use super::output::Output;
+use super::pace::Pace;
 use super::receive::Input;
 use super::recent::{How, Recent};
 use super::stream::{Stream, Streams, is};
@@ -81,8 +82,8 @@ pub struct Connection {
     pub(super) flood: Flood,
     pub(super) leaving: Leaving,
     pub(super) failed: Option<ConnectionError>,
-    /// The stream of the latest data.
-    pub(super) latest: Option<StreamId>,
+    /// How data comes in, by which windows are sized.
+    pub(super) pace: Pace,
 }
 
 impl Connection {
@@ -137,7 +138,7 @@ impl Connection {
             flood: Flood::default(),
             leaving: Leaving::No,
             failed: None,
-            latest: None,
+            pace: Pace::default(),
             settings,
         }
     }
@@ -453,7 +454,8 @@ impl Connection {
         if let Some(stream) = self.streams.get(id)
             && !stream.has(is::RECEIVED_END)
         {
-            let credit = stream.window - stream.receive_window - stream.held;
+            // A window that has become smaller may be exceeded by what was promised before.
+            let credit = stream.window.saturating_sub(stream.receive_window + stream.held);
             if credit >= stream.window / 2 {
                 stream.receive_window += credit;
                 frame::put_window_update(&mut self.output.urgent, id.wire, credit);
@@ -475,12 +477,19 @@ impl Connection {
         }
     }
 
-    /// All that was on the transport has been received: a sender whose window is nearly used up waits for us.
-    pub(crate) fn drained(&mut self) {
-        if let Some(stream) = self.latest.take().and_then(|id| self.streams.get(id))
-            && stream.receive_window <= stream.window / 4
-            && stream.window < self.settings.stream_window_max
-        {
+    /// A read from the transport has been received; `all` says that nothing was left in it. Sizes the window of the stream
+    /// that most of it belonged to: see [`Pace`].
+    pub(crate) fn read_over(&mut self, all: bool) {
+        let most = self.settings.stream_window_max;
+        let Some((id, waited, allowed)) = self.pace.read_over(all, self.streams.open() > 1) else {
+            return;
+        };
+        let Some(stream) = self.streams.get(id) else { return };
+        if waited > allowed {
+            let least = super::pace::WINDOW_LEAST.min(stream.window);
+            stream.window = (stream.window - (waited - allowed).min(stream.window) / 2).max(least);
+            stream.unset(is::STARVED);
+        } else if all && waited <= allowed / 2 && stream.receive_window <= stream.window / 4 && stream.window < most {
             stream.set(is::STARVED);
         }
     }

@@ -325,7 +325,7 @@ impl Connection {
                     stream.body = stream.body.map(|body| body - u64::from(length));
                     stream.held += length;
                     self.held += u64::from(length);
-                    self.latest = Some(id);
+                    self.pace.data(id, length);
                     sink.data(id, part);
                 }
             }

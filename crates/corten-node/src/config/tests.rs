@@ -28,6 +28,9 @@ fn defaults_are_those_of_the_upstream_proxy() {
     assert_eq!(config.servers.stats.to_string(), "[::]:15020");
     assert_eq!(config.shards, 2);
     assert!(config.dns);
+    assert_eq!(config.connections.congestion_control.as_deref(), Some("cubic"));
+    let system = good(&[("CORTEN_CONGESTION_CONTROL", "system")]);
+    assert_eq!(system.connections.congestion_control, None);
     let cluster = good(&[("KUBERNETES_SERVICE_HOST", "10.96.0.1")]);
     assert_eq!(cluster.xds.address.unwrap().host, "istiod.istio-system.svc");
 }

@@ -132,7 +132,7 @@ fn run(seed: u64) {
             for part in [&bytes[..cut], &bytes[cut..]] {
                 let (events, result) = receive(&mut end.connection, part);
                 result.unwrap_or_else(|error| panic!("{error} with seed {seed}"));
-                end.connection.drained();
+                end.connection.read_over(dice.below(4) > 0);
                 for event in events {
                     match event {
                         Event::Request(id, _) => {
@@ -282,31 +282,69 @@ fn what_is_sent_on_one_stream_stays_in_order() {
     assert_eq!(events, [Event::Data(id, expected), Event::End(id)]);
 }
 
-#[test]
-fn the_window_grows_only_for_a_reader_that_keeps_up() {
-    for (keeps_up, grown) in [(true, 4 << 20), (false, 256 << 10)] {
-        let (mut client, mut server) = pair();
-        let id = client.connect("a:1", &[]).expect("a stream");
-        exchange(&mut client, &mut server);
-        let block = vec![7; 4 << 20];
-        for _ in 0..8 {
-            let mut taken = 0;
-            loop {
-                let now = client.send(id, &block[..(4 << 20) - taken], false);
-                taken += now;
-                receive(&mut server, &output(&mut client)).1.expect("good frames");
-                if now == 0 {
-                    break;
-                }
+/// What the window of a stream becomes when it is used up several times: data comes `apart` bytes at a time, of which
+/// `waited` have gathered before we read, and another stream has some in between or not.
+fn window_after(apart: usize, waited: usize, beside: bool) -> u32 {
+    let (mut client, mut server) = pair();
+    let id = client.connect("a:1", &[]).expect("a stream");
+    let other = client.connect("a:2", &[]).expect("a stream");
+    exchange(&mut client, &mut server);
+    let block = vec![7; apart];
+    for _ in 0..40 {
+        let (mut taken, mut gathered) = (0, 0);
+        loop {
+            let now = client.send(id, &block, false);
+            receive(&mut server, &output(&mut client)).1.expect("good frames");
+            taken += now;
+            gathered += now;
+            if gathered >= waited || now == 0 {
+                server.read_over(true);
+                gathered = 0;
             }
-            if keeps_up {
-                server.drained();
+            if now == 0 {
+                break;
             }
-            server.release(id, taken);
-            receive(&mut client, &output(&mut server)).1.expect("good frames");
         }
-        assert_eq!(server.streams.get(id).expect("open").window, grown);
+        server.release(id, taken);
+        if beside {
+            assert_eq!(client.send(other, b"small", false), 5);
+            receive(&mut server, &output(&mut client)).1.expect("good frames");
+            server.release(other, 5);
+        }
+        receive(&mut client, &output(&mut server)).1.expect("good frames");
     }
+    server.streams.get(id).expect("open").window
+}
+
+#[test]
+fn a_window_is_as_large_as_the_wire_and_the_others_need() {
+    const KIB: usize = 1 << 10;
+    // Small reads, and the window is used up: the wire needs more.
+    assert_eq!(window_after(16 * KIB, 16 * KIB, false), 4 << 20);
+    assert_eq!(window_after(8 * KIB, 8 * KIB, true), 4 << 20);
+    // All of it lies in our own socket: as much as is read at once will do.
+    assert_eq!(window_after(16 * KIB, 8 << 20, false), 512 << 10);
+    // What lies there makes others wait.
+    let small = window_after(16 * KIB, 8 << 20, true);
+    assert!((32 << 10..48 << 10).contains(&small), "{small}");
+}
+
+#[test]
+fn a_window_that_was_made_smaller_still_lets_everything_pass() {
+    let (mut client, mut server) = pair();
+    let id = client.connect("a:1", &[]).expect("a stream");
+    exchange(&mut client, &mut server);
+    server.streams.get(id).expect("open").window = 40 << 10;
+    let block = vec![7; 1 << 20];
+    let mut left = block.len();
+    for _ in 0..1000 {
+        let taken = client.send(id, &block[..left], false);
+        left -= taken;
+        exchange(&mut client, &mut server);
+        server.release(id, taken);
+        exchange(&mut client, &mut server);
+    }
+    assert_eq!(left, 0);
 }
 
 #[test]
