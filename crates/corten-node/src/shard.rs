@@ -18,6 +18,7 @@ mod pod;
 mod policy;
 mod poll;
 mod sockets;
+mod source_port;
 mod spin;
 mod table;
 mod tunnel;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use corten_linux::{NetNs, sockets};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
+use super::source_port::SourcePorts;
 use crate::config::{Connections, OriginalSource};
 
 /// Connections that may wait to be accepted. Large, because an accept queue that is full drops calls; the kernel bounds it by `somaxconn`.
@@ -37,7 +38,11 @@ impl PodNamespace {
 pub(crate) struct SocketMaker {
     inside: Option<u64>,
     mark: Option<u32>,
+    source_ports: SourcePorts,
 }
+
+/// How many source ports are tried before the kernel is left to find one.
+const SOURCE_PORTS_TRIED: usize = 4;
 
 /// How to listen.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +61,11 @@ pub(crate) struct Dialled {
 
 impl SocketMaker {
     pub(crate) fn new(mark: Option<u32>) -> SocketMaker {
-        SocketMaker { inside: None, mark }
+        SocketMaker {
+            inside: None,
+            mark,
+            source_ports: SourcePorts::new(),
+        }
     }
 
     fn socket(&mut self, pod: &PodNamespace, family: AddressFamily) -> io::Result<OwnedFd> {
@@ -115,23 +124,39 @@ impl SocketMaker {
         source: Option<IpAddr>,
         how: &Connections,
     ) -> io::Result<Dialled> {
+        let Some(source) = source.filter(|source| source.is_ipv4() == to.is_ipv4()) else {
+            return connect(self.ready(pod, to, how)?, to);
+        };
+        for _ in 0..SOURCE_PORTS_TRIED {
+            let socket = self.ready(pod, to, how)?;
+            let port = self.source_ports.pick();
+            match take_source(&socket, SocketAddr::new(source, port)) {
+                Ok(()) => {}
+                Err(error) if is_port_taken(&error) => continue,
+                Err(error) => {
+                    tracing::debug!(%source, %to, %error, "the application will not see the client's address");
+                    return connect(socket, to);
+                }
+            }
+            match connect(socket, to) {
+                Err(error) if is_port_taken(&error) => {}
+                outcome => return outcome,
+            }
+        }
+        let socket = self.ready(pod, to, how)?;
+        take_source(&socket, SocketAddr::new(source, 0))?;
+        connect(socket, to)
+    }
+
+    /// A socket in the pod that can connect to that address.
+    fn ready(&mut self, pod: &PodNamespace, to: SocketAddr, how: &Connections) -> io::Result<OwnedFd> {
         let family = match to {
             SocketAddr::V4(_) => AddressFamily::INET,
             SocketAddr::V6(_) => AddressFamily::INET6,
         };
         let socket = self.socket(pod, family)?;
         prepare(&socket, how)?;
-        if let Some(source) = source.filter(|source| source.is_ipv4() == to.is_ipv4())
-            && let Err(error) = take_source(&socket, source)
-        {
-            tracing::debug!(%source, %to, %error, "the application will not see the client's address");
-        }
-        let connected = match rustix::net::connect(&socket, &to) {
-            Ok(()) => true,
-            Err(rustix::io::Errno::INPROGRESS) => false,
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Dialled { socket, connected })
+        Ok(socket)
     }
 }
 
@@ -143,17 +168,34 @@ fn set_transparent(socket: impl AsFd, address: IpAddr) -> io::Result<()> {
     sockets::set_transparent_v4(&socket)
 }
 
-fn take_source(socket: impl AsFd, source: IpAddr) -> io::Result<()> {
+/// Begins a connection.
+fn connect(socket: OwnedFd, to: SocketAddr) -> io::Result<Dialled> {
+    let connected = match rustix::net::connect(&socket, &to) {
+        Ok(()) => true,
+        Err(rustix::io::Errno::INPROGRESS) => false,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Dialled { socket, connected })
+}
+
+/// Whether this address and port, or this pair of addresses and ports, is in use.
+fn is_port_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
+}
+
+/// Gives a socket a foreign source address. Without a port the kernel picks one when the socket connects.
+fn take_source(socket: impl AsFd, source: SocketAddr) -> io::Result<()> {
     match source {
-        IpAddr::V4(_) => {
-            sockets::set_transparent_v4(&socket)?;
-        }
-        IpAddr::V6(_) => {
-            sockets::set_transparent_v6(&socket)?;
-        }
+        SocketAddr::V4(_) => sockets::set_transparent_v4(&socket)?,
+        SocketAddr::V6(_) => sockets::set_transparent_v6(&socket)?,
     }
-    sockets::set_late_source_port(&socket)?;
-    rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
+    if source.port() == 0 {
+        sockets::set_late_source_port(&socket)?;
+    } else {
+        // Shares the port with connections to other applications.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &source)?;
     Ok(())
 }
 
