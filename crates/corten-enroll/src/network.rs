@@ -9,13 +9,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use corten_linux::NetNs;
-use corten_linux::net::{NetlinkError, Rtnl, has_ipv6};
+use corten_linux::net::{Conntrack, NetlinkError, Rtnl, has_ipv6};
 use corten_linux::nft::{Family, Nft, Table, Transaction};
 
 use crate::backend::{self, Backend};
-use crate::constants::{TABLE_MANGLE, TABLE_NAT, TABLE_RAW};
+use crate::constants::{DNS_PORT, INBOUND_PORT, OUTBOUND_PORT, TABLE_MANGLE, TABLE_NAT, TABLE_RAW};
 use crate::proxied::proxied_connections;
 use crate::{PodRules, Routing, iptables};
+
+/// Where connections were redirected to.
+const PROXY_PORTS: [u16; 3] = [OUTBOUND_PORT, INBOUND_PORT, DNS_PORT];
 
 /// Why a namespace could not be changed or read.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +121,24 @@ impl PodNetwork {
         self.seen = None;
         let rtnl = &mut self.rtnl;
         self.netns.run(|| Routing { ipv6: true }.remove(rtnl))??;
+        if let Err(error) = self.forget_connections() {
+            tracing::warn!(%error, "connections that were tracked for the mesh stay remembered until the kernel's own time limits");
+        }
+        Ok(())
+    }
+
+    /// Makes connection tracking forget what the rules made it remember.
+    ///
+    /// With the rules the tracking ends, but not what it holds: the kernel would keep it for minutes or days, miss how these
+    /// connections end, and on the pod's return take a new connection with the same ports for one of them: it would be led to a
+    /// proxy that knows nothing of it, or past the proxy. What others translated in this namespace stays theirs.
+    fn forget_connections(&mut self) -> Result<(), NetworkError> {
+        let mut conntrack = self.netns.run(Conntrack::open)??;
+        for connection in conntrack.list()? {
+            if connection.answers == connection.destination || PROXY_PORTS.contains(&connection.answers.port()) {
+                conntrack.forget(&connection)?;
+            }
+        }
         Ok(())
     }
 

@@ -148,6 +148,12 @@ fn joining_and_leaving(v6: bool) {
     });
     network.remove().unwrap();
     assert_eq!(network.state(&rules).unwrap(), State::Absent);
+    let tracked = setup.pod.run(|| Conntrack::open().unwrap().list().unwrap()).unwrap();
+    assert_eq!(
+        tracked,
+        [],
+        "on the pod's return nothing is taken for a connection of before"
+    );
     old.iter_mut().chain(&mut direct).for_each(Held::used);
     before().iter_mut().for_each(Held::used);
     network.remove().expect("again is no error");
