@@ -9,7 +9,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::files::Watched;
 use crate::pem::{self, PemError};
-use crate::tls::TlsOptions;
+use crate::tls::{KeyExchange, TlsOptions};
 
 /// Where the roots are that the control plane's certificate must lead to (`CA_ROOT_CA`, `XDS_ROOT_CA`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +79,7 @@ const SYSTEM_ROOTS: &[&str] = &[
 #[derive(Debug)]
 pub struct ServerAuthority {
     source: RootSource,
+    key_exchange: KeyExchange,
     file: Option<Watched>,
     made: Mutex<Option<Arc<ClientConfig>>>,
 }
@@ -92,9 +93,15 @@ impl ServerAuthority {
         };
         ServerAuthority {
             source,
+            key_exchange: KeyExchange::default(),
             file,
             made: Mutex::new(None),
         }
+    }
+
+    /// With other key exchanges than the usual ones (`COMPLIANCE_POLICY`).
+    pub fn with_key_exchange(self, key_exchange: KeyExchange) -> ServerAuthority {
+        ServerAuthority { key_exchange, ..self }
     }
 
     /// The configuration for the next connection. A file that changed is read again; while it cannot be used, the last
@@ -103,7 +110,7 @@ impl ServerAuthority {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = match (&self.file, &*made) {
             (Some(file), _) => match file.changed() {
-                Ok(Some(text)) => configuration(&text, &file.path().display().to_string()),
+                Ok(Some(text)) => configuration(&text, &file.path().display().to_string(), self.key_exchange),
                 Ok(None) => match &*made {
                     Some(made) => return Ok(made.clone()),
                     // Unusable the last time, and no other since: say so again.
@@ -116,8 +123,8 @@ impl ServerAuthority {
             },
             (None, Some(made)) => return Ok(made.clone()),
             (None, None) => match &self.source {
-                RootSource::Pem(text) => configuration(text.as_bytes(), "the setting"),
-                RootSource::System | RootSource::File(_) => system_roots(),
+                RootSource::Pem(text) => configuration(text.as_bytes(), "the setting", self.key_exchange),
+                RootSource::System | RootSource::File(_) => system_roots(self.key_exchange),
             },
         };
         match (fresh, &*made) {
@@ -138,21 +145,25 @@ impl ServerAuthority {
             path: file.path().to_owned(),
             source,
         })?;
-        configuration(&text, &file.path().display().to_string())
+        configuration(&text, &file.path().display().to_string(), self.key_exchange)
     }
 }
 
-fn system_roots() -> Result<Arc<ClientConfig>, ServerAuthorityError> {
+fn system_roots(key_exchange: KeyExchange) -> Result<Arc<ClientConfig>, ServerAuthorityError> {
     match SYSTEM_ROOTS
         .iter()
         .find_map(|path| Some((path, std::fs::read(path).ok()?)))
     {
-        Some((path, text)) => configuration(&text, path),
+        Some((path, text)) => configuration(&text, path, key_exchange),
         None => Err(ServerAuthorityError::NoSystemRoots(SYSTEM_ROOTS.join(", "))),
     }
 }
 
-fn configuration(text: &[u8], place: &str) -> Result<Arc<ClientConfig>, ServerAuthorityError> {
+fn configuration(
+    text: &[u8],
+    place: &str,
+    key_exchange: KeyExchange,
+) -> Result<Arc<ClientConfig>, ServerAuthorityError> {
     let roots: Vec<CertificateDer<'static>> = pem::certificates(text).map_err(|source| ServerAuthorityError::Pem {
         place: place.to_owned(),
         source,
@@ -163,10 +174,10 @@ fn configuration(text: &[u8], place: &str) -> Result<Arc<ClientConfig>, ServerAu
     };
     let mut store = rustls::RootCertStore::empty();
     store.add_parsable_certificates(roots);
-    // The control plane may be another's and speak TLS 1.2.
     let options = TlsOptions {
-        tls12: true,
-        ..TlsOptions::default()
+        // The control plane may be another's and speak TLS 1.2, in which there is no hybrid key exchange.
+        tls12: key_exchange != KeyExchange::HybridOnly,
+        key_exchange,
     };
     let provider = options.provider();
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())

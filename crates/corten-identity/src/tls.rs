@@ -38,6 +38,8 @@ pub enum KeyExchange {
     HybridOnly,
     /// The classical ones alone.
     Classical,
+    /// The curves of NIST alone, for those whose rules name them.
+    Nist,
 }
 
 impl TlsOptions {
@@ -57,13 +59,12 @@ impl TlsOptions {
         }
         let classical: [&'static dyn SupportedKxGroup; 3] =
             [kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
-        let mut kx_groups: Vec<&'static dyn SupportedKxGroup> = Vec::new();
-        if self.key_exchange != KeyExchange::Classical {
-            kx_groups.push(kx_group::X25519MLKEM768);
-        }
-        if self.key_exchange != KeyExchange::HybridOnly {
-            kx_groups.extend(classical);
-        }
+        let kx_groups: Vec<&'static dyn SupportedKxGroup> = match self.key_exchange {
+            KeyExchange::HybridPreferred => std::iter::once(kx_group::X25519MLKEM768).chain(classical).collect(),
+            KeyExchange::HybridOnly => vec![kx_group::X25519MLKEM768],
+            KeyExchange::Classical => classical.to_vec(),
+            KeyExchange::Nist => vec![kx_group::SECP256R1, kx_group::SECP384R1],
+        };
         Arc::new(CryptoProvider {
             cipher_suites,
             kx_groups,

@@ -17,7 +17,7 @@ use corten_traffic::{Settings, Tables};
 
 pub use lookup::{Lookup, LookupError};
 pub use metrics::DnsMetrics;
-pub use resolv_conf::name_servers;
+pub use resolv_conf::{name_servers, search};
 pub use serve::{Client, serve};
 pub use sockets::{Listeners, SocketThread};
 

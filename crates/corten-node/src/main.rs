@@ -4,7 +4,8 @@
 
 use std::process::ExitCode;
 
-use corten_node::config::{Config, Vars};
+use corten_node::config::{Config, Vars, catalog};
+use corten_rt::log::{self, Format};
 
 /// The environment of the process.
 struct Environment;
@@ -19,14 +20,40 @@ impl Vars for Environment {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect()
     }
+
+    fn file(&self, path: &str) -> std::io::Result<Option<String>> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 fn main() -> ExitCode {
+    if std::env::args()
+        .skip(1)
+        .any(|argument| argument == "--help" || argument == "-h")
+    {
+        // Whoever closes the pipe has read enough.
+        let _ = std::io::Write::write_all(&mut std::io::stdout(), catalog::page().as_bytes());
+        return ExitCode::SUCCESS;
+    }
     corten_linux::memory::keep_small(2);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let levels = std::env::var("RUST_LOG").ok();
-    if let Err(problem) = corten_rt::log::start(levels.as_deref()) {
+    // What is wrong with the settings is told in the form that they ask for.
+    let format = match std::env::var("LOG_FORMAT").as_deref() {
+        Ok("json") => Format::Json,
+        _ => Format::Tabs,
+    };
+    if let Err(problem) = log::start_as(levels.as_deref(), format) {
         tracing::warn!("RUST_LOG: {problem}");
+    }
+    for setting in catalog::without_effect() {
+        if let Ok(value) = std::env::var(setting.name) {
+            tracing::info!("{}: '{value}' has no effect: {}", setting.name, setting.meaning);
+        }
     }
     let config = match Config::resolve(&Environment, cores) {
         Ok(config) => config,

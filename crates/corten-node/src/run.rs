@@ -6,20 +6,23 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use corten_linux::NetNs;
+use corten_proto::zds::WorkloadInfo;
 use corten_rt::TaskGroup;
 use corten_traffic::{Name, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::Config;
+use crate::config::{Config, Dedicated, LocalXds};
 use crate::control::data_plane::{DataPlane, Serve};
 use crate::control::discovery::Discovery;
-use crate::control::keys::Keys;
+use crate::control::keys::{self, Keys};
 use crate::control::names::{self, Names};
 use crate::control::servers::{Readiness, Servers};
 use crate::control::state::State;
 use crate::control::{certificates, local};
-use crate::inpod;
+use crate::dns;
+use crate::inpod::{self, client::Runner as _};
 use crate::shard::Common;
 use crate::telemetry::access::{self, AccessLog};
 use crate::telemetry::metrics::Metrics;
@@ -33,6 +36,9 @@ pub enum RunError {
     /// Certificates.
     #[error("{0}")]
     Certificates(#[from] corten_identity::SignError),
+    /// The workload of a dedicated proxy cannot be served.
+    #[error("{0}")]
+    Serve(String),
     /// The file of workloads.
     #[error("{0}")]
     Local(#[from] local::LocalError),
@@ -91,6 +97,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let keys = config
         .state_dir
         .as_deref()
+        .filter(|folder| keys::are_kept(folder, config.keep_keys))
         .map(|folder| Keys::new(folder, identities.clone()));
     if let Some(keys) = &keys {
         keys.restore();
@@ -119,7 +126,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let ready = readiness.clone();
     let serve = Serve {
         data_plane: data_plane.clone(),
-        names,
+        names: names.clone(),
         ready: Arc::new(move |all| {
             if !all {
                 return ready.pending(ZDS);
@@ -131,21 +138,68 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             ready.done(ZDS);
         }),
     };
-    let socket = config.inpod_uds.clone();
+    serve_itself(&config, &data_plane).await;
     let pods = TaskGroup::new("pods");
-    pods.serve("node agent", |drain| inpod::client::run(socket, serve, drain));
+    match config.dedicated.clone() {
+        None => {
+            let socket = config.inpod_uds.clone();
+            pods.serve("node agent", |drain| inpod::client::run(socket, serve, drain));
+        }
+        Some(workload) => serve_one(workload, serve).await?,
+    }
 
     stop_asked(&mut quitting).await?;
     readiness.pending("draining");
     tracing::info!(deadline = ?config.termination_deadline, "no new connections; waiting for those that are open");
     // The agent first: what it says from now on is for the successor.
     pods.shutdown(GRACE).await;
+    if let Some(names) = &names {
+        names.hand_over();
+    }
     data_plane.drain(config.termination_deadline).await;
+    if let Some(names) = &names {
+        names.finish().await;
+    }
     tasks.shutdown(GRACE).await;
     drop((servers, data_plane));
     // The last lines; whoever does not read them is not waited for.
     let _ = tokio::time::timeout(GRACE, tokio::task::spawn_blocking(move || writer.join())).await;
     tracing::info!("ended");
+    Ok(())
+}
+
+/// Tunnels to the proxy itself are a service to whoever reads its metrics; it serves pods without, too.
+async fn serve_itself(config: &Config, data_plane: &DataPlane) {
+    if !config.serves_itself() {
+        return;
+    }
+    let info = WorkloadInfo {
+        name: config.pod.name.clone(),
+        namespace: config.pod.namespace.clone(),
+        service_account: config.pod.service_account.clone(),
+    };
+    match data_plane.serve_itself(&info).await {
+        Ok(()) => tracing::info!(
+            name = info.name,
+            namespace = info.namespace,
+            "tunnels to this proxy are answered"
+        ),
+        Err(error) => tracing::warn!(error, "tunnels to this proxy itself are not answered"),
+    }
+}
+
+/// The one workload of a dedicated proxy, in the namespace the proxy is in.
+async fn serve_one(workload: Dedicated, mut serve: Serve) -> Result<(), RunError> {
+    let info = WorkloadInfo {
+        name: workload.name,
+        namespace: workload.namespace,
+        service_account: workload.service_account,
+    };
+    let uid = format!("{}/{}", info.namespace, info.name);
+    let namespace = NetNs::current()?;
+    serve.start(&uid, &info, namespace).await.map_err(RunError::Serve)?;
+    serve.data_plane.common().metrics.proxies_active.set(1);
+    (serve.ready)(true);
     Ok(())
 }
 
@@ -159,11 +213,15 @@ fn configure(
 ) -> Result<(), RunError> {
     let ready = readiness.clone();
     let discovery = Discovery::new(data_plane.clone(), state.clone(), move || ready.done(XDS));
-    if let Some(path) = &config.local_xds_path {
-        let outcome = discovery.apply(local::load(path)?);
+    if let Some(given) = &config.local_xds {
+        let (place, changes) = match given {
+            LocalXds::File(path) => (path.display().to_string(), local::load(path)?),
+            LocalXds::Text(text) => ("LOCAL_XDS".to_owned(), local::read(text, "LOCAL_XDS")?),
+        };
+        let outcome = discovery.apply(changes);
         if let Some(first) = outcome.err().and_then(|refused| refused.into_iter().next()) {
             return Err(RunError::LocalResource {
-                path: path.display().to_string(),
+                path: place,
                 name: first.name,
                 reason: first.reason,
             });
@@ -188,7 +246,15 @@ fn traffic_settings(config: &Config) -> Settings {
         preferred_service_namespace: config.preferred_service_namespace.as_deref().map(Name::from),
         localhost_app_tunnel: config.localhost_app_tunnel,
         ipv6: config.ipv6,
-        socks5: false,
+        // A proxy of its own shares its workload's resolv.conf, the one of a node does not have those of its pods.
+        search: config.dedicated.as_ref().map(|_| {
+            let text = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
+            dns::search(&text)
+                .iter()
+                .map(|domain| Name::from(domain.as_str()))
+                .collect()
+        }),
+        socks5: config.socks5,
     }
 }
 

@@ -37,7 +37,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use self::flow::Flow;
-pub use self::mailbox::{Command, Common, ConnectionView, Mailbox, PodView, Resolve};
+pub use self::mailbox::{Command, Common, ConnectionView, Mailbox, PodView, Resolve, Serve};
 use self::pod::{Listener, Pod};
 use self::poll::{Poll, Ready, Slot, Token};
 pub use self::sockets::PodNamespace;

@@ -1,6 +1,10 @@
 //! The process's log: lines on standard error, which whoever starts the process points where it belongs.
 
+mod format;
+
 use std::sync::OnceLock;
+
+pub use format::{Format, Quoted};
 
 use tracing_subscriber::EnvFilter;
 
@@ -16,6 +20,11 @@ struct Reload {
 ///
 /// To be called once, by `main`; a second call changes nothing.
 pub fn start(levels: Option<&str>) -> Result<(), String> {
+    start_as(levels, Format::Text)
+}
+
+/// Starts logging in a form; otherwise like [`start`].
+pub fn start_as(levels: Option<&str>, format: Format) -> Result<(), String> {
     let (filter, problem) = match EnvFilter::try_new(levels.unwrap_or("info")) {
         Ok(filter) => (filter, Ok(())),
         Err(error) => (
@@ -27,6 +36,7 @@ pub fn start(levels: Option<&str>) -> Result<(), String> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        .event_format(format)
         .with_filter_reloading();
     let handle = subscriber.reload_handle();
     if subscriber.try_init().is_ok() {

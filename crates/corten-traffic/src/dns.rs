@@ -94,14 +94,20 @@ struct Cluster {
     namespace: String,
     /// `cluster.local`.
     domain: Name,
+    /// What clients append to names.
+    search: Vec<Name>,
 }
 
 impl Cluster {
     fn new(settings: &Settings, client: &Workload) -> Cluster {
-        let services = format!("svc.{}", settings.cluster_domain);
+        let domain = settings.cluster_domain.clone();
+        let services = format!("svc.{domain}");
+        let namespace = format!("{}.{services}", client.namespace);
+        let kubernetes = || vec![Name::from(&*namespace), Name::from(&*services), domain.clone()];
         Cluster {
-            namespace: format!("{}.{services}", client.namespace),
-            domain: settings.cluster_domain.clone(),
+            search: settings.search.clone().unwrap_or_else(kubernetes),
+            namespace,
+            domain,
             services,
         }
     }
@@ -110,8 +116,8 @@ impl Cluster {
     fn candidates(&self, name: &str) -> Vec<Candidate> {
         let mut candidates = Vec::with_capacity(8);
         self.add(name, None, &mut candidates);
-        for search in [&*self.namespace, &*self.services, &*self.domain] {
-            let stripped = name.strip_suffix(search).and_then(|rest| rest.strip_suffix('.'));
+        for search in &self.search {
+            let stripped = name.strip_suffix(&**search).and_then(|rest| rest.strip_suffix('.'));
             if let Some(stripped) = stripped.filter(|rest| !rest.is_empty()) {
                 self.add(stripped, Some(stripped), &mut candidates);
             }

@@ -25,6 +25,8 @@ pub struct Settings {
     pub localhost_app_tunnel: bool,
     /// IPv6 is answered and used (`IPV6_ENABLED`).
     pub ipv6: bool,
+    /// Domains that clients append to names; absent: those that Kubernetes gives its pods.
+    pub search: Option<Vec<Name>>,
     /// A SOCKS5 listener runs, so that its port is one of ours.
     pub socks5: bool,
 }
@@ -37,6 +39,7 @@ impl Default for Settings {
             preferred_service_namespace: None,
             localhost_app_tunnel: true,
             ipv6: true,
+            search: None,
             socks5: false,
         }
     }

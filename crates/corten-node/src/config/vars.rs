@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,6 +13,11 @@ pub trait Vars {
     fn get(&self, name: &str) -> Option<String>;
     /// All of them.
     fn all(&self) -> Vec<(String, String)>;
+    /// The text of a file of settings; `None` where there is none.
+    fn file(&self, path: &str) -> io::Result<Option<String>> {
+        let _ = path;
+        Ok(None)
+    }
 }
 
 impl Vars for BTreeMap<String, String> {
@@ -72,6 +78,10 @@ impl<'a> Reader<'a> {
         self.vars.get(name).filter(|value| !value.is_empty())
     }
 
+    pub(super) fn file(&self, path: &str) -> io::Result<Option<String>> {
+        self.vars.file(path)
+    }
+
     pub(super) fn string(&self, name: &str, default: &str) -> String {
         self.vars.get(name).unwrap_or_else(|| default.to_owned())
     }
@@ -96,6 +106,17 @@ impl<'a> Reader<'a> {
         parsed
     }
 
+    /// A number within bounds.
+    pub(super) fn within(&mut self, name: &str, bounds: std::ops::RangeInclusive<u32>, default: u32) -> u32 {
+        let value = self.parsed(name).unwrap_or(default);
+        if bounds.contains(&value) {
+            return value;
+        }
+        let reason = format!("'{value}' is not between {} and {}", bounds.start(), bounds.end());
+        self.problem(name, &reason);
+        default
+    }
+
     pub(super) fn optional_boolean(&mut self, name: &str) -> Option<bool> {
         self.parsed(name)
     }
@@ -115,37 +136,68 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// How many shards the data path has.
+    /// How many shards the data path has: as many as the variable says, or the ProxyConfig, or by what Kubernetes allows.
     ///
     /// Two is what the upstream proxy takes at least; one thread does the work of two here as long as there are no more cores than that, and batches better.
-    pub(super) fn threads(&mut self, cores: usize) -> usize {
-        let automatic = |r: &mut Self| {
-            let request = r.parsed::<usize>("ZTUNNEL_RESOURCE_CPU_REQUEST").unwrap_or(1);
-            let limit = r.parsed::<usize>("ZTUNNEL_RESOURCE_CPU_LIMIT");
-            match limit {
-                Some(limit) => limit.max(request).min(cores),
-                None if cores <= 2 => 1,
-                None => cores.div_ceil(4).max(2).max(request.min(cores)),
+    pub(super) fn threads(&mut self, cores: usize, concurrency: Option<usize>) -> usize {
+        let request = self.cpus("ZTUNNEL_RESOURCE_CPU_REQUEST").unwrap_or(1);
+        let limit = self.cpus("ZTUNNEL_RESOURCE_CPU_LIMIT");
+        // What the downward API says where there is a limit or not.
+        let told = self.cpus("ZTUNNEL_CPU_LIMIT");
+        let cores = limit.or(told).unwrap_or(cores).max(1);
+        let automatic = match (limit, concurrency) {
+            (_, Some(0)) => cores,
+            (_, Some(threads)) => threads,
+            (Some(limit), None) => limit.max(request).min(cores),
+            (None, None) if cores <= 2 => 1,
+            (None, None) => cores.div_ceil(4).max(2).max(request.min(cores)),
+        };
+        let name = "ZTUNNEL_WORKER_THREADS";
+        let Some(text) = self.text(name) else {
+            return automatic.clamp(1, THREADS_MAX);
+        };
+        let threads = match text.strip_suffix('%') {
+            Some(percent) => percent
+                .parse::<usize>()
+                .ok()
+                .filter(|percent| (1..=100).contains(percent))
+                .map(|percent| (cores * percent).div_ceil(100)),
+            None => text.parse().ok().map(|count| if count == 0 { cores } else { count }),
+        };
+        let threads = threads.unwrap_or_else(|| {
+            let reason = format!("'{text}' is neither a number nor a percentage between 1% and 100%");
+            self.problem(name, &reason);
+            1
+        });
+        threads.clamp(1, THREADS_MAX)
+    }
+
+    /// A quantity of processors as Kubernetes writes it (`2`, `1.5`, `500m`), rounded up.
+    fn cpus(&mut self, name: &str) -> Option<usize> {
+        let text = self.text(name)?;
+        let quantity = match text.strip_suffix('m') {
+            Some(thousandths) => thousandths.parse::<f64>().map(|m| m / 1000.0),
+            None => text.parse(),
+        };
+        match quantity {
+            // Any machine has fewer, and the cast is exact below.
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "between 0 and 65536"
+            )]
+            Ok(cpus) if cpus > 0.0 && cpus <= 65_536.0 => Some(cpus.ceil() as usize),
+            _ => {
+                let reason = format!("'{text}' is not a quantity of processors, for example 2 or 500m");
+                self.problem(name, &reason);
+                None
             }
-        };
-        let threads = match self.text("ZTUNNEL_WORKER_THREADS") {
-            None => automatic(self),
-            Some(text) => match (text.strip_suffix('%').map(str::parse::<usize>), text.parse::<usize>()) {
-                (Some(Ok(percent)), _) => (cores * percent).div_ceil(100),
-                (None, Ok(0)) => cores,
-                (None, Ok(count)) => count,
-                _ => {
-                    self.problem(
-                        "ZTUNNEL_WORKER_THREADS",
-                        &format!("'{text}' is neither a number nor a percentage"),
-                    );
-                    1
-                }
-            },
-        };
-        threads.clamp(1, 64)
+        }
     }
 }
+
+/// More shards than this only share less.
+const THREADS_MAX: usize = 64;
 
 /// A duration as Go writes it: numbers with units, added up.
 fn parse_duration(text: &str) -> Option<Duration> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use corten_core::Identity;
 use corten_identity::{
-    CaClient, CaSettings, Identities, IdentitiesConfig, KeyExchange, RootSource, Sign, SignError, TlsOptions, Token,
+    CaClient, CaSettings, Identities, IdentitiesConfig, RootSource, Sign, SignError, TlsOptions, Token,
 };
 use rcgen::{CertificateSigningRequestParams, Issuer, KeyPair};
 
@@ -20,7 +20,7 @@ pub fn identities(config: &Config) -> Result<Arc<Identities>, SignError> {
     let options = IdentitiesConfig {
         tls: TlsOptions {
             tls12: config.connections.tls12,
-            key_exchange: KeyExchange::default(),
+            key_exchange: config.connections.key_exchange,
         },
         revocation: config.crl_path.clone(),
         // The same file by which the authority's server is verified: the control plane changes it before it signs with
@@ -38,7 +38,7 @@ fn authority(config: &Config) -> Result<Arc<dyn Sign>, SignError> {
     if let Some(folder) = &config.test_ca_dir {
         return Ok(Arc::new(FolderAuthority::load(folder, config.secret_ttl)?));
     }
-    match channel(&config.ca) {
+    match channel(&config.ca, config.connections.key_exchange) {
         Some(channel) => Ok(Arc::new(CaClient::new(
             channel,
             CaSettings {
@@ -46,7 +46,8 @@ fn authority(config: &Config) -> Result<Arc<dyn Sign>, SignError> {
                 cluster: config.cluster_id.clone(),
                 headers: config.ca.headers.clone().into_iter().collect(),
                 validity: config.secret_ttl,
-                impersonate: true,
+                // A proxy that serves one workload runs as it.
+                impersonate: config.dedicated.is_none(),
                 ..CaSettings::default()
             },
         ))),

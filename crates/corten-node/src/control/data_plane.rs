@@ -59,6 +59,16 @@ impl DataPlane {
 
     /// Begins to serve a pod; resolves when its listeners listen.
     pub async fn add_pod(&self, uid: &str, info: &WorkloadInfo, namespace: NetNs) -> Result<(), String> {
+        self.serve(uid, info, namespace, shard::Serve::Pod).await
+    }
+
+    /// Answers tunnels to this proxy's own pod, whose network namespace the calling thread is in.
+    pub async fn serve_itself(&self, info: &WorkloadInfo) -> Result<(), String> {
+        let namespace = NetNs::current().map_err(|error| error.to_string())?;
+        self.serve("", info, namespace, shard::Serve::Itself).await
+    }
+
+    async fn serve(&self, uid: &str, info: &WorkloadInfo, namespace: NetNs, serve: shard::Serve) -> Result<(), String> {
         let namespace = PodNamespace::new(namespace).map_err(|error| error.to_string())?;
         let home = {
             let mut homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,6 +83,7 @@ impl DataPlane {
             uid: uid.to_owned(),
             info: info.clone(),
             namespace,
+            serve,
             done,
         });
         let outcome = outcome
@@ -135,7 +146,7 @@ impl Runner for Serve {
     async fn start(&mut self, uid: &str, info: &WorkloadInfo, namespace: NetNs) -> Result<(), String> {
         let copy = namespace.duplicate().map_err(|error| error.to_string())?;
         self.data_plane.add_pod(uid, info, namespace).await?;
-        if let Some(names) = &mut self.names
+        if let Some(names) = &self.names
             && let Err(error) = names.add(uid, info, copy).await
         {
             self.data_plane.remove_pod(uid).await;
@@ -147,7 +158,7 @@ impl Runner for Serve {
     }
 
     async fn stop(&mut self, uid: &str) {
-        if let Some(names) = &mut self.names {
+        if let Some(names) = &self.names {
             names.remove(uid);
         }
         self.data_plane.remove_pod(uid).await;

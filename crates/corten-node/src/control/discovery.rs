@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_grpc::{Channel, Target};
-use corten_identity::{RootSource, ServerAuthority, Token};
+use corten_identity::{KeyExchange, RootSource, ServerAuthority, Token};
 use corten_proto::discovery::Node;
 use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, Struct, Value};
 use corten_traffic::{Change, TablesWriter};
@@ -141,7 +141,9 @@ impl Discovery {
 
     /// Follows the control plane until told to stop.
     pub async fn run(self: Arc<Self>, config: Arc<Config>, known: Vec<Known>, drain: corten_rt::Drain) {
-        let Some(channel) = channel(&config.xds) else { return };
+        let Some(channel) = channel(&config.xds, config.connections.key_exchange) else {
+            return;
+        };
         let token = Token::from_setting(&config.auth_token);
         let mut headers: Vec<(String, String)> = vec![("clusterid".to_owned(), config.cluster_id.clone())];
         headers.extend(config.xds.headers.clone());
@@ -173,14 +175,14 @@ fn refused_names(outcome: &Result<(), Vec<Rejected>>) -> impl Iterator<Item = &s
 }
 
 /// A channel to a server of the control plane.
-pub fn channel(upstream: &Upstream) -> Option<Channel> {
+pub fn channel(upstream: &Upstream, key_exchange: KeyExchange) -> Option<Channel> {
     let address = upstream.address.as_ref()?;
     let mut target = Target::new(address.host.clone(), address.port);
     target.server_name = upstream.server_name.clone().unwrap_or_default();
     if !upstream.tls {
         return Some(Channel::plaintext(target));
     }
-    let authority = ServerAuthority::new(RootSource::from_setting(&upstream.root));
+    let authority = ServerAuthority::new(RootSource::from_setting(&upstream.root)).with_key_exchange(key_exchange);
     Some(Channel::new(target, Arc::new(move || Ok(authority.config()?))))
 }
 

@@ -1,7 +1,8 @@
 //! Certificates and their keys on disk, so that a proxy that starts while the authority is away can speak for its pods.
 //!
-//! In a file that only its owner can read. Whoever can read it can be those pods until the certificates expire: the folder (`CORTEN_STATE_DIR`)
-//! belongs on a file system of memory, as `/run` is one.
+//! In a file that only its owner can read, in a folder that only its owner can enter. Whoever can read it can be those pods until the
+//! certificates expire; so unless `CORTEN_KEEP_KEYS` says otherwise, nothing is written where it would outlive the machine: only to a file
+//! system of memory, as `/run` is one.
 
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -25,6 +26,22 @@ pub struct Keys {
     path: PathBuf,
     identities: Arc<Identities>,
     changed: Notify,
+}
+
+/// Whether keys are written to a folder: as the setting has it, or if the folder is in memory.
+pub fn are_kept(folder: &Path, setting: Option<bool>) -> bool {
+    /// Of `tmpfs` and `ramfs`, in the kernel's `magic.h`.
+    const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+    setting.unwrap_or_else(|| {
+        let in_memory = rustix::fs::statfs(folder).is_ok_and(|found| IN_MEMORY.contains(&i64::from(found.f_type)));
+        if !in_memory {
+            tracing::info!(
+                folder = %folder.display(),
+                "keys are not kept: the folder of CORTEN_STATE_DIR is not in memory; CORTEN_KEEP_KEYS=true keeps them anyway"
+            );
+        }
+        in_memory
+    })
 }
 
 impl Keys {

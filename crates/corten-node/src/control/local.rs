@@ -128,7 +128,15 @@ enum Text {
 pub fn load(path: &Path) -> Result<Vec<Change>, LocalError> {
     let shown = || path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|source| LocalError::Read { path: shown(), source })?;
-    parse(&text).map_err(|reason| LocalError::Form { path: shown(), reason })
+    read(&text, &shown())
+}
+
+/// Reads the text of one, found in `place`.
+pub fn read(text: &str, place: &str) -> Result<Vec<Change>, LocalError> {
+    parse(text).map_err(|reason| LocalError::Form {
+        path: place.to_owned(),
+        reason,
+    })
 }
 
 /// Reads the text of one.

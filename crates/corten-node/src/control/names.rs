@@ -1,24 +1,34 @@
 //! Names: the DNS proxies of the pods, and the names of workloads without addresses, resolved for connections that lead to them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use corten_linux::NetNs;
 use corten_proto::zds::WorkloadInfo;
 use corten_rt::{Drain, TaskGroup};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::dns::{Client, Dns, DnsMetrics, Lookup, SocketThread, name_servers, serve};
 use crate::shard::{Common, Resolve};
 
-/// The DNS proxies of all pods.
-pub struct Names {
+/// How long questions that have been passed on may take once their pod's proxy has been told to stop: as long as clients wait.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// The DNS proxies of all pods. Copies are the same.
+#[derive(Clone)]
+pub struct Names(Arc<Inner>);
+
+struct Inner {
     dns: Arc<Dns>,
     port: u16,
     reuse: bool,
     ipv6: bool,
-    pods: HashMap<String, TaskGroup>,
+    hand_over: watch::Sender<bool>,
+    pods: Mutex<HashMap<String, TaskGroup>>,
+    /// Of pods that have left, with questions open.
+    leaving: TaskGroup,
 }
 
 impl Names {
@@ -35,39 +45,59 @@ impl Names {
             sockets: SocketThread::start(config.packet_mark)?,
             metrics,
         };
-        Ok(Some(Names {
+        Ok(Some(Names(Arc::new(Inner {
             dns: Arc::new(dns),
             port: config.dns_port,
             reuse: config.port_reuse,
             ipv6: config.ipv6,
-            pods: HashMap::new(),
-        }))
+            hand_over: watch::Sender::new(false),
+            pods: Mutex::default(),
+            leaving: TaskGroup::new("dns of pods that left"),
+        }))))
     }
 
     /// Begins to answer a pod.
-    pub async fn add(&mut self, uid: &str, info: &WorkloadInfo, namespace: NetNs) -> Result<(), String> {
-        let sockets = &self.dns.sockets;
-        let listeners = sockets
-            .listen(Arc::new(namespace), self.port, self.reuse, self.ipv6)
-            .await;
-        let listeners = listeners.map_err(|error| format!("cannot listen for DNS on port {}: {error}", self.port))?;
+    pub async fn add(&self, uid: &str, info: &WorkloadInfo, namespace: NetNs) -> Result<(), String> {
+        let Inner {
+            dns, port, reuse, ipv6, ..
+        } = &*self.0;
+        let listeners = dns.sockets.listen(Arc::new(namespace), *port, *reuse, *ipv6).await;
+        let listeners = listeners.map_err(|error| format!("cannot listen for DNS on port {port}: {error}"))?;
         let client = Client {
             namespace: info.namespace.clone(),
             name: info.name.clone(),
             service_account: info.service_account.clone(),
         };
         let tasks = TaskGroup::new(format!("dns of {}", info.name));
-        let dns = self.dns.clone();
-        tasks.spawn("dns", async move {
-            serve(dns, client, listeners).await;
-        });
-        self.pods.insert(uid.to_owned(), tasks);
+        let (dns, hand_over) = (dns.clone(), self.0.hand_over.subscribe());
+        tasks.serve("dns", |drain| serve(dns, client, listeners, hand_over, drain));
+        self.pods().insert(uid.to_owned(), tasks);
         Ok(())
     }
 
-    /// Ends it.
-    pub fn remove(&mut self, uid: &str) {
-        self.pods.remove(uid);
+    /// Ends it, once what has been asked is answered.
+    pub fn remove(&self, uid: &str) {
+        if let Some(tasks) = self.pods().remove(uid) {
+            self.0.leaving.spawn("dns", async move {
+                tasks.shutdown(LAST_ANSWERS).await;
+            });
+        }
+    }
+
+    /// From now on a successor that listens gets the questions; where there is none, they are answered on.
+    pub fn hand_over(&self) {
+        self.0.hand_over.send_replace(true);
+    }
+
+    /// Ends all of them, once what has been asked is answered.
+    pub async fn finish(&self) {
+        let pods: Vec<String> = self.pods().keys().cloned().collect();
+        pods.iter().for_each(|uid| self.remove(uid));
+        self.0.leaving.shutdown(LAST_ANSWERS).await;
+    }
+
+    fn pods(&self) -> std::sync::MutexGuard<'_, HashMap<String, TaskGroup>> {
+        self.0.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -42,9 +43,10 @@ pub struct State {
 }
 
 impl State {
-    /// In a folder, which is made if it is not there.
+    /// In a folder, which is made if it is not there, and which nobody but its owner enters from now on.
     pub fn open(folder: &Path) -> io::Result<Arc<State>> {
-        std::fs::create_dir_all(folder)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
         Ok(Arc::new(State {
             path: folder.join("discovery"),
             resources: Mutex::default(),

@@ -22,9 +22,28 @@ pub fn name_servers(text: &str) -> Vec<SocketAddr> {
         .collect()
 }
 
+/// The domains that the text has resolvers append to names: those of its last line that says any.
+pub fn search(text: &str) -> Vec<String> {
+    let domains = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        matches!(words.next()?, "search" | "domain").then(|| {
+            let words = words.map(|word| word.trim_end_matches('.').to_ascii_lowercase());
+            words.filter(|word| !word.is_empty()).collect()
+        })
+    });
+    domains.last().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::name_servers;
+    use super::{name_servers, search};
+
+    #[test]
+    fn the_last_search_list_counts() {
+        let text = "domain x\nsearch Shop.svc.cluster.local. svc.cluster.local\nnameserver 10.0.0.10";
+        assert_eq!(search(text), ["shop.svc.cluster.local", "svc.cluster.local"]);
+        assert!(search("nameserver 10.0.0.10").is_empty());
+    }
 
     #[test]
     fn only_name_servers_count() {

@@ -1,16 +1,17 @@
 //! The DNS proxy of one pod, from question to answer.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corten_rt::TaskGroup;
+use corten_rt::{Drain, TaskGroup};
 use corten_traffic::Workload;
 use corten_traffic::dns::message::{Code, NotAQuery, Query, refuse_unread};
 use corten_traffic::dns::{Answer, answer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Dns;
 use super::metrics::{Labels, Transport};
@@ -18,13 +19,18 @@ use super::sockets::{Listeners, Place};
 use super::upstream::{forward, framed};
 
 /// Questions of one pod that may wait for other servers. Those beyond get no answer over UDP, where clients ask again, and wait over TCP.
-const FORWARDED_MAX: usize = 128;
+const FORWARDED_MAX: u32 = 128;
 /// Open TCP connections of one pod. Those beyond wait to be accepted.
 const STREAMS_MAX: usize = 32;
 /// How long a TCP connection may say nothing.
 const STREAM_IDLE: Duration = Duration::from_secs(10);
 /// The largest question over UDP; no resolver sends anything near it.
 const QUESTION_MAX: usize = 4096;
+
+/// The place of a successor among the listeners of a port: this process came before it.
+const SUCCESSOR: u32 = 1;
+/// How long the sockets are read after the word to stop, for what was on its way to them.
+const LAST_QUESTIONS: Duration = Duration::from_millis(100);
 
 /// The pod that asks, as the node agent calls it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,27 +52,53 @@ struct Pod {
     streams: Arc<Semaphore>,
 }
 
-/// Answers a pod's questions until the future is dropped.
-pub async fn serve(dns: Arc<Dns>, client: Client, listeners: Listeners) -> std::convert::Infallible {
+/// Answers a pod's questions until told to stop; those that have been passed on then are answered still.
+///
+/// Once told to hand over, it leaves new questions to another process that listens on the same port. Where there is none, it goes on.
+pub async fn serve(
+    dns: Arc<Dns>,
+    client: Client,
+    listeners: Listeners,
+    mut hand_over: watch::Receiver<bool>,
+    mut drain: Drain,
+) {
     let questions = TaskGroup::new(format!("dns {}/{}", client.namespace, client.name));
     let Listeners { place, udp, tcp } = listeners;
     let pod = Arc::new(Pod {
         dns,
         client,
         place,
-        forwarded: Arc::new(Semaphore::new(FORWARDED_MAX)),
+        forwarded: Arc::new(Semaphore::new(FORWARDED_MAX as usize)),
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
     });
     // The listeners' group ends when this future is dropped, and the last hold on the questions' group with it.
     let listening = TaskGroup::new("dns");
-    for socket in udp {
-        listening.spawn("udp", datagrams(questions.clone(), pod.clone(), Arc::new(socket)));
+    let udp: Vec<Arc<UdpSocket>> = udp.into_iter().map(Arc::new).collect();
+    let tcp: Vec<Arc<TcpListener>> = tcp.into_iter().map(Arc::new).collect();
+    for socket in &udp {
+        listening.spawn("udp", datagrams(questions.clone(), pod.clone(), socket.clone()));
     }
-    for listener in tcp {
-        listening.spawn("tcp", streams(questions.clone(), pod.clone(), listener));
+    for listener in &tcp {
+        listening.spawn("tcp", streams(questions.clone(), pod.clone(), listener.clone()));
     }
     drop(questions);
-    std::future::pending().await
+    tokio::select! {
+        // An error means that nobody can say it any more.
+        Ok(_) = hand_over.wait_for(|over| *over) => {}
+        () = drain.wait() => {}
+    }
+    let sockets = udp.iter().map(|socket| socket.as_fd());
+    for socket in sockets.chain(tcp.iter().map(|listener| listener.as_fd())) {
+        if let Err(error) = corten_linux::sockets::prefer_listener(socket, SUCCESSOR) {
+            tracing::debug!(%error, "new questions cannot be given to a successor");
+        }
+    }
+    drop((udp, tcp));
+    drain.wait().await;
+    // What arrived before the word is read by the tasks above before this one has its turn again.
+    tokio::time::sleep(LAST_QUESTIONS).await;
+    // All of them: nobody waits for a name server.
+    let _ = pod.forwarded.acquire_many(FORWARDED_MAX).await;
 }
 
 async fn datagrams(tasks: TaskGroup, pod: Arc<Pod>, socket: Arc<UdpSocket>) {
@@ -119,7 +151,7 @@ async fn after_error(doing: &str, error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-async fn streams(tasks: TaskGroup, pod: Arc<Pod>, listener: TcpListener) {
+async fn streams(tasks: TaskGroup, pod: Arc<Pod>, listener: Arc<TcpListener>) {
     loop {
         let Ok(permit) = pod.streams.clone().acquire_owned().await else {
             return;

@@ -15,7 +15,6 @@ use super::pod::WaitingCaller;
 use super::poll::{Slot, Token};
 use super::sockets::{connect_outcome, local_address, original_destination};
 use super::tunnel::{Head, Owner, Stage, Transport, Tunnel};
-use crate::config::Config;
 use crate::telemetry::failure::{Code, Failure, Flag, Side};
 
 impl Shard {
@@ -201,7 +200,7 @@ impl Shard {
             Ok(destination) => destination,
             Err(_) => return self.socket_gone(pod_slot, false),
         };
-        if Config::illegal_port(destination.port()) {
+        if self.common.config.illegal_port(destination.port()) {
             let text = format!("attempted recursive call to ourselves: {destination} is a port of this proxy");
             let failure = Failure::new(Flag::Connect, Code::SelfCall, Side::ClientApp, text);
             self.early_failure(peer, destination, true, &failure);

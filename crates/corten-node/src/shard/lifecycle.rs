@@ -6,7 +6,7 @@ use std::time::Duration;
 use corten_hbone::h2::Reason;
 
 use super::flow::{Direction, End, Phase};
-use super::mailbox::{Command, ConnectionView, PodView};
+use super::mailbox::{Command, ConnectionView, PodView, Serve};
 use super::poll::Slot;
 use super::tunnel::Stage;
 use super::{Draining, QUIET, Shard};
@@ -25,9 +25,10 @@ impl Shard {
                     uid,
                     info,
                     namespace,
+                    serve,
                     done,
                 } => {
-                    let outcome = self.add_pod(uid, info, namespace);
+                    let outcome = self.add_pod(uid, info, namespace, serve);
                     // Nobody waits for it any more when the process ends.
                     let _ = done.send(outcome);
                 }
@@ -258,7 +259,7 @@ impl Shard {
         let mut views: Vec<(Slot, PodView)> = self
             .pods
             .iter()
-            .filter(|(_, pod)| !pod.leaving)
+            .filter(|(_, pod)| !pod.leaving && pod.serve == Serve::Pod)
             .map(|(slot, pod)| {
                 let view = PodView {
                     uid: pod.uid.clone(),

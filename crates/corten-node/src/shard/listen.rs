@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use super::Shard;
 use super::flow::Direction;
+use super::mailbox::Serve;
 use super::pod::{Listener, Pod, Role};
 use super::poll::{Slot, Token};
 use super::sockets::{Listen, PodNamespace, accept};
@@ -19,26 +20,33 @@ impl Shard {
         uid: String,
         info: corten_proto::zds::WorkloadInfo,
         namespace: PodNamespace,
+        serve: Serve,
     ) -> Result<(), String> {
-        let mut pod = Pod::new(uid, info, namespace.clone());
+        let mut pod = Pod::new(uid, info, namespace.clone(), serve);
         pod.refresh(&self.tables);
-        if let Some(workload) = &pod.workload {
+        if let Some(workload) = pod.workload.as_ref().filter(|_| serve == Serve::Pod) {
             self.common
                 .identities
                 .want(&workload.identity, corten_identity::Priority::Warmup);
         }
         let config = &self.common.config;
         let mut listeners = Vec::new();
-        for (port, role) in [
-            (OUTBOUND_PORT, Role::Outbound),
-            (INBOUND_PLAIN_PORT, Role::InboundPlain),
-            (HBONE_PORT, Role::InboundTunnel),
-        ] {
+        let roles: &[(u16, Role)] = match serve {
+            _ if !config.proxy => &[],
+            Serve::Pod => &[
+                (OUTBOUND_PORT, Role::Outbound),
+                (INBOUND_PLAIN_PORT, Role::InboundPlain),
+                (HBONE_PORT, Role::InboundTunnel),
+            ],
+            Serve::Itself => &[(HBONE_PORT, Role::InboundTunnel)],
+        };
+        for &(port, role) in roles {
             let how = Listen {
                 port,
                 transparent: match role {
-                    Role::Outbound => OriginalSource::Off,
-                    Role::InboundPlain | Role::InboundTunnel => config.original_source,
+                    Role::InboundPlain | Role::InboundTunnel if serve == Serve::Pod => config.original_source,
+                    // Its own servers listen in a namespace without the rules that bring answers to foreign addresses back.
+                    _ => OriginalSource::Off,
                 },
                 reuse: config.port_reuse,
                 ipv6: config.ipv6,

@@ -83,6 +83,15 @@ impl Resolve {
     }
 }
 
+/// What of a pod is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serve {
+    /// All of its connections.
+    Pod,
+    /// Tunnels to it: it is this proxy itself, whose own servers are called so.
+    Itself,
+}
+
 /// What a shard can be told.
 #[derive(Debug)]
 pub enum Command {
@@ -94,6 +103,8 @@ pub enum Command {
         info: WorkloadInfo,
         /// Where it is.
         namespace: PodNamespace,
+        /// What of it is served.
+        serve: Serve,
         /// Told when its listeners listen.
         done: oneshot::Sender<Result<(), String>>,
     },

@@ -11,6 +11,7 @@ use corten_core::Identity;
 use corten_proto::zds::WorkloadInfo;
 use corten_traffic::{Expected, Tables, Workload};
 
+use super::mailbox::Serve;
 use super::poll::{Slot, Token};
 use super::sockets::PodNamespace;
 
@@ -19,6 +20,7 @@ pub(crate) struct Pod {
     pub(crate) uid: String,
     pub(crate) info: WorkloadInfo,
     pub(crate) namespace: PodNamespace,
+    pub(crate) serve: Serve,
     /// What the control plane says of it. Kept when the control plane forgets it: connections may outlive the pod's entry.
     pub(crate) workload: Option<Arc<Workload>>,
     /// The header that describes it.
@@ -84,11 +86,12 @@ pub(crate) struct Listener {
 }
 
 impl Pod {
-    pub(crate) fn new(uid: String, info: WorkloadInfo, namespace: PodNamespace) -> Pod {
+    pub(crate) fn new(uid: String, info: WorkloadInfo, namespace: PodNamespace, serve: Serve) -> Pod {
         Pod {
             uid,
             info,
             namespace,
+            serve,
             workload: None,
             baggage: Arc::from(""),
             listeners: Vec::new(),

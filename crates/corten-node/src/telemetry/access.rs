@@ -3,12 +3,14 @@
 //! A shard gathers the lines of a turn and hands them over at once; a thread of its own writes them, so that a slow terminal or disk never
 //! holds up a connection. When it cannot keep up, lines are dropped and counted.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::SystemTime;
+
+use corten_rt::log::Quoted;
 
 /// Importance of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -199,25 +201,6 @@ impl Line<'_> {
     /// Ends the line.
     pub fn end(self) {
         self.out.extend_from_slice(if self.json { b"}\n" } else { b"\n" });
-    }
-}
-
-/// Text in quotes, as JSON has it.
-struct Quoted<'a>(&'a str);
-
-impl Display for Quoted<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_char('"')?;
-        for character in self.0.chars() {
-            match character {
-                '"' => f.write_str("\\\"")?,
-                '\\' => f.write_str("\\\\")?,
-                '\n' => f.write_str("\\n")?,
-                c if c.is_control() => write!(f, "\\u{:04x}", u32::from(c))?,
-                c => f.write_char(c)?,
-            }
-        }
-        f.write_char('"')
     }
 }
 

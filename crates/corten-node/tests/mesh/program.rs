@@ -182,6 +182,7 @@ fn a_proxy_that_starts_while_the_authority_is_away_speaks_for_its_pods() {
     let settings = [
         ("LOCAL_XDS_PATH", file.to_str().unwrap()),
         ("CORTEN_STATE_DIR", state.to_str().unwrap()),
+        ("CORTEN_KEEP_KEYS", "true"),
         ("CA_ADDRESS", ""),
     ];
     let agent = agent(&folder, &[&client, &server]);
@@ -200,6 +201,8 @@ fn a_proxy_that_starts_while_the_authority_is_away_speaks_for_its_pods() {
     }
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&kept).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&state).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o700);
     drop(first);
 
     let second = Program::start(folder.path(), None, 17000, &settings);

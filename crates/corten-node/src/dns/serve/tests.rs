@@ -93,12 +93,18 @@ fn found() -> corten_traffic::dns::Found {
 
 struct Fixture {
     tasks: TaskGroup,
+    served: TaskGroup,
+    hand_over: watch::Sender<bool>,
     dns: Arc<Dns>,
     udp: SocketAddr,
     tcp: SocketAddr,
 }
 
 async fn fixture(pod: &str, servers: impl AsyncFn(&TaskGroup) -> Vec<SocketAddr>) -> Option<Fixture> {
+    fixture_on(0, pod, servers).await
+}
+
+async fn fixture_on(port: u16, pod: &str, servers: impl AsyncFn(&TaskGroup) -> Vec<SocketAddr>) -> Option<Fixture> {
     let tasks = TaskGroup::new("test");
     let dns = Arc::new(Dns {
         tables: Arc::new(ArcSwap::from_pointee(tables())),
@@ -108,7 +114,7 @@ async fn fixture(pod: &str, servers: impl AsyncFn(&TaskGroup) -> Vec<SocketAddr>
         metrics: Arc::new(DnsMetrics::default()),
     });
     let here = Arc::new(NetNs::current().unwrap());
-    let listeners = match dns.sockets.listen(here, 0, true, true).await {
+    let listeners = match dns.sockets.listen(here, port, true, true).await {
         Ok(listeners) => listeners,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
         Err(error) => panic!("{error}"),
@@ -121,10 +127,17 @@ async fn fixture(pod: &str, servers: impl AsyncFn(&TaskGroup) -> Vec<SocketAddr>
         service_account: "default".into(),
     };
     let dns_of_pod = dns.clone();
-    tasks.spawn("dns", async move {
-        serve(dns_of_pod, client, listeners).await;
-    });
-    Some(Fixture { tasks, dns, udp, tcp })
+    let (hand_over, told) = watch::channel(false);
+    let served = TaskGroup::new("served");
+    served.serve("dns", |drain| serve(dns_of_pod, client, listeners, told, drain));
+    Some(Fixture {
+        tasks,
+        served,
+        hand_over,
+        dns,
+        udp,
+        tcp,
+    })
 }
 
 async fn ask_udp(server: SocketAddr, message: &[u8]) -> Vec<u8> {
@@ -183,7 +196,7 @@ async fn answers_what_is_ours_and_asks_for_the_rest() {
         assert!(text.contains(&line), "{text}");
     }
     // The listeners end with the future.
-    fixture.tasks.shutdown(Duration::ZERO).await;
+    fixture.served.shutdown(Duration::from_secs(5)).await;
     assert!(TcpStream::connect(fixture.tcp).await.is_err());
 }
 
@@ -200,4 +213,87 @@ async fn nobody_to_ask_and_nobody_known() {
     assert_eq!(code(ask_udp(known.udp, &[0, 9, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0]).await), 1);
     let unknown = fixture("stranger", async |_: &TaskGroup| Vec::new()).await.unwrap();
     assert_eq!(code(ask_udp(unknown.udp, &web).await), 2);
+}
+
+/// A name server that answers when it is told to.
+async fn slow_server(tasks: &TaskGroup, asked: watch::Sender<bool>, go: watch::Receiver<bool>) -> SocketAddr {
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = udp.local_addr().unwrap();
+    tasks.spawn("slow", async move {
+        let (mut buffer, mut go) = ([0; 512], go);
+        loop {
+            let (length, from) = udp.recv_from(&mut buffer).await.unwrap();
+            asked.send_replace(true);
+            go.wait_for(|go| *go).await.unwrap();
+            let answer = Query::parse(&buffer[..length]).unwrap().answer(&found(), 512);
+            udp.send_to(&answer, from).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_successor_takes_over_and_no_question_is_lost() {
+    let (asked, mut is_asked) = watch::channel(false);
+    let (go, going) = watch::channel(false);
+    let servers = async |tasks: &TaskGroup| vec![slow_server(tasks, asked.clone(), going.clone()).await];
+    let Some(old) = fixture("client", servers).await else {
+        corten_rt::skip!("no power over network namespaces");
+    };
+    let (udp, tcp) = (old.udp, old.tcp);
+    // One question waits for a name server while everything below happens.
+    let waiting = tokio::spawn(async move { ask_udp(udp, &question(7, "elsewhere.test", Family::V4).unwrap()).await });
+    is_asked.wait_for(|asked| *asked).await.unwrap();
+    let new = fixture_on(udp.port(), "client", async |_: &TaskGroup| Vec::new())
+        .await
+        .unwrap();
+    assert_eq!((new.udp, new.tcp), (udp, tcp));
+
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asking: Vec<_> = (0..4)
+        .map(|_| {
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                let web = question(8, "web.ns", Family::V4).unwrap();
+                let mut longest = Duration::ZERO;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let begin = Instant::now();
+                    assert_eq!(texts(&ask_udp(udp, &web).await), ["10.1.1.1"]);
+                    let mut stream = TcpStream::connect(tcp).await.unwrap();
+                    assert_eq!(texts(&ask_tcp(&mut stream, &web).await), ["10.1.1.1"]);
+                    longest = longest.max(begin.elapsed());
+                }
+                longest
+            })
+        })
+        .collect();
+    old.hand_over.send_replace(true);
+    // The successor is asked from now on: its count grows and the old one's does not, while both listen.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let count = |fixture: &Fixture| {
+        let mut text = String::new();
+        fixture.dns.metrics.write(&mut text);
+        text
+    };
+    let (before_old, before_new) = (count(&old), count(&new));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(count(&old), before_old);
+    assert_ne!(count(&new), before_new);
+
+    let Fixture { served, tasks, .. } = old;
+    let ending = tokio::spawn(async move { served.shutdown(Duration::from_secs(5)).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!ending.is_finished(), "it waits for what it has passed on");
+    go.send_replace(true);
+    assert_eq!(texts(&waiting.await.unwrap()), ["10.1.1.1"]);
+    assert!(ending.await.unwrap().is_empty());
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for asking in asking {
+        let longest = asking.await.unwrap();
+        assert!(
+            longest < Duration::from_secs(4),
+            "a client had to ask again: {longest:?}"
+        );
+    }
+    drop(tasks);
 }
