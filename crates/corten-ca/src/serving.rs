@@ -59,6 +59,7 @@ pub struct ServingCertificate {
 #[derive(Debug)]
 struct Made {
     config: Arc<ServerConfig>,
+    webhooks: Arc<ServerConfig>,
     renew_at: SystemTime,
 }
 
@@ -82,6 +83,11 @@ impl ServingCertificate {
     /// The configuration for the next connection.
     pub fn config(&self) -> Arc<ServerConfig> {
         self.made.load().config.clone()
+    }
+
+    /// The configuration for the next connection of an API server that calls a webhook.
+    pub fn webhook_config(&self) -> Arc<ServerConfig> {
+        self.made.load().webhooks.clone()
     }
 
     /// Makes a new one.
@@ -149,6 +155,7 @@ fn make(
     };
     let life = leaf.not_after.duration_since(now).unwrap_or_default();
     Ok(Made {
+        webhooks: server.webhook_config()?,
         config: server.config()?,
         renew_at: now + life / 2,
     })

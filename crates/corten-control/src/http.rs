@@ -1,4 +1,4 @@
-//! A small HTTP/1 server for readiness, metrics and debugging: GET requests with short answers.
+//! A small HTTP/1 server: for readiness, metrics and debugging in the clear, for webhooks over TLS.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -7,17 +7,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use corten_grpc::TlsAcceptor;
 use corten_rt::{Drain, TaskGroup};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Connections at once; more wait.
 const CONNECTIONS_MAX: usize = 256;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a TLS handshake, and for the body of a request: nobody who waits for a webhook waits longer.
+const PEER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bodies held at once; further requests wait. They may be large.
+const BODIES_MAX: usize = 16;
+
+/// How a port is served.
+#[derive(Clone, Default)]
+pub(crate) struct Port {
+    /// The TLS configuration for the next connection; none: in the clear.
+    pub(crate) tls: Option<TlsAcceptor>,
+    /// The longest body that is read; 0: bodies are not looked at.
+    pub(crate) body_bytes_max: usize,
+}
 
 /// A request, as far as handlers look at it.
 #[derive(Debug)]
@@ -25,6 +40,8 @@ pub(crate) struct Request {
     pub(crate) remote: SocketAddr,
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
+    /// Empty where bodies are not looked at.
+    pub(crate) body: Bytes,
 }
 
 impl Request {
@@ -107,7 +124,7 @@ impl Answer {
 }
 
 /// Serves until drain.
-pub(crate) async fn serve<F, A>(listener: TcpListener, handler: F, mut drain: Drain)
+pub(crate) async fn serve<F, A>(listener: TcpListener, port: Port, handler: F, mut drain: Drain)
 where
     F: Fn(Request) -> A + Send + Sync + 'static,
     A: Future<Output = Answer> + Send + 'static,
@@ -115,6 +132,10 @@ where
     let connections = TaskGroup::new("http connections");
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let handler = Arc::new(handler);
+    let bodies = Bodies {
+        bytes_max: port.body_bytes_max,
+        room: Arc::new(Semaphore::new(BODIES_MAX)),
+    };
     loop {
         // Cancel safe: neither a permit nor a connection is lost.
         let permit = tokio::select! {
@@ -132,26 +153,18 @@ where
                 }
             },
         };
-        let handler = handler.clone();
-        connections.serve("connection", move |mut drain| async move {
-            let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                let handler = handler.clone();
-                async move { Ok::<_, Infallible>(answer(&*handler, remote, request).await) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
-            let mut connection = std::pin::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = drain.wait() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+        let (handler, bodies, tls) = (handler.clone(), bodies.clone(), port.tls.clone());
+        connections.serve("connection", move |drain| async move {
+            match tls {
+                None => exchange(stream, remote, &handler, &bodies, drain).await,
+                Some(tls) => {
+                    let handshake = tokio_rustls::TlsAcceptor::from(tls()).accept(stream);
+                    match tokio::time::timeout(PEER_TIMEOUT, handshake).await {
+                        Ok(Ok(stream)) => exchange(stream, remote, &handler, &bodies, drain).await,
+                        Ok(Err(error)) => tracing::debug!(%remote, %error, "TLS handshake failed"),
+                        Err(_) => tracing::debug!(%remote, "TLS handshake took too long"),
+                    }
                 }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%remote, %error, "connection ended");
             }
             drop(permit);
         });
@@ -159,9 +172,67 @@ where
     connections.shutdown(Duration::from_secs(5)).await;
 }
 
+/// Requests and answers of one connection.
+async fn exchange<S, F, A>(stream: S, remote: SocketAddr, handler: &Arc<F>, bodies: &Bodies, mut drain: Drain)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    F: Fn(Request) -> A + Send + Sync,
+    A: Future<Output = Answer> + Send,
+{
+    let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let (handler, bodies) = (handler.clone(), bodies.clone());
+        async move { Ok::<_, Infallible>(answer(&*handler, remote, &bodies, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = drain.wait() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%remote, %error, "connection ended");
+    }
+}
+
+/// Reads bodies, not too many at once.
+#[derive(Clone)]
+struct Bodies {
+    bytes_max: usize,
+    room: Arc<Semaphore>,
+}
+
+impl Bodies {
+    /// A body, and the room it takes for as long as it is held; or what is answered instead.
+    async fn read(&self, body: hyper::body::Incoming) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Answer> {
+        if self.bytes_max == 0 {
+            return Ok((Bytes::new(), None));
+        }
+        let permit = self.room.clone().acquire_owned().await.ok();
+        let read = Limited::new(body, self.bytes_max).collect();
+        match tokio::time::timeout(PEER_TIMEOUT, read).await {
+            Ok(Ok(body)) => Ok((body.to_bytes(), permit)),
+            Ok(Err(error)) => Err(Answer::error(
+                StatusCode::BAD_REQUEST,
+                format!(
+                    "the body cannot be read: {error}; {} bytes are the most\n",
+                    self.bytes_max
+                ),
+            )),
+            Err(_) => Err(Answer::error(StatusCode::REQUEST_TIMEOUT, "the body did not come\n")),
+        }
+    }
+}
+
 async fn answer<F, A>(
     handler: &F,
     remote: SocketAddr,
+    bodies: &Bodies,
     request: http::Request<hyper::body::Incoming>,
 ) -> Response<Full<Bytes>>
 where
@@ -172,15 +243,21 @@ where
         *request.method(),
         http::Method::GET | http::Method::HEAD | http::Method::POST
     ) {
-        let (parts, _) = request.into_parts();
-        let request = Request {
-            remote,
-            uri: parts.uri,
-            headers: parts.headers,
-        };
-        handler(request).await
+        let (parts, body) = request.into_parts();
+        match bodies.read(body).await {
+            Ok((body, _room)) => {
+                let request = Request {
+                    remote,
+                    uri: parts.uri,
+                    headers: parts.headers,
+                    body,
+                };
+                handler(request).await
+            }
+            Err(answer) => answer,
+        }
     } else {
-        Answer::error(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n")
+        Answer::error(StatusCode::METHOD_NOT_ALLOWED, "only GET and POST are answered here\n")
     };
     let mut response = Response::new(Full::new(answer.body));
     *response.status_mut() = answer.status;
@@ -199,6 +276,7 @@ mod tests {
             remote: ([127, 0, 0, 1], 1).into(),
             uri: "/debug/config_dump?proxyID=a%2Eb+c%zz&pretty".parse().expect("a URI"),
             headers: HeaderMap::new(),
+            body: Bytes::new(),
         };
         assert_eq!(request.parameter("proxyID").as_deref(), Some("a.b c%zz"));
         assert_eq!(request.parameter("pretty").as_deref(), Some(""));

@@ -4,6 +4,7 @@
 //! who gets which certificate in `corten-ca`.
 
 mod access;
+mod admission;
 mod assignment;
 mod authority;
 mod clients;
@@ -20,7 +21,7 @@ mod throttle;
 
 pub use authority::AuthorityError;
 pub use run::{Addresses, RunError, run, start};
-pub use settings::{Arguments, Settings, SettingsError, log_levels};
+pub use settings::{Arguments, Settings, SettingsError, ValidationPolicy, log_levels};
 pub use stop::stop_signal;
 
 mod stop {

@@ -134,6 +134,12 @@ pub(crate) struct Metrics {
     pub(crate) events: Family,
     /// Largest request.
     pub(crate) received_max: Number,
+    /// Objects that passed validation, by resource.
+    pub(crate) validation_passed: Family,
+    /// Objects that were refused, by resource.
+    pub(crate) validation_failed: Family,
+    /// Requests for validation that were none.
+    pub(crate) validation_http_errors: Number,
 }
 
 impl Metrics {
@@ -153,6 +159,9 @@ impl Metrics {
             services: Number::default(),
             events: Family::default(),
             received_max: Number::default(),
+            validation_passed: Family::default(),
+            validation_failed: Family::default(),
+            validation_http_errors: Number::default(),
         }
     }
 
@@ -223,7 +232,25 @@ impl Metrics {
             "Discovery clients that were refused.",
             self.authentication_failures.get(),
         );
+        counter(
+            &mut text,
+            "galley_validation_http_error",
+            "Resource validation http serve errors",
+            self.validation_http_errors.get(),
+        );
         for (name, help, family, label) in [
+            (
+                "galley_validation_passed",
+                "Resource is valid",
+                &self.validation_passed,
+                "resource",
+            ),
+            (
+                "galley_validation_failed",
+                "Resource validation failed",
+                &self.validation_failed,
+                "resource",
+            ),
             (
                 "pilot_xds_pushes",
                 "Pilot build and send errors for lds, rds, cds and eds.",

@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::access::{Access, REVIEWS_MAX};
+use crate::admission::{self, Admission, Registration};
 use crate::assignment::Entries;
 use crate::authority::{self, AuthorityError, Callers, REVOCATION_ENTRY, ROOTS_ENTRY};
 use crate::clients::{Clients, Rejection};
@@ -87,6 +88,8 @@ pub struct Addresses {
     pub monitoring: Option<SocketAddr>,
     /// Readiness and debugging.
     pub http: Option<SocketAddr>,
+    /// Webhooks.
+    pub https: Option<SocketAddr>,
 }
 
 /// Starts everything in `tasks`, and resolves when discovery is served.
@@ -186,6 +189,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         secure_grpc: None,
         monitoring: None,
         http: None,
+        https: None,
     };
     for (address, place) in [
         (settings.http, &mut addresses.http),
@@ -199,8 +203,29 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
                 let debug = debug.clone();
                 async move { debug.answer(request).await }
             };
-            tasks.serve("http", |drain| http::serve(listener, handler, drain));
+            tasks.serve("http", |drain| {
+                http::serve(listener, http::Port::default(), handler, drain)
+            });
         }
+    }
+    // A verdict needs nothing of the mesh but its settings: objects are judged from the first moment.
+    if let Some(address) = settings.https {
+        let listener = listen(address).await?;
+        addresses.https = listener.local_addr().ok();
+        let admission = Arc::new(Admission {
+            settings: identities,
+            metrics: metrics.clone(),
+        });
+        let handler = move |request| {
+            let admission = admission.clone();
+            async move { admission.answer(&request) }
+        };
+        let serving = ca.serving.clone();
+        let port = http::Port {
+            tls: Some(Arc::new(move || serving.webhook_config())),
+            body_bytes_max: admission::BODY_BYTES_MAX,
+        };
+        tasks.serve("webhooks", |drain| http::serve(listener, port, handler, drain));
     }
 
     let (leadership, leads) = watch::channel(false);
@@ -319,6 +344,15 @@ fn start_leading(
     let election = Election::new(&settings.namespace, "istio-status-leader", &settings.pod);
     let candidate = client.clone();
     tasks.serve("election", |drain| election.run(candidate, leadership, drain));
+    if let (Some(policy), Some(_)) = (settings.validation, settings.https) {
+        let registration = Registration {
+            namespace: settings.namespace.clone(),
+            revision: settings.revision.clone(),
+            policy,
+        };
+        let (client, keys, leads) = (client.clone(), authority.subscribe(), leads.clone());
+        tasks.serve("registration", |drain| registration.run(client, keys, leads, drain));
+    }
     if let Some(writer) = writer {
         let (client, leads) = (client.clone(), leads.clone());
         tasks.serve("status", |drain| writer.run(client, leads, drain));

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use corten_core::NamespacedName;
 
+pub use crate::admission::Policy as ValidationPolicy;
+
 /// The command line. The flags are istiod's, so that its manifests work.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(
@@ -31,6 +33,9 @@ pub struct Arguments {
     /// Address for readiness and debugging.
     #[arg(long, default_value = ":8080", value_name = "ADDRESS")]
     pub http_addr: String,
+    /// Address for webhooks, over TLS.
+    #[arg(long, default_value = ":15017", value_name = "ADDRESS")]
+    pub https_addr: String,
     /// The end of the names of Kubernetes' services.
     #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
     pub domain: String,
@@ -72,6 +77,8 @@ pub struct Settings {
     pub monitoring: Option<SocketAddr>,
     /// For readiness and debugging.
     pub http: Option<SocketAddr>,
+    /// For webhooks.
+    pub https: Option<SocketAddr>,
     /// The end of the names of Kubernetes' services.
     pub domain: String,
     /// Name of this cluster.
@@ -112,6 +119,8 @@ pub struct Settings {
     pub keepalive_timeout: Duration,
     /// Whether status conditions are written.
     pub write_status: bool,
+    /// What the registrations of validation are to say about objects that nobody could judge; none: they are left alone.
+    pub validation: Option<ValidationPolicy>,
 }
 
 impl Settings {
@@ -134,6 +143,7 @@ impl Settings {
             secure_grpc: reader.address("--secureGRPCAddr", &arguments.secure_grpc_addr),
             monitoring: reader.address("--monitoringAddr", &arguments.monitoring_addr),
             http: reader.address("--httpAddr", &arguments.http_addr),
+            https: reader.address("--httpsAddr", &arguments.https_addr),
             domain: arguments.domain.clone(),
             cluster: arguments
                 .cluster_id
@@ -164,6 +174,11 @@ impl Settings {
             keepalive_interval: reader.duration("GRPC_KEEPALIVE_INTERVAL", Duration::from_secs(30)),
             keepalive_timeout: reader.duration("GRPC_KEEPALIVE_TIMEOUT", Duration::from_secs(10)),
             write_status: reader.truth("AMBIENT_ENABLE_STATUS", true),
+            validation: match variable("VALIDATION_WEBHOOK_CONFIG_NAME").as_deref() {
+                // Istio's way to say that somebody else looks after the registrations. Other names are not needed: ours are found by label.
+                Some("") => None,
+                _ => Some(reader.validation_policy("CORTEN_VALIDATION_FAILURE_POLICY")),
+            },
             namespace,
         };
         if reader.problems.is_empty() {
@@ -272,6 +287,18 @@ impl Reader<'_> {
         }
     }
 
+    fn validation_policy(&mut self, name: &'static str) -> ValidationPolicy {
+        match self.text(name).as_deref() {
+            None | Some("Fail") => ValidationPolicy::Fail,
+            Some("Ignore") => ValidationPolicy::Ignore,
+            Some(text) => {
+                let problem = format!("'{text}' is neither Fail nor Ignore");
+                self.problem(name, problem);
+                ValidationPolicy::Fail
+            }
+        }
+    }
+
     fn list(&self, name: &str, default: &[&str]) -> Vec<String> {
         let split = |text: String| {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
@@ -318,6 +345,19 @@ mod tests {
         assert_eq!(settings.token_audiences, ["istio-ca"]);
         let account = NamespacedName::new("istio-system", "ztunnel");
         assert_eq!(settings.trusted_node_accounts, [account].into());
+        assert_eq!(settings.validation, Some(ValidationPolicy::Fail));
+    }
+
+    #[test]
+    fn registrations_can_be_somebody_elses() {
+        let of = |name, value| resolve(&[], &[(name, value)]).map(|settings| settings.validation);
+        assert_eq!(of("VALIDATION_WEBHOOK_CONFIG_NAME", ""), Ok(None));
+        let usual = Ok(Some(ValidationPolicy::Fail));
+        assert_eq!(of("VALIDATION_WEBHOOK_CONFIG_NAME", "istio-istio-system"), usual);
+        let open = Ok(Some(ValidationPolicy::Ignore));
+        assert_eq!(of("CORTEN_VALIDATION_FAILURE_POLICY", "Ignore"), open);
+        let problem = "CORTEN_VALIDATION_FAILURE_POLICY: 'Perhaps' is neither Fail nor Ignore".to_owned();
+        assert_eq!(of("CORTEN_VALIDATION_FAILURE_POLICY", "Perhaps"), Err(vec![problem]));
     }
 
     #[test]

@@ -48,6 +48,24 @@ impl ControlPlaneServer {
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Arc::new(config))
     }
+
+    /// The same certificate for webhooks: API servers speak HTTP/1.1 there, and show certificates that are none of the mesh's, if any.
+    pub fn webhook_config(&self) -> Result<Arc<ServerConfig>, CertificateError> {
+        let options = TlsOptions {
+            tls12: true,
+            ..TlsOptions::default()
+        };
+        let provider = options.provider();
+        let key = CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), &provider)
+            .map_err(CertificateError::Key)?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(options.versions())
+            .map_err(CertificateError::Tls)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
 }
 
 /// Accepts clients without a certificate, and those with exactly one identity, of a known trust domain.

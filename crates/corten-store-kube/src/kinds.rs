@@ -68,6 +68,13 @@ pub const ENDPOINT_SLICES: Kind = Kind::builtin(
     "endpointslices",
     Part::EndpointSlice,
 );
+/// Configurations of validating webhooks.
+pub const VALIDATING_WEBHOOKS: Kind = Kind::builtin(
+    "admissionregistration.k8s.io",
+    "ValidatingWebhookConfiguration",
+    "validatingwebhookconfigurations",
+    Part::Whole,
+);
 /// ServiceEntries.
 pub const SERVICE_ENTRIES: Kind = Kind::custom("networking.istio.io", "v1", "ServiceEntry", "serviceentries");
 /// WorkloadEntries.

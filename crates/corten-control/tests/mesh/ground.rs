@@ -133,6 +133,24 @@ impl Ground {
         }
     }
 
+    /// Creates an object, or says why not.
+    pub(crate) async fn try_create(&self, object: &Value) -> Result<(), String> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let namespace = text(&object["metadata"]["namespace"]);
+        let path = Self::path(&text(&object["apiVersion"]), &text(&object["kind"]), &namespace);
+        let request = http::Request::post(&path)
+            .header("content-type", "application/json")
+            .body(object.to_string().into_bytes())
+            .expect("a request");
+        let created = self.kube.request::<Value>(request).await;
+        created.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Says how webhooks are reached.
+    pub(crate) fn set_dialer(&self, dialer: Arc<dyn corten_apiserver::Dialer>) {
+        self.api.set_dialer(dialer);
+    }
+
     async fn patch(&self, path: &str, patch: &Value) {
         let request = http::Request::patch(path)
             .header("content-type", "application/merge-patch+json")
@@ -188,6 +206,7 @@ impl Ground {
             "--secureGRPCAddr=127.0.0.1:0",
             "--monitoringAddr=",
             "--httpAddr=127.0.0.1:0",
+            "--httpsAddr=127.0.0.1:0",
             "--kubeconfig",
             kubeconfig.to_str().expect("a path in UTF-8"),
         ];

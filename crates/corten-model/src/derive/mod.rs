@@ -7,5 +7,6 @@ pub(crate) mod binding;
 pub(crate) mod peer;
 pub(crate) mod services;
 pub(crate) mod statuses;
+pub(crate) mod unhonoured;
 pub(crate) mod waypoints;
 pub(crate) mod workloads;
