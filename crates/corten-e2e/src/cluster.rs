@@ -71,6 +71,15 @@ impl<'a> Namespace<'a> {
         run(self.command(&verb.split(' ').collect::<Vec<_>>(), args))
     }
 
+    /// Runs `corten VERB -n NAMESPACE ARGS` in another namespace.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    #[track_caller]
+    pub fn corten_in(&self, namespace: &str, verb: &str, args: &[&str]) -> Output {
+        run(self.program("corten", &[&[verb, "-n", namespace], args].concat()))
+    }
+
     /// Applies objects, which must succeed.
     ///
     /// # Panics
@@ -86,10 +95,18 @@ impl<'a> Namespace<'a> {
     /// If the command cannot be run.
     #[track_caller]
     pub fn try_apply(&self, objects: &str) -> Output {
+        self.corten("apply", &["-f", &self.file(objects)])
+    }
+
+    /// Writes a file where commands run; its name.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn file(&self, content: &str) -> String {
         let number = self.files.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{number}.yaml", self.name);
-        fs::write(self.runtime.dir().join(&name), objects).expect("the test's own directory");
-        self.corten("apply", &["-f", &name])
+        fs::write(self.runtime.dir().join(&name), content).expect("the test's own directory");
+        name
     }
 
     /// An object as the API has it.

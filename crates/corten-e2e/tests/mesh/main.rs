@@ -3,6 +3,7 @@
 //! One instance as root, one as an ordinary user, and any Kubernetes (`cargo xtask test --kubernetes`); every scenario has namespaces of its own and runs beside the others. What concerns the
 //! whole mesh, or takes a part of it down, has an instance to itself, or the Kubernetes for a while.
 
+mod admission;
 mod attacks;
 mod commands;
 mod dns;
@@ -24,6 +25,7 @@ const SCENARIOS: &[Scenario] = &[
     ("empty_policy", policies::empty_policy),
     ("forbidden_connections_end", policies::forbidden_connections_end),
     ("policies_are_judged", policies::are_judged),
+    ("invalid_objects_are_refused", admission::invalid_objects_are_refused),
     ("names", dns::names),
     ("service_entries", dns::service_entries),
     ("plaintext_is_refused", attacks::plaintext_is_refused),
@@ -38,6 +40,7 @@ const FAULTS: &[Scenario] = &[
     ("rollouts_lose_nothing", faults::rollouts),
     ("agent_restart", faults::agent_restart),
     ("control_plane_away", faults::control_plane_away),
+    ("nobody_validates", admission::nobody_validates),
     ("node_proxy_upgrade", faults::node_proxy_upgrade),
     ("root_rotated", faults::root_rotated),
 ];

@@ -37,6 +37,7 @@ fn resource(object: &Value) -> Option<ResourceId> {
         "Service" => resources::SERVICES,
         "Deployment" => resources::DEPLOYMENTS,
         "DaemonSet" => resources::DAEMON_SETS,
+        "ValidatingWebhookConfiguration" => resources::VALIDATING_WEBHOOK_CONFIGURATIONS,
         _ => return None,
     })
 }
@@ -57,13 +58,18 @@ pub async fn install(client: &Client) -> Result<(), Status> {
 /// Takes the parts away that an earlier start put there; definitions and what users made of them stay.
 pub async fn uninstall(client: &Client) -> Result<(), Status> {
     for object in manifests().into_iter().rev() {
-        let running = resource(&object).filter(|of| [resources::DEPLOYMENTS, resources::DAEMON_SETS].contains(of));
-        let Some(resource) = running else { continue };
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        match client
-            .delete(&resource, NAMESPACE, name, DeleteOptions::default())
-            .await
-        {
+        // What runs, and what would go on asking for it.
+        let parts = [
+            resources::DEPLOYMENTS,
+            resources::DAEMON_SETS,
+            resources::VALIDATING_WEBHOOK_CONFIGURATIONS,
+        ];
+        let Some(resource) = resource(&object).filter(|of| parts.contains(of)) else {
+            continue;
+        };
+        let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+        let options = DeleteOptions::default();
+        match client.delete(&resource, text("namespace"), text("name"), options).await {
             Err(status) if !status.is_not_found() => return Err(status),
             _ => {}
         }
@@ -109,6 +115,11 @@ mod tests {
         };
         assert_eq!(list(&resources::DEPLOYMENTS).await, "istiod");
         assert_eq!(list(&resources::DAEMON_SETS).await, "istio-cni-node ztunnel");
+        let webhooks = &resources::VALIDATING_WEBHOOK_CONFIGURATIONS;
+        assert_eq!(
+            list(webhooks).await,
+            "istio-validator-istio-system istiod-default-validator"
+        );
         let definitions = list(&resources::CUSTOM_RESOURCE_DEFINITIONS).await;
         assert!(
             definitions.contains("authorizationpolicies.security.istio.io"),
@@ -116,6 +127,7 @@ mod tests {
         );
         uninstall(&client).await.unwrap();
         assert_eq!(list(&resources::DAEMON_SETS).await, "");
+        assert_eq!(list(webhooks).await, "");
         uninstall(&client).await.unwrap();
     }
 }
