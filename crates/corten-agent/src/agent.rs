@@ -17,10 +17,10 @@ use tokio::sync::{mpsc, watch};
 use crate::admin;
 use crate::config::Config;
 use crate::driver::{Driver, Signals, Sources};
-use crate::install::{Installation, host_path};
+use crate::install::{Installation, host_path, keeper};
 use crate::kubernetes::Kubernetes;
 use crate::machine::Machine;
-use crate::metrics::{Installed, Metrics};
+use crate::metrics::Metrics;
 use crate::plugin;
 use crate::worker::{Redirections, Served, Worker};
 
@@ -41,8 +41,6 @@ pub enum RunError {
     Io(#[from] io::Error),
 }
 
-/// How often the installation is looked after.
-const INSTALL_INTERVAL: Duration = Duration::from_secs(1);
 const QUESTIONS_MAX: usize = 64;
 const SHUTDOWN_MAX: Duration = Duration::from_secs(4);
 
@@ -148,7 +146,7 @@ pub async fn run(config: Config, mut drain: Drain) -> Result<(), RunError> {
     let installation = located(&config);
     if config.enabled {
         let (what, counted, done, ready) = (installation.clone(), metrics.clone(), installed, adopted_seen);
-        tasks.serve("install", |drain| keep_installed(what, counted, done, ready, drain));
+        tasks.serve("install", |drain| keeper::keep(what, counted, done, ready, drain));
     }
 
     drain.wait().await;
@@ -193,54 +191,6 @@ fn located(config: &Config) -> Installation {
         tracing::info!(dir = %installation.run_dir.display(), on_node = %seen.display(), "where the plugin finds the agent");
     }
     installation
-}
-
-/// Installs, and again whenever somebody undid it; first when questions can be answered.
-async fn keep_installed(
-    installation: Installation,
-    metrics: Arc<Metrics>,
-    done: Arc<AtomicBool>,
-    mut ready: watch::Receiver<bool>,
-    mut drain: Drain,
-) {
-    tokio::select! {
-        () = drain.wait() => return,
-        adopted = ready.wait_for(|adopted| *adopted) => if adopted.is_err() { return },
-    }
-    let mut said = String::new();
-    loop {
-        let what = installation.clone();
-        let outcome = tokio::task::spawn_blocking(move || what.apply()).await;
-        let count = |result: &'static str| {
-            metrics.installs.get_or_create(&Installed { result }).inc();
-        };
-        match outcome {
-            Ok(Ok(changed)) => {
-                if changed {
-                    count("SUCCESS");
-                    tracing::info!(dir = %installation.conf_dir.display(), "CNI plugin installed");
-                }
-                said.clear();
-                metrics.install_ready.set(1);
-                done.store(true, Ordering::Release);
-            }
-            Ok(Err(error)) => {
-                metrics.install_ready.set(0);
-                done.store(false, Ordering::Release);
-                // Once for each reason; it is tried every second.
-                if said != error.to_string() {
-                    said = error.to_string();
-                    count(error.result());
-                    tracing::warn!(%error, "the CNI plugin is not installed");
-                }
-            }
-            Err(_) => return,
-        }
-        tokio::select! {
-            () = drain.wait() => return,
-            () = tokio::time::sleep(INSTALL_INTERVAL) => {}
-        }
-    }
 }
 
 async fn serve_admin(

@@ -26,8 +26,11 @@ impl Answer {
 
 /// Who can be asked.
 pub trait Agent {
-    /// Posts a JSON document.
-    fn post(&mut self, socket: &Path, path: &str, body: &str) -> io::Result<Answer>;
+    /// Posts a JSON document; one that is away is waited for if `patient`.
+    fn post(&mut self, socket: &Path, path: &str, body: &str, patient: bool) -> io::Result<Answer>;
+
+    /// What it left in a file, for times when it is away.
+    fn left(&mut self, file: &Path) -> io::Result<String>;
 }
 
 /// The agent behind the socket.
@@ -54,8 +57,12 @@ const RETRY: Duration = Duration::from_millis(50);
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 impl Agent for Socket {
-    fn post(&mut self, socket: &Path, path: &str, body: &str) -> io::Result<Answer> {
-        let end = Instant::now() + self.away_max;
+    fn left(&mut self, file: &Path) -> io::Result<String> {
+        std::fs::read_to_string(file)
+    }
+
+    fn post(&mut self, socket: &Path, path: &str, body: &str, patient: bool) -> io::Result<Answer> {
+        let end = Instant::now() + if patient { self.away_max } else { Duration::ZERO };
         let mut stream = loop {
             match UnixStream::connect(socket) {
                 Ok(stream) => break stream,
@@ -136,8 +143,10 @@ mod tests {
             away_max: Duration::ZERO,
             ..Socket::default()
         };
-        let error = impatient.post(&path, "/", "").unwrap_err();
+        let error = impatient.post(&path, "/", "", true).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        // The default patience would be noticed.
+        assert!(Socket::default().post(&path, "/", "", false).is_err());
         let (there, listening) = (path.clone(), std::sync::Arc::new(std::sync::Barrier::new(2)));
         let agent = {
             let listening = listening.clone();
@@ -152,7 +161,7 @@ mod tests {
             })
         };
         listening.wait();
-        let answer = Socket::default().post(&path, "/cmdadd", "{}").unwrap();
+        let answer = Socket::default().post(&path, "/cmdadd", "{}", true).unwrap();
         assert_eq!(answer.status, 200);
         assert!(agent.join().unwrap().starts_with("POST /cmdadd HTTP/1.1\r\n"));
         std::fs::remove_file(&path).ok();

@@ -24,10 +24,28 @@ pub struct Config {
     /// The namespace of the agent itself.
     #[serde(default)]
     pub pod_namespace: String,
+    /// What becomes of pods that the mesh cannot take.
+    #[serde(default)]
+    pub failure_policy: FailurePolicy,
     #[serde(rename = "prevResult", default)]
     previous: Option<Value>,
 }
 
+/// What becomes of a pod when the mesh cannot be asked, or cannot take it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailurePolicy {
+    /// It does not start.
+    #[default]
+    Closed,
+    /// While the agent is away, pods of namespaces that were outside of the mesh when it was last there start; others do not.
+    Namespace,
+    /// It starts outside of the mesh; the agent takes it up when it can.
+    Open,
+}
+
+/// Where the agent leaves the names of the namespaces that are outside of the mesh, beside its socket; one in a line.
+pub const OUTSIDE: &str = "outside-namespaces";
 /// Where the agent listens unless configured otherwise.
 const RUN_DIR: &str = "/var/run/istio-cni";
 /// The agent's own pods, which it cannot be asked about.
@@ -36,9 +54,18 @@ const AGENT_PODS: &str = "istio-cni-node-";
 impl Config {
     /// The agent's socket.
     pub fn socket(&self) -> PathBuf {
+        self.run_dir().join("pluginevent.sock")
+    }
+
+    /// The list of namespaces outside of the mesh.
+    pub(crate) fn outside(&self) -> PathBuf {
+        self.run_dir().join(OUTSIDE)
+    }
+
+    fn run_dir(&self) -> &Path {
         let dir = self.cni_agent_run_dir.as_deref();
         let dir = dir.filter(|dir| !dir.as_os_str().is_empty());
-        dir.unwrap_or_else(|| Path::new(RUN_DIR)).join("pluginevent.sock")
+        dir.unwrap_or_else(|| Path::new(RUN_DIR))
     }
 }
 

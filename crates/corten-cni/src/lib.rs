@@ -3,7 +3,7 @@
 //! Called last in the node's chain for every pod, it asks the node agent to take the pod into the mesh before the pod's first process
 //! runs, and passes the result of the plugins before it on. Whether a pod belongs to the mesh is the agent's to know: it watches the
 //! node's pods and their namespaces, while a plugin would have to ask the API server each time. An agent that cannot be asked is a
-//! reason not to start a pod: it might belong to the mesh, and would be outside of it unnoticed.
+//! reason not to start a pod that may belong to the mesh: it would be outside of it unnoticed. [`FailurePolicy`] says what counts.
 
 pub mod agent;
 mod call;
@@ -11,7 +11,7 @@ mod request;
 
 use serde_json::{Value, json};
 
-pub use call::{Call, Config};
+pub use call::{Call, Config, FailurePolicy, OUTSIDE};
 pub use request::body;
 
 /// The versions of the interface this plugin speaks.
@@ -99,23 +99,50 @@ fn handle(
 }
 
 fn add(call: &Call, agent: &mut dyn agent::Agent) -> Result<Value, Error> {
-    if call.concerns_the_mesh() {
-        let pod = format!("{}/{}", call.namespace, call.name);
-        let socket = call.config.socket();
-        let answer = agent.post(&socket, "/cmdadd", &body(call).to_string());
-        let answer = answer.map_err(|error| Error::Unreachable {
-            socket: socket.display().to_string(),
-            reason: error.to_string(),
-            pod: pod.clone(),
-        })?;
-        if answer.status != 200 {
-            return Err(Error::Refused {
-                pod,
-                reason: answer.reason(),
-            });
+    if call.concerns_the_mesh()
+        && let Err(error) = ask(call, agent)
+    {
+        let is_away = matches!(error, Error::Unreachable { .. });
+        let may_start = match call.config.failure_policy {
+            FailurePolicy::Closed => false,
+            FailurePolicy::Namespace => is_away && is_outside(call, agent),
+            FailurePolicy::Open => true,
+        };
+        if !may_start {
+            return Err(error);
         }
     }
     Ok(call.result())
+}
+
+fn ask(call: &Call, agent: &mut dyn agent::Agent) -> Result<(), Error> {
+    let pod = format!("{}/{}", call.namespace, call.name);
+    let socket = call.config.socket();
+    // Who would start without an answer does not wait for one.
+    let patient = match call.config.failure_policy {
+        FailurePolicy::Closed => true,
+        FailurePolicy::Namespace => !is_outside(call, agent),
+        FailurePolicy::Open => false,
+    };
+    let answer = agent.post(&socket, "/cmdadd", &body(call).to_string(), patient);
+    let answer = answer.map_err(|error| Error::Unreachable {
+        socket: socket.display().to_string(),
+        reason: error.to_string(),
+        pod: pod.clone(),
+    })?;
+    if answer.status == 200 {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        pod,
+        reason: answer.reason(),
+    })
+}
+
+/// Whether the pod's namespace was outside of the mesh when the agent was last there. A namespace that it did not know is not.
+fn is_outside(call: &Call, agent: &mut dyn agent::Agent) -> bool {
+    let list = agent.left(&call.config.outside()).unwrap_or_default();
+    list.lines().any(|name| name == call.namespace)
 }
 
 #[cfg(test)]

@@ -12,10 +12,18 @@ use crate::run;
 struct Fake {
     answer: Result<Answer, io::ErrorKind>,
     asked: Vec<(String, String, Value)>,
+    /// Whether it was waited for.
+    patient: bool,
 }
 
 impl Agent for Fake {
-    fn post(&mut self, socket: &Path, path: &str, body: &str) -> io::Result<Answer> {
+    fn left(&mut self, file: &Path) -> io::Result<String> {
+        assert_eq!(file, Path::new("/run/node1/istio-cni/outside-namespaces"));
+        Ok("legacy\nshop-2\n".to_owned())
+    }
+
+    fn post(&mut self, socket: &Path, path: &str, body: &str, patient: bool) -> io::Result<Answer> {
+        self.patient = patient;
         let body = serde_json::from_str(body).unwrap();
         self.asked.push((socket.display().to_string(), path.to_owned(), body));
         self.answer.clone().map_err(io::Error::from)
@@ -29,6 +37,7 @@ fn agent(status: u16, body: &str) -> Fake {
             body: body.into(),
         }),
         asked: Vec::new(),
+        patient: false,
     }
 }
 
@@ -110,6 +119,7 @@ fn a_pod_is_not_started_when_the_mesh_cannot_take_it() {
     let mut gone = Fake {
         answer: Err(io::ErrorKind::ConnectionRefused),
         asked: Vec::new(),
+        patient: false,
     };
     let error = add(&config(), ARGS, &mut gone).unwrap_err();
     assert_eq!(error["code"], 11);
@@ -118,6 +128,34 @@ fn a_pod_is_not_started_when_the_mesh_cannot_take_it() {
         text.contains("/run/node1/istio-cni/pluginevent.sock") && text.contains("shop/cart-0"),
         "{text}"
     );
+}
+
+#[test]
+fn the_policy_says_who_starts_without_the_mesh() {
+    // The policy, the namespace, the agent's answer (0: it is away); whether the pod starts, and whether the agent was waited for.
+    for (policy, namespace, status, starts, waited) in [
+        ("closed", "legacy", 0, false, true),
+        ("namespace", "legacy", 0, true, false),
+        ("namespace", "shop", 0, false, true),
+        ("namespace", "legacy", 500, false, false),
+        ("namespace", "legacy", 200, true, false),
+        ("open", "shop", 0, true, false),
+        ("open", "shop", 500, true, false),
+    ] {
+        let mut config = config();
+        config["failure_policy"] = json!(policy);
+        let mut agent = agent(status, "no node proxy is connected");
+        if status == 0 {
+            agent.answer = Err(io::ErrorKind::NotFound);
+        }
+        let args = format!("K8S_POD_NAMESPACE={namespace};K8S_POD_NAME=cart-0");
+        let started = add(&config, &args, &mut agent).is_ok();
+        let found = (started, agent.patient);
+        assert_eq!(found, (starts, waited), "{policy} {namespace} {status}");
+    }
+    let mut odd = config();
+    odd["failure_policy"] = json!("perhaps");
+    assert_eq!(add(&odd, ARGS, &mut agent(200, "")).unwrap_err()["code"], 6);
 }
 
 #[test]

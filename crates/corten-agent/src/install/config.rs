@@ -81,6 +81,19 @@ pub fn remove(existing: &str) -> Result<Option<Value>, EditError> {
     Ok((plugins.len() != before).then_some(Value::Object(list)))
 }
 
+/// Whether a configuration without our entry is what became of an original: the same list, or the lone plugin as a list of one.
+pub fn became(original: &str, without: &Value) -> bool {
+    let Ok(original) = object("the original", original) else {
+        return false;
+    };
+    if original.contains_key("plugins") {
+        return Value::Object(original) == *without;
+    }
+    let mut alone = original;
+    alone.remove("cniVersion");
+    without["name"] == LIST_NAME && without["plugins"] == json!([alone])
+}
+
 /// Whether the configuration has exactly this entry of the mesh's plugin.
 pub fn contains(existing: &str, new: &str) -> bool {
     match (insert(existing, new), serde_json::from_str::<Value>(existing)) {

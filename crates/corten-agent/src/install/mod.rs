@@ -1,10 +1,13 @@
 //! The plugin on the node: its program, and its entry in the node's CNI configuration.
 //!
 //! Both are looked after: who rewrites the configuration (a CNI plugin that starts anew does) would otherwise let every new pod out of
-//! the mesh unseen.
+//! the mesh unseen. The file that is edited is kept beside as it was, under a name that nobody takes for a configuration, so that it can
+//! be put back to the letter.
 
 pub mod config;
 mod host_path;
+pub(crate) mod keeper;
+mod watch;
 
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -79,6 +82,8 @@ impl InstallError {
 }
 
 const STANDALONE: &str = "YYY-istio-cni.conf";
+/// What the name of a file that is kept as it was ends with; it begins with a dot.
+const ORIGINAL: &str = ".corten-original";
 
 impl Installation {
     /// Installs what is missing or different; whether anything was.
@@ -101,12 +106,60 @@ impl Installation {
             gone(&self.conf_dir.join(self.conf_name.as_deref().unwrap_or(STANDALONE)))?;
         } else if let Some(own) = &self.own_config {
             gone(&self.conf_dir.join(own))?;
-        } else if let Ok((path, text)) = self.primary()
-            && let Ok(Some(without)) = config::remove(&text)
-        {
-            self.write(&path, &without, true)?;
+        } else if let Ok((path, text)) = self.primary() {
+            self.restore(&path, &text)?;
+        }
+        // What is kept of others' files serves nobody any more.
+        for (kept, _) in self.originals() {
+            gone(&kept)?;
         }
         gone(&self.bin_dir.join(config::PLUGIN))
+    }
+
+    /// Takes the entry out of a configuration; if nobody else has changed it since, it becomes what it was, to the letter and the name.
+    fn restore(&self, path: &Path, text: &str) -> Result<(), InstallError> {
+        let Ok(Some(without)) = config::remove(text) else {
+            return Ok(());
+        };
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |error: io::Error| InstallError::Configuration {
+                path,
+                reason: error.to_string(),
+            }
+        };
+        for (kept, name) in self.originals() {
+            let original = path.with_file_name(&name);
+            let Ok(bytes) = std::fs::read_to_string(&kept) else {
+                continue;
+            };
+            if original.file_stem() != path.file_stem() || !config::became(&bytes, &without) {
+                continue;
+            }
+            let mode = std::fs::metadata(path).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
+            replace(&original, bytes.as_bytes(), mode).map_err(failed(&original))?;
+            if original != path {
+                std::fs::remove_file(path).map_err(failed(path))?;
+            }
+            return Ok(());
+        }
+        self.write(path, &without, Some(path))
+    }
+
+    /// The files that are kept as they were, each with the name it had.
+    fn originals(&self) -> Vec<(PathBuf, String)> {
+        let entries = std::fs::read_dir(&self.conf_dir).into_iter().flatten();
+        let original = |entry: io::Result<std::fs::DirEntry>| {
+            let path = entry.ok()?.path();
+            let name = path
+                .file_name()?
+                .to_str()?
+                .strip_prefix('.')?
+                .strip_suffix(ORIGINAL)?
+                .to_owned();
+            Some((path, name))
+        };
+        entries.filter_map(original).collect()
     }
 
     /// The plugin's configuration.
@@ -145,7 +198,7 @@ impl Installation {
         let text = entry.to_string();
         if !self.is_chained {
             let path = self.conf_dir.join(self.conf_name.as_deref().unwrap_or(STANDALONE));
-            return self.write_if_different(&path, &entry, false);
+            return self.write_if_different(&path, &entry);
         }
         let (path, existing) = self.primary()?;
         let edit = |existing: &str| {
@@ -155,15 +208,25 @@ impl Installation {
             })
         };
         if let Some(own) = &self.own_config {
-            return self.write_if_different(&self.conf_dir.join(own), &edit(&existing)?, false);
+            return self.write_if_different(&self.conf_dir.join(own), &edit(&existing)?);
         }
         if config::contains(&existing, &text) {
             return Ok(false);
         }
         let edited = edit(&existing)?;
+        // One that has an entry of ours is no original; there is one from before, or an agent that kept none has made the entry.
+        if matches!(config::remove(&existing), Ok(None))
+            && let Some(name) = path.file_name().and_then(|name| name.to_str())
+        {
+            let kept = path.with_file_name(format!(".{name}{ORIGINAL}"));
+            replace(&kept, existing.as_bytes(), 0o600).map_err(|error| InstallError::Configuration {
+                path: kept,
+                reason: error.to_string(),
+            })?;
+        }
         // A lone plugin becomes a list, which has another ending.
         let target = path.with_extension("conflist");
-        self.write(&target, &edited, true)?;
+        self.write(&target, &edited, Some(&path))?;
         if target != path {
             std::fs::remove_file(&path).map_err(|error| InstallError::Configuration {
                 path: path.clone(),
@@ -181,13 +244,15 @@ impl Installation {
         };
         let entries = std::fs::read_dir(&self.conf_dir).map_err(|error| none(Some(error.to_string())))?;
         let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        names.retain(|path| match &self.conf_name {
-            // An edited file may have got another ending.
-            Some(name) => path.file_stem() == Path::new(name).file_stem(),
-            None => path
-                .extension()
-                .is_some_and(|e| e == "conf" || e == "conflist" || e == "json"),
+        // As container runtimes look for them.
+        names.retain(|path| {
+            path.extension()
+                .is_some_and(|e| e == "conf" || e == "conflist" || e == "json")
         });
+        if let Some(name) = &self.conf_name {
+            // An edited file may have got another ending.
+            names.retain(|path| path.file_stem() == Path::new(name).file_stem());
+        }
         names.retain(|path| {
             let name = path.file_name().and_then(|name| name.to_str());
             name != self.own_config.as_deref() && name != Some(STANDALONE)
@@ -196,7 +261,7 @@ impl Installation {
         let mut problem = None;
         for path in names {
             match std::fs::read_to_string(&path) {
-                Ok(text) if is_usable(&text) => return Ok((path, text)),
+                Ok(text) if is_usable(&path, &text) => return Ok((path, text)),
                 Ok(_) => problem = Some(format!("{} is no configuration of a network", path.display())),
                 Err(error) => problem = Some(format!("{}: {error}", path.display())),
             }
@@ -204,19 +269,20 @@ impl Installation {
         Err(none(problem))
     }
 
-    fn write_if_different(&self, path: &Path, value: &Value, keep_mode: bool) -> Result<bool, InstallError> {
+    fn write_if_different(&self, path: &Path, value: &Value) -> Result<bool, InstallError> {
         let held = std::fs::read_to_string(path).ok();
         let held = held.and_then(|text| serde_json::from_str::<Value>(&text).ok());
         if held.as_ref() == Some(value) {
             return Ok(false);
         }
-        self.write(path, value, keep_mode)?;
+        self.write(path, value, None)?;
         Ok(true)
     }
 
-    fn write(&self, path: &Path, value: &Value, keep_mode: bool) -> Result<(), InstallError> {
+    /// Writes a configuration, with the mode of the file it comes from.
+    fn write(&self, path: &Path, value: &Value, from: Option<&Path>) -> Result<(), InstallError> {
         let usual = if self.group_read { 0o640 } else { 0o600 };
-        let kept = std::fs::metadata(path).ok().filter(|_| keep_mode);
+        let kept = from.and_then(|from| std::fs::metadata(from).ok());
         let mode = kept.map_or(usual, |metadata| metadata.permissions().mode() & 0o777);
         replace(path, format!("{value:#}\n").as_bytes(), mode).map_err(|error| InstallError::Configuration {
             path: path.to_owned(),
@@ -225,10 +291,16 @@ impl Installation {
     }
 }
 
-fn is_usable(text: &str) -> bool {
+/// Whether a container runtime would take the file for a network: a list of plugins in a list's file, one plugin in any other; those that are
+/// neither are passed over.
+fn is_usable(path: &Path, text: &str) -> bool {
     let value: Value = serde_json::from_str(text).unwrap_or_default();
-    let is_list = value["plugins"].as_array().is_some_and(|plugins| !plugins.is_empty());
-    value["name"].is_string() && (is_list || value["type"].is_string())
+    let has_type = |plugin: &Value| plugin["type"].as_str().is_some_and(|kind| !kind.is_empty());
+    if path.extension().is_some_and(|e| e == "conflist") {
+        let plugins = value["plugins"].as_array();
+        return value["name"].is_string() && plugins.is_some_and(|all| !all.is_empty() && all.iter().all(has_type));
+    }
+    has_type(&value) && value.get("plugins").is_none()
 }
 
 /// The plugin's program, beside the agent's.
@@ -251,6 +323,8 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
             .open(&temporary)?;
         file.set_permissions(std::fs::Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
+        // A node that loses its power now is to come back with one of the two, not with an empty file.
+        file.sync_all()?;
         drop(file);
         std::fs::rename(&temporary, path)
     };

@@ -98,7 +98,7 @@ fn a_lone_plugin_becomes_a_list() {
         r#"{"cniVersion":"0.4.0","name":"dbnet","type":"bridge"}"#,
     )]);
     assert!(node.installation.apply().unwrap());
-    assert_eq!(node.names(), ["10-net.conflist"]);
+    assert_eq!(node.names(), [".10-net.conf.corten-original", "10-net.conflist"]);
     assert_eq!(node.read("10-net.conflist").unwrap()["name"], "k8s-pod-network");
     assert!(!node.installation.apply().unwrap());
 }
@@ -140,4 +140,217 @@ fn alone_where_there_is_no_chain() {
     node.installation.is_chained = false;
     assert!(node.installation.apply().unwrap());
     assert_eq!(node.names(), [STANDALONE]);
+}
+
+/// What nodes have in their directory, by who makes them: several files, the one that counts, and the plugins before ours in the end.
+const LAYOUTS: &[(&str, &[(&str, &str)], &str, &str)] = &[
+    (
+        "bridge",
+        &[(
+            "10-bridge.conf",
+            r#"{"cniVersion":"0.4.0","name":"local","type":"bridge","bridge":"cni0","ipam":{"type":"host-local"}}"#,
+        )],
+        "10-bridge.conflist",
+        "bridge",
+    ),
+    (
+        "calico",
+        &[(
+            "10-calico.conflist",
+            r#"{"name":"k8s-pod-network","cniVersion":"0.3.1","plugins":[{"type":"calico","datastore_type":"kubernetes","ipam":{"type":"calico-ipam"}},{"type":"portmap","snat":true,"capabilities":{"portMappings":true}},{"type":"bandwidth","capabilities":{"bandwidth":true}}]}"#,
+        )],
+        "10-calico.conflist",
+        "calico portmap bandwidth",
+    ),
+    (
+        // What Cilium finds it moves out of the way.
+        "cilium",
+        &[
+            (
+                "05-cilium.conflist",
+                r#"{"cniVersion":"0.3.1","name":"cilium","plugins":[{"type":"cilium-cni","enable-debug":false}]}"#,
+            ),
+            (
+                "10-other.conflist.cilium_bak",
+                r#"{"cniVersion":"0.3.1","name":"x","plugins":[{"type":"bridge"}]}"#,
+            ),
+        ],
+        "05-cilium.conflist",
+        "cilium-cni",
+    ),
+    (
+        "flannel",
+        &[(
+            "10-flannel.conflist",
+            r#"{"name":"cbr0","cniVersion":"0.3.1","plugins":[{"type":"flannel","delegate":{"hairpinMode":true,"isDefaultGateway":true}},{"type":"portmap","capabilities":{"portMappings":true}}]}"#,
+        )],
+        "10-flannel.conflist",
+        "flannel portmap",
+    ),
+    (
+        "kindnet",
+        &[(
+            "10-kindnet.conflist",
+            r#"{"cniVersion":"0.3.1","name":"kindnet","plugins":[{"type":"ptp","ipMasq":false,"mtu":1500,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.244.0.0/24"}]]}},{"type":"portmap","capabilities":{"portMappings":true}}]}"#,
+        )],
+        "10-kindnet.conflist",
+        "ptp portmap",
+    ),
+    (
+        "aws",
+        &[(
+            "10-aws.conflist",
+            r#"{"cniVersion":"0.4.0","name":"aws-cni","disableCheck":true,"plugins":[{"name":"aws-cni","type":"aws-cni","vethPrefix":"eni"},{"name":"egress-cni","type":"egress-cni","ipam":{"type":"host-local"}},{"type":"portmap","snat":true,"capabilities":{"portMappings":true}}]}"#,
+        )],
+        "10-aws.conflist",
+        "aws-cni egress-cni portmap",
+    ),
+    (
+        "gke",
+        &[
+            (
+                "10-gke-ptp.conflist",
+                r#"{"name":"gke-pod-network","cniVersion":"0.3.1","plugins":[{"type":"ptp","mtu":1460,"ipam":{"type":"host-local"}},{"type":"portmap","capabilities":{"portMappings":true}}]}"#,
+            ),
+            (
+                "99-loopback.conf",
+                r#"{"cniVersion":"0.3.1","name":"lo","type":"loopback"}"#,
+            ),
+        ],
+        "10-gke-ptp.conflist",
+        "ptp portmap",
+    ),
+    (
+        // One that calls the others itself comes first.
+        "multus",
+        &[
+            (
+                "00-multus.conf",
+                r#"{"cniVersion":"0.3.1","name":"multus","type":"multus","delegates":[{"cniVersion":"0.3.1","name":"d","plugins":[{"type":"bridge"}]}]}"#,
+            ),
+            (
+                "10-calico.conflist",
+                r#"{"name":"k8s-pod-network","cniVersion":"0.3.1","plugins":[{"type":"calico"}]}"#,
+            ),
+        ],
+        "00-multus.conflist",
+        "multus",
+    ),
+    (
+        // A list in a lone plugin's file, and a lone plugin in a list's: container runtimes pass both over.
+        "misplaced",
+        &[
+            (
+                "01-list.conf",
+                r#"{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"bridge"}]}"#,
+            ),
+            (
+                "02-alone.conflist",
+                r#"{"cniVersion":"1.0.0","name":"b","type":"bridge"}"#,
+            ),
+            (
+                "03-typeless.conflist",
+                r#"{"cniVersion":"1.0.0","name":"c","plugins":[{"bridge":"x"}]}"#,
+            ),
+            (
+                "04-unnamed.conflist",
+                r#"{"cniVersion":"1.0.0","plugins":[{"type":"bridge"}]}"#,
+            ),
+            ("30-json.json", r#"{"cniVersion":"1.0.0","name":"d","type":"macvlan"}"#),
+        ],
+        "30-json.conflist",
+        "macvlan",
+    ),
+];
+
+impl Node {
+    /// All files with their contents and modes.
+    fn files(&self) -> Vec<(String, Vec<u8>, u32)> {
+        let read = |name: String| {
+            let path = self.dir.path().join("net.d").join(&name);
+            let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+            (name, std::fs::read(path).unwrap(), mode)
+        };
+        self.names().into_iter().map(read).collect()
+    }
+}
+
+#[test]
+fn into_every_layout_and_out_without_a_trace() {
+    for (layout, files, edited, before_us) in LAYOUTS {
+        let node = node(files);
+        let before = node.files();
+        assert!(node.installation.apply().unwrap(), "{layout}");
+        let chain = node
+            .read(edited)
+            .unwrap_or_else(|| panic!("{layout}: {:?}", node.names()));
+        let types: Vec<&str> = chain["plugins"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|p| p["type"].as_str())
+            .collect();
+        assert_eq!(types.join(" "), format!("{before_us} istio-cni"), "{layout}");
+        assert!(
+            !node.installation.apply().unwrap(),
+            "{layout}: there is nothing more to do"
+        );
+        node.installation.remove().unwrap();
+        assert_eq!(node.files(), before, "{layout}: to the letter");
+    }
+}
+
+#[test]
+fn what_others_change_meanwhile_stays_changed() {
+    let node = node(&[("10-net.conflist", CHAIN)]);
+    node.installation.apply().unwrap();
+    let path = node.dir.path().join("net.d/10-net.conflist");
+    // Another plugin puts itself into the chain that has ours.
+    let mut chain = node.read("10-net.conflist").unwrap();
+    chain["plugins"]
+        .as_array_mut()
+        .unwrap()
+        .insert(1, json!({"type": "tuning"}));
+    std::fs::write(&path, chain.to_string()).unwrap();
+    assert!(!node.installation.apply().unwrap(), "ours is where it should be");
+    node.installation.remove().unwrap();
+    let left = json!({"cniVersion":"1.0.0","name":"corten","plugins":[{"type":"bridge"},{"type":"tuning"}]});
+    assert_eq!(node.read("10-net.conflist"), Some(left));
+    assert_eq!(node.names(), ["10-net.conflist"]);
+}
+
+#[test]
+fn a_configuration_that_comes_later_or_goes_and_comes_again() {
+    let node = node(&[]);
+    assert!(node.installation.apply().is_err());
+    let path = node.dir.path().join("net.d/10-net.conflist");
+    std::fs::write(&path, CHAIN).unwrap();
+    assert!(node.installation.apply().unwrap());
+    std::fs::remove_file(&path).unwrap();
+    assert!(node.installation.apply().is_err());
+    // Another network moves in before the old one's place is taken again.
+    std::fs::write(node.dir.path().join("net.d/05-new.conflist"), CHAIN).unwrap();
+    assert!(node.installation.apply().unwrap());
+    assert_eq!(node.read("05-new.conflist").unwrap()["plugins"][1]["type"], "istio-cni");
+    node.installation.remove().unwrap();
+    assert_eq!(node.names(), ["05-new.conflist"]);
+}
+
+#[test]
+fn a_named_file_is_waited_for_under_either_ending() {
+    let mut node = node(&[("05-first.conflist", CHAIN)]);
+    node.installation.conf_name = Some("20-mine.conf".into());
+    assert!(
+        node.installation.apply().is_err(),
+        "the first is not the one that is meant"
+    );
+    let place = node.dir.path().join("net.d");
+    std::fs::write(place.join("20-mine.conf.bak"), CHAIN).unwrap();
+    assert!(node.installation.apply().is_err());
+    std::fs::write(place.join("20-mine.conflist"), CHAIN).unwrap();
+    assert!(node.installation.apply().unwrap());
+    assert_eq!(
+        node.read("20-mine.conflist").unwrap()["plugins"][1]["type"],
+        "istio-cni"
+    );
 }

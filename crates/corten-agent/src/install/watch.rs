@@ -26,7 +26,7 @@ impl Watch {
         for directory in directories {
             inotify::add_watch(&queue, *directory, changes)?;
         }
-        Ok(Watch(AsyncFd::new(queue)?))
+        Ok(Watch(corten_linux::fds::watched(queue)?))
     }
 
     /// Resolves when something has changed. What has is found out by looking: events may be lost, what is there is not.
