@@ -1,7 +1,8 @@
 //! The agent put together: what starts in which order, and what stays behind at the end.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin;
 use crate::config::Config;
 use crate::driver::{Driver, Signals, Sources};
-use crate::install::{Installation, host_path, keeper};
+use crate::install::{self, Installation, host_path, keeper};
 use crate::kubernetes::Kubernetes;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
@@ -62,6 +63,9 @@ impl Pods for Node {
 
 /// Runs until the drain.
 pub async fn run(config: Config, mut drain: Drain) -> Result<(), RunError> {
+    for note in &config.notes {
+        tracing::warn!("{note}");
+    }
     let metrics = Arc::new(Metrics::default());
     let backend = tokio::task::spawn_blocking(Backend::probe)
         .await
@@ -118,9 +122,15 @@ pub async fn run(config: Config, mut drain: Drain) -> Result<(), RunError> {
         .watch(kinds::NAMESPACES)
         .start(&client, &tasks);
     let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
-    let machine = Machine::new(config.eligibility.clone(), config.timing);
-    let signals = Signals { adopted, problems };
-    let driver = Driver::new(machine, worker.clone(), metrics.clone(), signals, config.patience);
+    let machine = Machine::new(config.eligibility(), config.timing);
+    let (outside, outside_seen) = watch::channel(BTreeSet::new());
+    let signals = Signals {
+        adopted,
+        problems,
+        outside,
+    };
+    let driver = Driver::new(machine, worker.clone(), metrics.clone(), signals, config.patience)
+        .with_repair(config.repair.clone());
     let sources = Sources {
         objects,
         questions,
@@ -144,9 +154,17 @@ pub async fn run(config: Config, mut drain: Drain) -> Result<(), RunError> {
         });
     });
     let installation = located(&config);
+    let list = config.plugin_socket.with_file_name(OUTSIDE);
     if config.enabled {
+        let path = list.clone();
+        tasks.serve("outside", |drain| leave_list(path, outside_seen, drain));
         let (what, counted, done, ready) = (installation.clone(), metrics.clone(), installed, adopted_seen);
         tasks.serve("install", |drain| keeper::keep(what, counted, done, ready, drain));
+    } else {
+        tracing::info!("AMBIENT_ENABLED is false: no pod is taken into the mesh, and those that are in it leave");
+        if let Err(error) = installation.remove() {
+            tracing::warn!(%error, "the CNI plugin of an earlier agent was not removed");
+        }
     }
 
     drain.wait().await;
@@ -161,12 +179,45 @@ pub async fn run(config: Config, mut drain: Drain) -> Result<(), RunError> {
         tracing::info!("an agent will follow: plugin and redirections stay, and pods start when it is there");
         return Ok(());
     }
+    // The plugin first: nobody is to be put into a mesh that is being left, and a plugin without an agent would keep pods from starting.
     if let Err(error) = installation.remove() {
         tracing::warn!(%error, "the CNI plugin was not removed");
     }
-    worker.release_all().await;
+    worker.release_all(config.release_max).await;
+    clean_up(&[&list, &config.plugin_socket, &config.zds_socket]);
     tracing::info!("no agent will follow: the plugin is removed and pods are on their own");
     Ok(())
+}
+
+/// Where the plugin finds the names of namespaces outside of the mesh, beside the agent's socket; the plugin knows it by the same name.
+pub(crate) const OUTSIDE: &str = "outside-namespaces";
+
+/// Keeps the list of namespaces outside of the mesh current. It stays for the time until the next agent.
+async fn leave_list(path: PathBuf, mut outside: watch::Receiver<BTreeSet<String>>, mut drain: Drain) {
+    loop {
+        tokio::select! {
+            () = drain.wait() => return,
+            changed = outside.changed() => if changed.is_err() { return },
+        }
+        let names: Vec<String> = outside.borrow_and_update().iter().cloned().collect();
+        let (path, text) = (path.clone(), names.join("\n"));
+        let written = tokio::task::spawn_blocking(move || install::replace(&path, text.as_bytes(), 0o644)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!(%error, "while no agent runs, no pods will start: the list of namespaces outside of the mesh was not written");
+        }
+    }
+}
+
+/// Removes files of ours that nobody needs any more.
+fn clean_up(files: &[&Path]) {
+    for file in files {
+        match std::fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(file = %file.display(), %error, "a file stays behind");
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The DaemonSet that a pod `name-xxxxx` belongs to.

@@ -1,5 +1,7 @@
 //! Settings from the environment, under Istio's names where Istio has them.
 
+mod unhonoured;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,6 +13,7 @@ use corten_store_kube::Kubeconfig;
 use crate::eligibility::{Eligibility, Selector};
 use crate::install::Installation;
 use crate::machine::Timing;
+use crate::repair::{Action, Repair};
 
 /// Where variables come from.
 pub type Vars<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -56,6 +59,12 @@ pub struct Config {
     pub metrics_port: u16,
     /// What stays behind when a successor follows.
     pub safe_upgrade: bool,
+    /// How long an agent without a successor waits for connections that go through the proxy before it takes away what carries them.
+    pub release_max: Duration,
+    /// What is done about pods that were started without the redirection to their sidecar.
+    pub repair: Option<Repair>,
+    /// What is to be said about settings that are given and not honoured.
+    pub notes: Vec<String>,
 }
 
 /// What is wrong with one variable.
@@ -129,6 +138,15 @@ impl Reader<'_> {
 }
 
 impl Config {
+    /// Who belongs to the mesh: nobody, where ambient mode is off. Who does nevertheless leaves.
+    pub fn eligibility(&self) -> Eligibility {
+        let mut eligibility = self.eligibility.clone();
+        if !self.enabled {
+            eligibility.selectors.clear();
+        }
+        eligibility
+    }
+
     /// Reads all settings, or says everything that is wrong.
     pub fn read(vars: Vars<'_>) -> Result<Config, Vec<Problem>> {
         let mut r = Reader {
@@ -185,6 +203,9 @@ impl Config {
             health_port: r.value("HEALTH_PORT", 8000, "a port number"),
             metrics_port: r.value("MONITORING_PORT", 15014, "a port number"),
             safe_upgrade: !r.is("AMBIENT_DISABLE_SAFE_UPGRADE", false),
+            release_max: r.time("CORTEN_RELEASE_MAX", Duration::from_secs(20)),
+            repair: repair(&mut r),
+            notes: unhonoured::notes(vars),
             namespace,
             eligibility,
         };
@@ -211,6 +232,26 @@ fn probe_sources(r: &mut Reader<'_>) -> (IpAddr, IpAddr) {
     )
 }
 
+/// Istio's order: whoever wants pods deleted and labelled has them deleted.
+fn repair(r: &mut Reader<'_>) -> Option<Repair> {
+    let enabled = r.is("REPAIR_ENABLED", true);
+    let (delete, label) = (r.is("REPAIR_DELETE_PODS", false), r.is("REPAIR_LABEL_PODS", false));
+    let key = r.text("REPAIR_BROKEN_POD_LABEL_KEY", "cni.istio.io/uninitialized");
+    let value = r.text("REPAIR_BROKEN_POD_LABEL_VALUE", "true");
+    let repair = Repair {
+        action: if delete {
+            Action::Delete
+        } else {
+            Action::Label(key, value)
+        },
+        annotation: r.text("REPAIR_SIDECAR_ANNOTATION", crate::pod::SIDECAR),
+        container: r.text("REPAIR_INIT_CONTAINER_NAME", "istio-validation"),
+        exit_code: r.value("REPAIR_INIT_CONTAINER_EXIT_CODE", 126, "a number"),
+        message: r.text("REPAIR_INIT_CONTAINER_TERMINATION_MESSAGE", ""),
+    };
+    (enabled && (delete || label)).then_some(repair)
+}
+
 fn installation(
     r: &mut Reader<'_>,
     run_dir: &std::path::Path,
@@ -228,7 +269,11 @@ fn installation(
         conf_dir: r.path("MOUNTED_CNI_NET_DIR", "/host/etc/cni/net.d"),
         conf_name: (!name.is_empty()).then_some(name),
         is_chained: r.is("CHAINED_CNI_PLUGIN", true),
-        own_config: own.then(|| r.text("ISTIO_OWNED_CNI_CONFIG_FILENAME", "02-istio-cni.conflist")),
+        // The second name is that of Istio's chart.
+        own_config: own.then(|| {
+            let usual = r.text("ISTIO_OWNED_CNI_CONF_FILENAME", "02-istio-cni.conflist");
+            r.text("ISTIO_OWNED_CNI_CONFIG_FILENAME", &usual)
+        }),
         group_read: r.is("CNI_CONF_GROUP_READ", false),
         run_dir: run_dir.to_owned(),
         run_dir_on_host: match r.text("CORTEN_RUN_DIR_ON_HOST", "") {
@@ -244,6 +289,10 @@ fn installation(
             "enablement_selectors": [],
             "exclude_namespaces": excluded,
             "pod_namespace": namespace,
+            "failure_policy": r.parsed("CORTEN_CNI_FAILURE_POLICY", "namespace".to_owned(), |text| match text {
+                "closed" | "namespace" | "open" => Ok(text.to_owned()),
+                _ => Err("write closed, namespace or open".into()),
+            }),
             "native_nftables": true,
         }),
     }
@@ -282,6 +331,38 @@ mod tests {
         assert_eq!(config.kubeconfig, Kubeconfig::InCluster);
         assert_eq!(config.timing, Timing::default());
         assert!(!config.pod_rules.dns_capture && config.pod_rules.ipv6);
+        assert_eq!((config.repair, config.notes.len()), (None, 0));
+        assert_eq!(config.installation.settings["failure_policy"], "namespace");
+    }
+
+    #[test]
+    fn without_ambient_mode_nobody_belongs_to_the_mesh() {
+        let config = read(&[("NODE_NAME", "n1"), ("AMBIENT_ENABLED", "false")]).unwrap();
+        assert!(config.eligibility().selectors.is_empty());
+        assert_eq!(config.installation.settings["ambient_enabled"], false);
+        let usual = read(&[("NODE_NAME", "n1")]).unwrap();
+        assert_eq!(usual.eligibility(), Eligibility::default());
+    }
+
+    #[test]
+    fn broken_pods_are_deleted_or_labelled() {
+        let of = |vars: &[(&str, &str)]| {
+            let node = [("NODE_NAME", "n1")];
+            let config = read(&[&node, vars].concat()).unwrap();
+            config.repair.map(|repair| repair.action)
+        };
+        let label = |key: &str| Some(Action::Label(key.into(), "true".into()));
+        assert_eq!(
+            of(&[("REPAIR_LABEL_PODS", "true")]),
+            label("cni.istio.io/uninitialized")
+        );
+        let named = [("REPAIR_LABEL_PODS", "true"), ("REPAIR_BROKEN_POD_LABEL_KEY", "k")];
+        assert_eq!(of(&named), label("k"));
+        assert_eq!(
+            of(&[("REPAIR_LABEL_PODS", "true"), ("REPAIR_DELETE_PODS", "true")]),
+            Some(Action::Delete)
+        );
+        assert_eq!(of(&[("REPAIR_ENABLED", "false"), ("REPAIR_DELETE_PODS", "true")]), None);
     }
 
     #[test]

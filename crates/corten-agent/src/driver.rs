@@ -1,5 +1,6 @@
 //! The loop around the [machine](crate::machine): hears of pods, namespaces, proxies and the plugin, has jobs done, waits for the next.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use crate::machine::{Job, Machine, Outcome, Stage, Task, Verdict};
 use crate::metrics::{Heard, Metrics};
 use crate::plugin::Asked;
 use crate::pod::{Pod, Redirection, labels};
+use crate::repair::{self, Repair};
 use crate::worker::{Place, Worker};
 
 /// How often is looked whether somebody changed what is ours.
@@ -34,6 +36,8 @@ pub struct Signals {
     pub adopted: watch::Sender<bool>,
     /// Problems of pods, for whoever looks.
     pub problems: watch::Sender<Vec<String>>,
+    /// Namespaces outside of the mesh, for the plugin in times without an agent.
+    pub outside: watch::Sender<BTreeSet<String>>,
 }
 
 /// The plugin's question, waiting.
@@ -63,6 +67,8 @@ pub struct Driver {
     ended_receiver: mpsc::Receiver<Ended>,
     problems: std::collections::BTreeMap<String, String>,
     patience: Duration,
+    repair: Option<Repair>,
+    repaired: repair::Seen,
     tasks: TaskGroup,
 }
 
@@ -88,8 +94,17 @@ impl Driver {
             ended_receiver,
             problems: std::collections::BTreeMap::new(),
             patience,
+            repair: None,
+            repaired: repair::Seen::default(),
             tasks: TaskGroup::new("jobs"),
         }
+    }
+
+    /// Sees to pods that were started without the redirection to their sidecar, too.
+    #[must_use]
+    pub fn with_repair(mut self, repair: Option<Repair>) -> Driver {
+        self.repair = repair;
+        self
     }
 
     /// Runs until the drain.
@@ -136,6 +151,7 @@ impl Driver {
             Change::Put { kind, object } if is_pod(&kind) => {
                 count("update");
                 if let Some(pod) = Pod::from_object(&object) {
+                    self.see_to(&pod, &object);
                     self.machine.pod(pod);
                 }
             }
@@ -153,6 +169,19 @@ impl Driver {
                     self.machine.namespace_removed(&key.name);
                 }
             }
+        }
+    }
+
+    /// Sees to a pod that was started without the redirection to its sidecar.
+    fn see_to(&mut self, pod: &Pod, object: &serde_json::Value) {
+        let broken = self.repair.as_ref().filter(|repair| repair.is_broken(object));
+        let Some(action) = broken.map(|repair| repair.action.clone()) else {
+            return;
+        };
+        if self.repaired.is_due(&pod.uid, Instant::now()) {
+            let (worker, pod) = (self.worker.clone(), pod.clone());
+            self.tasks
+                .spawn("repair pod", async move { worker.see_to(&pod, &action).await });
         }
     }
 
@@ -308,6 +337,11 @@ impl Driver {
         if !*self.signals.adopted.borrow() {
             return;
         }
+        // The times of these rounds are often enough: what counts is what was there when the agent went.
+        let outside = self.machine.outside();
+        self.signals
+            .outside
+            .send_if_modified(|before| std::mem::replace(before, outside.clone()) != outside);
         let worker = self.worker.clone();
         self.tasks.spawn("repair", async move { worker.repair().await });
     }

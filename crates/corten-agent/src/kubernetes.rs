@@ -1,10 +1,16 @@
 //! What the agent writes to the Kubernetes API: one annotation on pods, and Events.
 
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use serde_json::json;
 
 use crate::pod::{Pod, REDIRECTION, Redirection};
+
+/// How long an answer about the DaemonSet is waited for, how often is asked, and the pause between: together less than the time an agent
+/// has to end.
+const ASK_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+const ASK_TRIES: u32 = 3;
+const ASK_PAUSE: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// The way to the API server.
 #[derive(Clone)]
@@ -49,9 +55,37 @@ impl Kubernetes {
         let patched = api
             .patch_status(&pod.name, &PatchParams::default(), &Patch::Merge(&patch))
             .await;
-        match patched {
+        self.written("annotate", pod, patched.map(drop))
+    }
+
+    /// Deletes a pod, if it is still this one.
+    pub async fn delete(&self, pod: &Pod) -> Result<(), WriteError> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &pod.namespace, &resource("", "Pod"));
+        let this = kube::api::Preconditions {
+            uid: Some(pod.uid.clone()),
+            resource_version: None,
+        };
+        let deleted = api
+            .delete(&pod.name, &DeleteParams::default().preconditions(this))
+            .await;
+        self.written("delete", pod, deleted.map(drop))
+    }
+
+    /// Puts a label on a pod, if it is still this one.
+    pub async fn label(&self, pod: &Pod, key: &str, value: &str) -> Result<(), WriteError> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &pod.namespace, &resource("", "Pod"));
+        let patch = json!({ "metadata": { "uid": pod.uid, "labels": { key: value } } });
+        let patched = api
+            .patch(&pod.name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await;
+        self.written("label", pod, patched.map(drop))
+    }
+
+    /// What a write came to; a pod that is gone needs nothing any more.
+    fn written(&self, action: &str, pod: &Pod, outcome: Result<(), kube::Error>) -> Result<(), WriteError> {
+        match outcome {
             Err(error) if !WriteError::is_moot(&error) => Err(WriteError {
-                action: format!("annotate pod {}/{}", pod.namespace, pod.name),
+                action: format!("{action} pod {}/{}", pod.namespace, pod.name),
                 source: Box::new(error),
             }),
             _ => Ok(()),
@@ -97,14 +131,31 @@ impl Kubernetes {
     pub async fn has_successor(&self, namespace: &str, name: &str) -> bool {
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, &resource("apps", "DaemonSet"));
-        match api.get_opt(name).await {
-            Ok(Some(set)) => set.metadata.deletion_timestamp.is_none(),
-            Ok(None) => false,
-            // What cannot be known is taken to stay: a plugin too many keeps pods from starting, one too few lets them out unseen.
-            Err(error) => {
-                tracing::warn!(%error, "cannot ask whether the agent's DaemonSet stays");
-                true
+        let mut tries = 0;
+        loop {
+            let asked = tokio::time::timeout(ASK_MAX, api.get_opt(name)).await;
+            let problem = match asked {
+                Ok(Ok(Some(set))) => return set.metadata.deletion_timestamp.is_none(),
+                Ok(Ok(None)) => return false,
+                // Our account, or what it may do, was taken away: whoever does that takes us away, and not all tools do it in order.
+                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {
+                    tracing::warn!(
+                        reason = status.message,
+                        "the agent may not read its DaemonSet any more: it is taken to be uninstalled"
+                    );
+                    return false;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no answer".to_owned(),
+            };
+            tries += 1;
+            if tries == ASK_TRIES {
+                // A node that goes down, most likely, or an API server that is away. What cannot be known is taken to stay: a plugin too
+                // many keeps pods from starting, one too few lets them out unseen.
+                tracing::warn!(problem, "cannot ask whether the agent's DaemonSet stays");
+                return true;
             }
+            tokio::time::sleep(ASK_PAUSE).await;
         }
     }
 }

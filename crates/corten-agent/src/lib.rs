@@ -2,7 +2,7 @@
 //!
 //! [`machine`] decides, and is pure; [`driver`] feeds it with what happens and gives its jobs to [`worker`], which carries them out in the
 //! pods' namespaces, with the node proxy and the Kubernetes API. [`eligibility`] says who belongs to the mesh. [`install`] keeps the CNI
-//! plugin in place.
+//! plugin in place. [`repair`] sees to pods with sidecars that were started before it was.
 
 mod admin;
 mod agent;
@@ -16,6 +16,7 @@ pub mod machine;
 pub mod metrics;
 pub mod plugin;
 pub mod pod;
+pub mod repair;
 pub mod worker;
 
 pub use agent::{RunError, run};

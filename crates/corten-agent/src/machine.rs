@@ -9,7 +9,7 @@
 //! come directly; but the proxy keeps it, and the namespace keeps translating, until nothing of it goes through the proxy any more.
 //! For the proxy that is an ordinary pod for a while longer: any proxy that speaks ZDS does this without knowing of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::eligibility::Eligibility;
@@ -219,6 +219,23 @@ impl Machine {
     /// The pods, for who has to look at all of them.
     pub fn all(&self) -> impl Iterator<Item = (&Pod, Stage)> {
         self.pods.values().map(|entry| (&entry.pod, entry.stage))
+    }
+
+    /// The namespaces whose pods do not belong to the mesh unless a pod says so itself, and of which no pod here does.
+    pub fn outside(&self) -> BTreeSet<String> {
+        let plain = |name: &String, labels: &Map| {
+            let pod = Pod {
+                namespace: name.clone(),
+                ..Pod::default()
+            };
+            self.eligibility.check(&pod, labels).is_err()
+        };
+        let namespaces = self.namespaces.iter().filter(|(name, labels)| plain(name, labels));
+        let mut outside: BTreeSet<String> = namespaces.map(|(name, _)| name.clone()).collect();
+        for entry in self.pods.values().filter(|entry| self.wanted(&entry.pod)) {
+            outside.remove(&entry.pod.namespace);
+        }
+        outside
     }
 
     /// Whether a pod belongs to the mesh.

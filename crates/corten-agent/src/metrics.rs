@@ -28,6 +28,15 @@ pub struct Installed {
     pub result: &'static str,
 }
 
+/// Labels of pods that were seen to because they lacked the redirection to their sidecar.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Repaired {
+    /// `delete` or `label`.
+    pub r#type: &'static str,
+    /// `success` or `fail`.
+    pub result: &'static str,
+}
+
 /// What is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -50,6 +59,8 @@ pub struct Metrics {
     pub repaired: Counter,
     /// Jobs that failed and are tried again.
     pub failed: Counter,
+    /// Pods that lacked the redirection to their sidecar.
+    pub pods_repaired: Family<Repaired, Counter>,
 }
 
 impl Default for Metrics {
@@ -65,6 +76,7 @@ impl Default for Metrics {
             left: Counter::default(),
             repaired: Counter::default(),
             failed: Counter::default(),
+            pods_repaired: Family::default(),
         };
         let registry = &mut metrics.registry;
         let requests = "Answers to the CNI plugin, by HTTP status";
@@ -92,6 +104,8 @@ impl Default for Metrics {
         );
         let repaired = "Redirections of pods that were put right after others had changed them";
         registry.register("corten_agent_redirections_repaired", repaired, metrics.repaired.clone());
+        let pods = "Pods without the redirection to their sidecar that were seen to";
+        registry.register("istio_cni_repair_pods_repaired", pods, metrics.pods_repaired.clone());
         let failed = "Steps that failed and were tried again";
         registry.register("corten_agent_steps_failed", failed, metrics.failed.clone());
         metrics

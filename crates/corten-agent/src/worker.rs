@@ -140,6 +140,8 @@ pub struct Worker {
     repairing: tokio::sync::Mutex<()>,
 }
 
+/// How often is looked whether a pod that was given back still has connections through the proxy.
+const RELEASE_INTERVAL: Duration = Duration::from_millis(200);
 /// For how long a look at all processes counts.
 const SCAN_FRESH: Duration = Duration::from_millis(200);
 
@@ -200,6 +202,11 @@ impl Worker {
         if let Err(error) = self.kubernetes.event(pod, reason, &message).await {
             tracing::warn!(%error, "an event was not written");
         }
+    }
+
+    /// Sees to a pod that was started without the redirection to its sidecar.
+    pub async fn see_to(&self, pod: &Pod, action: &crate::repair::Action) {
+        crate::repair::act(&self.kubernetes, &self.metrics, pod, action).await;
     }
 
     /// Enrolls a pod.
@@ -379,11 +386,16 @@ impl Worker {
     }
 
     /// Gives all pods back, for an agent that goes without a successor.
-    pub async fn release_all(&self) {
+    ///
+    /// First all redirection ends, so that whatever is opened from then on goes its own way. What carries connections through the proxy stays
+    /// until they have ended, but no longer than `patience`: nothing is to be left behind, and nobody will come back for it.
+    pub async fn release_all(&self, patience: Duration) {
+        let end = Instant::now() + patience;
         let all: HashMap<String, _> = std::mem::take(&mut *self.served.lock())
             .into_iter()
             .filter_map(|(uid, known)| Some((uid, (known.network?, known.info))))
             .collect();
+        let mut left = Vec::new();
         for (uid, (network, info)) in all {
             if let Err(error) = self.in_namespace(&network, PodNetwork::leave).await {
                 tracing::warn!(pod = info.name, namespace = info.namespace, %error, "the pod stays redirected");
@@ -395,9 +407,24 @@ impl Worker {
                 ..Pod::default()
             };
             self.kubernetes.annotate(&pod, Redirection::None).await.ok();
+            left.push((pod, network));
         }
         if let Err(error) = self.host(HostNetwork::close) {
             tracing::warn!(%error, "the node's probe rules stay");
+        }
+        for (pod, network) in left {
+            let carries = async || {
+                let counted = self
+                    .in_namespace(&network, |network| network.proxied_connections())
+                    .await;
+                counted.is_ok_and(|connections| connections > 0)
+            };
+            while Instant::now() < end && carries().await {
+                tokio::time::sleep(RELEASE_INTERVAL).await;
+            }
+            if let Err(error) = self.in_namespace(&network, PodNetwork::remove).await {
+                tracing::warn!(pod = pod.name, namespace = pod.namespace, %error, "rules without effect stay in the pod");
+            }
         }
     }
 

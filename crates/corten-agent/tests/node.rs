@@ -188,11 +188,58 @@ fn who_goes_for_good_leaves_nothing_behind() {
         let proxy = ground.proxy();
         proxy.served("a").await;
         ground.redirection("a", Some("enabled")).await;
+        ground.outside("istio-system").await;
+        let mut through = Held::open(&pod.netns, ground.echo_on_node());
         ground.daemon_set_gone().await;
-        ground.stop_agent().await;
-        ground.redirection("a", None).await;
+        // A connection through the proxy is waited for.
+        let agent = ground.agent_ending();
+        let ended = async {
+            ground.redirection("a", None).await;
+            through.used();
+            let mut direct = Held::open(&pod.netns, ground.echo_on_node());
+            direct.used();
+            assert_eq!(proxy.taken("a").0, 1);
+            drop(through);
+            direct
+        };
+        let (mut direct, ()) = tokio::join!(ended, agent);
+        direct.used();
         assert!(!ground.is_installed());
+        assert_eq!(ground.left_behind(&pod), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn without_ambient_mode_everybody_leaves() {
+    isolate!();
+    block_on(async {
+        let mut ground = Ground::new(&[]).await;
+        let pod = ground.pod("a").await;
+        ground.label(ON).await;
+        let proxy = ground.proxy();
+        proxy.served("a").await;
+        ground.redirection("a", Some("enabled")).await;
+        ground.stop_agent().await;
+        assert!(ground.is_installed(), "another follows");
+        ground.start_agent(&[("AMBIENT_ENABLED", "false")]).await;
+        ground.connect(&proxy);
+        assert!(!ground.is_installed());
+        ground.redirection("a", None).await;
+        proxy.served("").await;
         let _direct = Held::open(&pod.netns, ground.echo_on_node());
-        assert_eq!(proxy.taken("a").0, 0);
+        ground.end().await;
+    });
+}
+
+#[test]
+fn pods_without_the_redirection_to_their_sidecar_are_seen_to() {
+    isolate!();
+    block_on(async {
+        let ground = Ground::new(&[("REPAIR_LABEL_PODS", "true")]).await;
+        let _pod = ground.broken_pod("a").await;
+        ground.labelled("a", "cni.istio.io/uninitialized", "true").await;
+        let line = "istio_cni_repair_pods_repaired_total{type=\"label\",result=\"success\"} 1";
+        ground.metric(line).await;
+        ground.end().await;
     });
 }

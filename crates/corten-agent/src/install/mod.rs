@@ -310,7 +310,7 @@ fn beside_own() -> io::Result<PathBuf> {
 }
 
 /// Writes a file so that whoever reads it sees all of the old one or all of the new one.
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
     // Begins with a dot and ends unlike any configuration: nobody takes it for one.
     let temporary = path.with_file_name(format!(".{name}.corten-new"));

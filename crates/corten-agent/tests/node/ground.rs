@@ -13,6 +13,7 @@ use std::time::Duration;
 use corten_agent::config::Config;
 use corten_apiserver::pki::Pki;
 use corten_apiserver::{Api, Client, DeleteOptions, Patch, ServerConfig, resources, serve};
+use corten_enroll::{Backend, PodNetwork, PodRules, State};
 use corten_linux::net::{LinkChange, LinkKind, NewLink, Route, Rtnl};
 use corten_linux::nft::{Family, Nft, Transaction};
 use corten_linux::{NetNs, fds};
@@ -29,6 +30,7 @@ use super::proxy::{Taken, echo, proxy};
 /// The label of a namespace that is in the mesh.
 pub(crate) const ON: &str = "ambient";
 const NODE: &str = "node1";
+const CHAIN: &str = r#"{"cniVersion":"1.0.0","name":"corten","plugins":[{"type":"bridge"}]}"#;
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Waits for something to become true.
@@ -145,8 +147,7 @@ impl Ground {
         for (sub, file) in [("bin", None), ("net.d", Some("10-net.conflist")), ("fifo", None)] {
             std::fs::create_dir(dir.path().join(sub)).unwrap();
             if let Some(file) = file {
-                let chain = r#"{"cniVersion":"1.0.0","name":"corten","plugins":[{"type":"bridge"}]}"#;
-                std::fs::write(dir.path().join(sub).join(file), chain).unwrap();
+                std::fs::write(dir.path().join(sub).join(file), CHAIN).unwrap();
             }
         }
         std::fs::write(dir.path().join("program"), "the plugin").unwrap();
@@ -235,6 +236,16 @@ impl Ground {
         self.agent_ended.take().unwrap().await.unwrap();
     }
 
+    /// The same, beside something else.
+    pub(crate) fn agent_ending(&mut self) -> impl Future<Output = ()> + use<> {
+        let (agent, ended) = (self.agent.take().unwrap(), self.agent_ended.take().unwrap());
+        async move {
+            let late = agent.shutdown(PATIENCE).await;
+            assert!(late.is_empty(), "{late:?}");
+            ended.await.unwrap();
+        }
+    }
+
     pub(crate) async fn end(mut self) {
         self.stop_agent().await;
         self.api.shutdown(Duration::from_secs(5)).await;
@@ -298,6 +309,65 @@ impl Ground {
         let program = self.dir.path().join("bin/istio-cni").exists();
         assert_eq!(program, chain.contains("istio-cni"));
         program
+    }
+
+    /// Waits until the plugin would find these namespaces to be outside of the mesh, were the agent away.
+    pub(crate) async fn outside(&self, names: &str) {
+        let path = self.dir.path().join("run").join(corten_cni::OUTSIDE);
+        eventually(&format!("{names} to be outside"), async || {
+            std::fs::read_to_string(&path).is_ok_and(|text| text == names)
+        })
+        .await;
+    }
+
+    /// What an agent that has gone for good has left: files, and rules in a pod.
+    pub(crate) fn left_behind(&self, pod: &Pod) -> Vec<String> {
+        let mut left = Vec::new();
+        for sub in ["run", "bin", "net.d"] {
+            let entries = std::fs::read_dir(self.dir.path().join(sub)).unwrap();
+            let names = entries.map(|entry| format!("{sub}/{}", entry.unwrap().file_name().display()));
+            left.extend(names.filter(|name| name != "net.d/10-net.conflist"));
+        }
+        if self.dir.path().join("ztunnel.sock").exists() {
+            left.push("ztunnel.sock".to_owned());
+        }
+        if std::fs::read_to_string(self.dir.path().join("net.d/10-net.conflist")).unwrap() != CHAIN {
+            left.push("another configuration".to_owned());
+        }
+        let mut network = PodNetwork::open(pod.netns.clone(), Backend::Nftables).unwrap();
+        let state = network.state(&PodRules::default()).unwrap();
+        if state != State::Absent {
+            left.push(format!("{state:?}"));
+        }
+        left
+    }
+
+    /// A pod whose sidecar got no redirection, as its validating container found.
+    pub(crate) async fn broken_pod(&self, name: &str) -> Pod {
+        let pod = self.new_pod(name).await;
+        let annotations = json!({"metadata": {"annotations": {"sidecar.istio.io/status": "{}"}}});
+        self.patch(&resources::PODS, "shop", name, annotations).await;
+        let ended = json!({"terminated": {"exitCode": 126, "reason": "Error"}});
+        let container = json!({
+            "name": "istio-validation", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended,
+        });
+        let status = json!({"status": {"phase": "Pending", "initContainerStatuses": [container]}});
+        let patched = self
+            .client
+            .patch(&resources::PODS, "shop", name, Some("status"), Patch::Merge(status))
+            .await;
+        patched.expect("patched");
+        pod
+    }
+
+    /// Waits for a label.
+    pub(crate) async fn labelled(&self, name: &str, key: &str, value: &str) {
+        eventually(&format!("{name} to be labelled"), async || {
+            let pod = self.client.get(&resources::PODS, "shop", name).await.unwrap();
+            pod["metadata"]["labels"][key] == value
+        })
+        .await;
     }
 
     pub(crate) async fn daemon_set_gone(&self) {
