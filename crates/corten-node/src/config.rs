@@ -216,8 +216,10 @@ pub struct Keepalive {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodLimits {
-    /// Open connections of its applications and tunnels (`CORTEN_POD_CONNECTIONS_MAX`).
+    /// Open connections of its applications and tunnels, in each direction (`CORTEN_POD_CONNECTIONS_MAX`).
     pub connections_max: usize,
+    /// Callers that have not completed their TLS handshake (`CORTEN_POD_HANDSHAKES_MAX`).
+    pub handshakes_max: usize,
     /// Open streams, both directions (`CORTEN_POD_STREAMS_MAX`).
     pub streams_max: usize,
     /// Bytes waiting to be written (`CORTEN_POD_BUFFERED_BYTES_MAX`).

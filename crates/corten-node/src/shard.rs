@@ -85,6 +85,10 @@ pub struct Shard {
     next_tick: Option<Instant>,
     /// Flows in which bytes do not pass yet.
     young: usize,
+    /// Listeners that accept nothing for a while.
+    paused: usize,
+    /// How many files this process may open.
+    files: usize,
     random: SmallRng,
     series: Cache,
     drain: Option<Draining>,
@@ -140,6 +144,13 @@ pub fn start(index: usize, common: Arc<Common>) -> io::Result<Handle> {
     Ok(Handle { mailbox, thread })
 }
 
+fn files_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit
+        .and_then(|limit| usize::try_from(limit).ok())
+        .unwrap_or(usize::MAX)
+}
+
 impl Shard {
     fn new(common: Arc<Common>, mailbox: Arc<Mailbox>) -> io::Result<Shard> {
         let poll = Poll::new()?;
@@ -162,6 +173,8 @@ impl Shard {
             now: Instant::now(),
             next_tick: None,
             young: 0,
+            paused: 0,
+            files: files_max(),
             random: SmallRng::seed_from_u64(rand::rng().next_u64()),
             series: Cache::new(common.metrics.traffic.clone()),
             drain: None,
@@ -240,7 +253,7 @@ impl Shard {
         if !self.active.is_empty() || !self.dirty.is_empty() || !self.ended.is_empty() {
             return Some(Duration::ZERO);
         }
-        let ticks = self.young > 0 || self.tunnels.len() > 0 || self.drain.is_some() || !self.resting;
+        let ticks = self.young + self.paused + self.tunnels.len() > 0 || self.drain.is_some() || !self.resting;
         if self.next_tick.is_none() && ticks {
             self.next_tick = Some(self.now + Duration::from_secs(1));
         }

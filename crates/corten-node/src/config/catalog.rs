@@ -306,7 +306,12 @@ pub const SETTINGS: &[(&str, &[Setting])] = &[
             corten(
                 "CORTEN_POD_CONNECTIONS_MAX",
                 "65536",
-                "sockets of one pod; what comes beyond waits to be accepted",
+                "sockets of one pod in each direction, of calls it makes and of calls it gets; what comes beyond waits to be accepted",
+            ),
+            corten(
+                "CORTEN_POD_HANDSHAKES_MAX",
+                "512",
+                "callers of one pod that have not completed their TLS handshake; the oldest gives way to a newer one",
             ),
             corten(
                 "CORTEN_POD_STREAMS_MAX",

@@ -106,6 +106,7 @@ impl Config {
             connections: connections(&mut r),
             limits: PodLimits {
                 connections_max: r.parsed("CORTEN_POD_CONNECTIONS_MAX").unwrap_or(65_536),
+                handshakes_max: r.parsed("CORTEN_POD_HANDSHAKES_MAX").unwrap_or(512),
                 streams_max: r.parsed("CORTEN_POD_STREAMS_MAX").unwrap_or(65_536),
                 buffered_bytes_max: r.parsed("CORTEN_POD_BUFFERED_BYTES_MAX").unwrap_or(64 << 20),
             },

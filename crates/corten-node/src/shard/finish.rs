@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::Shard;
 use super::flow::{Direction, End, Flow, Phase};
-use super::poll::{Slot, Token};
+use super::poll::Slot;
 use super::sockets::close_with_reset;
 use crate::telemetry::access::Level;
 use crate::telemetry::failure::{Failure, Flag};
@@ -61,17 +61,10 @@ impl Shard {
     pub(super) fn socket_gone(&mut self, pod_slot: Slot, source: bool) {
         self.common.metrics.sockets_open[usize::from(!source)].add(-1);
         let Some(pod) = self.pods.get_mut(pod_slot) else { return };
-        pod.connections = pod.connections.saturating_sub(1);
-        if pod.connections < self.common.config.limits.connections_max {
-            for listener in pod.listeners.clone() {
-                if self
-                    .listeners
-                    .get_mut(listener)
-                    .is_some_and(|known| std::mem::take(&mut known.paused))
-                {
-                    self.enqueue(pod_slot, Token::Listener(listener));
-                }
-            }
+        let open = &mut pod.connections[usize::from(!source)];
+        *open = open.saturating_sub(1);
+        if self.paused > 0 {
+            self.resume_listeners(pod_slot);
         }
     }
 
@@ -227,14 +220,21 @@ impl Shard {
         line.end();
     }
 
-    /// A failure before there was a flow.
-    pub(super) fn early_failure(
-        &mut self,
-        source: SocketAddr,
-        destination: SocketAddr,
-        inbound: bool,
-        failure: &Failure,
-    ) {
+    /// A call to a pod that failed before there was a flow.
+    pub(super) fn early_failure(&mut self, pod: Slot, source: SocketAddr, destination: SocketAddr, failure: &Failure) {
+        let network = &self.common.config.network;
+        let known = self.pods.get(pod);
+        let parties = Parties {
+            reporter: Reporter::Destination,
+            source: self.tables.workload_at(network, source.ip()),
+            source_baggage: None,
+            source_identity: None,
+            destination: known.and_then(|pod| pod.workload.as_ref()),
+            destination_baggage: None,
+            service: None,
+            secure: false,
+        };
+        self.series.series(&parties, failure.flag).refuse();
         if !self.common.access.wants(Level::Warn) {
             return;
         }
@@ -243,7 +243,7 @@ impl Shard {
             .access
             .line(&mut self.lines, Level::Warn, "connection failed");
         line.plain("src.addr", source).plain("dst.addr", destination);
-        line.quoted("direction", if inbound { "inbound" } else { "outbound" });
+        line.quoted("direction", "inbound");
         line.quoted("error", &failure.text);
         line.quoted("reason", failure.code.as_str())
             .quoted("side", failure.side.as_str());

@@ -17,6 +17,9 @@ use super::sockets::{connect_outcome, local_address, original_destination};
 use super::tunnel::{Head, Owner, Stage, Transport, Tunnel};
 use crate::telemetry::failure::{Code, Failure, Flag, Side};
 
+/// Characters of what a peer asks for that are kept for the log.
+const AUTHORITY_SHOWN: usize = 300;
+
 impl Shard {
     /// Accept: somebody opens a tunnel to a pod.
     pub(super) fn accept_tunnel(&mut self, pod_slot: Slot, socket: OwnedFd, peer: SocketAddr, transparent: bool) {
@@ -49,7 +52,7 @@ impl Shard {
             Ok(hbone) => hbone,
             Err(error) => {
                 let failure = Failure::new(Flag::Tls, Code::TlsHandshake, Side::ServerProxy, error.to_string());
-                self.early_failure(peer, local, true, &failure);
+                self.early_failure(pod, peer, local, &failure);
                 return self.socket_gone(pod, false);
             }
         };
@@ -68,7 +71,38 @@ impl Shard {
             && let Err(error) = self.poll.watch(fd, Token::Tunnel(slot))
         {
             let failure = Failure::connect(&error, peer, Side::ServerProxy);
-            self.lose_tunnel(slot, &failure);
+            return self.lose_tunnel(slot, &failure);
+        }
+        self.expect_name(pod, slot);
+    }
+
+    /// Those who have not said who they are give way to newer callers when they are too many: a handshake takes its time only for who does not
+    /// mean it.
+    fn expect_name(&mut self, pod: Slot, tunnel: Slot) {
+        let limit = self.common.config.limits.handshakes_max;
+        let Some(known) = self.pods.get_mut(pod) else { return };
+        known.handshakes.push_back(tunnel);
+        if known.handshakes.len() <= limit {
+            return;
+        }
+        // Most have said it since.
+        let mut waiting = std::mem::take(&mut known.handshakes);
+        waiting.retain(|slot| {
+            self.tunnels
+                .get(*slot)
+                .is_some_and(|tunnel| tunnel.stage == Stage::Handshaking)
+        });
+        let late = if waiting.len() > limit {
+            waiting.pop_front()
+        } else {
+            None
+        };
+        if let Some(known) = self.pods.get_mut(pod) {
+            known.handshakes = waiting;
+        }
+        if let Some(late) = late {
+            let text = format!("the tls handshake was not completed, and {limit} newer callers wait for theirs");
+            self.lose_tunnel(late, &Failure::new(Flag::Tls, Code::Limit, Side::ClientProxy, text));
         }
     }
 
@@ -107,7 +141,8 @@ impl Shard {
         about.peer_identity = tunnel.peer_identity.clone();
         about.baggage = head.baggage;
         about.forwarded_host = head.forwarded_host;
-        about.authority = Some(head.authority.as_str().into());
+        // Longer than any name: it is only for the log.
+        about.authority = Some(head.authority.chars().take(AUTHORITY_SHOWN).collect());
         about.transparent = transparent;
         let limits = self.common.config.limits;
         let full = self
@@ -203,7 +238,7 @@ impl Shard {
         if self.common.config.illegal_port(destination.port()) {
             let text = format!("attempted recursive call to ourselves: {destination} is a port of this proxy");
             let failure = Failure::new(Flag::Connect, Code::SelfCall, Side::ClientApp, text);
-            self.early_failure(peer, destination, true, &failure);
+            self.early_failure(pod_slot, peer, destination, &failure);
             return self.socket_gone(pod_slot, false);
         }
         let mut about = About::new(peer, destination, self.now);

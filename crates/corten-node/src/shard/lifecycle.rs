@@ -64,7 +64,7 @@ impl Shard {
         let done = self
             .pods
             .get(slot)
-            .is_some_and(|pod| pod.leaving && pod.flows == 0 && pod.connections == 0 && pod.callers.is_empty());
+            .is_some_and(|pod| pod.leaving && pod.flows == 0 && pod.connections == [0; 2] && pod.callers.is_empty());
         if !done {
             return;
         }
@@ -150,7 +150,11 @@ impl Shard {
             self.give_up_late();
         }
         self.count();
-        self.resume_listeners();
+        if self.paused > 0 {
+            for slot in self.pods.slots() {
+                self.resume_listeners(slot);
+            }
+        }
         if let Some(drain) = &mut self.drain
             && drain.listening
             && self.now >= drain.close_listeners
@@ -248,7 +252,7 @@ impl Shard {
             for caller in late {
                 let text = "there is no certificate for this pod";
                 let failure = Failure::new(Flag::Identity, Code::CertificateMissing, Side::ServerProxy, text);
-                self.early_failure(caller.peer, caller.peer, true, &failure);
+                self.early_failure(slot, caller.peer, caller.peer, &failure);
                 drop(caller);
                 self.socket_gone(slot, false);
             }

@@ -190,7 +190,7 @@ impl Shard {
             Ok(dialled) => dialled,
             Err(error) => return self.finish(slot, Some(Failure::connect(&error, to, Side::Network))),
         };
-        pod.connections += 1;
+        pod.connections[0] += 1;
         self.common.metrics.sockets_open[0].add(1);
         let transport = Transport::Socket(dialled.socket);
         let addresses = (to, to);
@@ -407,7 +407,7 @@ impl Shard {
             Ok(dialled) => dialled,
             Err(error) => return self.finish(slot, Some(Failure::connect(&error, to, side))),
         };
-        pod.connections += 1;
+        pod.connections[usize::from(inbound)] += 1;
         self.common.metrics.sockets_open[usize::from(inbound)].add(1);
         let leg = Leg::new(dialled.socket);
         let watched = self.poll.watch(leg.fd(), Token::Callee(slot));

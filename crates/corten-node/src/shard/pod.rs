@@ -36,8 +36,12 @@ pub(crate) struct Pod {
     pub(crate) stalled: Vec<Slot>,
     /// It is no longer ours; what is established goes on.
     pub(crate) leaving: bool,
-    /// Sockets of its applications and tunnels.
-    pub(crate) connections: usize,
+    /// Sockets of its applications and tunnels: of calls it makes, and of calls it gets.
+    pub(crate) connections: [usize; 2],
+    /// Callers that have not said who they are yet, the oldest first; who has since is among them until it is looked at.
+    pub(crate) handshakes: VecDeque<Slot>,
+    /// When it was last told that it has as much as it may.
+    pub(crate) told_full: Option<Instant>,
     /// Flows.
     pub(crate) flows: usize,
     /// Bytes that wait to be written.
@@ -100,7 +104,9 @@ impl Pod {
             callers: Vec::new(),
             stalled: Vec::new(),
             leaving: false,
-            connections: 0,
+            connections: [0; 2],
+            handshakes: VecDeque::new(),
+            told_full: None,
             flows: 0,
             buffered: 0,
             ready: VecDeque::new(),

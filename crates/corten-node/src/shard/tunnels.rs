@@ -368,9 +368,11 @@ impl Shard {
         let waiting = std::mem::take(&mut tunnel.waiting);
         let owners: Vec<Owner> = std::mem::take(&mut tunnel.streams).into_iter().flatten().collect();
         tunnel.used = 0;
-        if handshaking && tunnel.key.is_none() {
-            let (peer, local) = (tunnel.peer, tunnel.local);
-            self.early_failure(peer, local, true, failure);
+        // What a caller does wrong without a stream to log it with.
+        let wrong = owners.is_empty() && matches!(failure.code, Code::Http2 | Code::TlsHandshake | Code::Revoked);
+        if tunnel.key.is_none() && (handshaking || wrong) {
+            let (pod, peer, local) = (tunnel.pod, tunnel.peer, tunnel.local);
+            self.early_failure(pod, peer, local, failure);
         }
         for owner in owners {
             match owner {
@@ -574,6 +576,10 @@ impl Shard {
                         if self.now.saturating_duration_since(sent) >= PING_TIMEOUT {
                             let text = "the other proxy does not answer pings";
                             let failure = Failure::new(Flag::Connect, Code::TunnelLost, Side::Network, text);
+                            if tunnel.key.is_none() && tunnel.used == 0 {
+                                let (pod, peer, local) = (tunnel.pod, tunnel.peer, tunnel.local);
+                                self.early_failure(pod, peer, local, &failure);
+                            }
                             self.lose_tunnel(slot, &failure);
                         }
                     } else if tunnel.next_ping <= self.now {

@@ -104,6 +104,8 @@ pub struct Metrics {
     pub dns: Arc<DnsMetrics>,
     /// Peers refused because their certificate was revoked, by reporter.
     pub crl_rejections: Family,
+    /// Pods that had as much as they may, told at most every few seconds.
+    pub limits: Family,
 }
 
 impl Metrics {
@@ -128,6 +130,11 @@ impl Metrics {
             &mut out,
             "istio_crl_policy_rejections",
             "Peers refused because their certificate was revoked",
+        );
+        self.limits.write(
+            &mut out,
+            "corten_pod_limit_reached",
+            "Pods that had as much as they may, at most once in ten seconds",
         );
         self.xds_terminations.write(
             &mut out,

@@ -37,6 +37,11 @@ impl Series {
         }
     }
 
+    /// A connection failed before anybody could think it open.
+    pub fn refuse(&self) {
+        self.failed.fetch_add(1, Relaxed);
+    }
+
     /// Bytes passed, from client to server and from server to client.
     pub fn add(&self, received: u64, sent: u64) {
         if received > 0 {

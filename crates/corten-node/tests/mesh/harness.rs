@@ -1,5 +1,7 @@
 //! A mesh in the test's own namespaces: pods on a bridge with real redirection, and node proxies in this process.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -176,6 +178,8 @@ pub(crate) struct Node {
     pub(crate) data_plane: Arc<DataPlane>,
     pub(crate) discovery: Arc<Discovery>,
     lines: Receiver<Vec<u8>>,
+    /// Lines that have come and were not asked for yet.
+    unread: RefCell<VecDeque<String>>,
     _tasks: TaskGroup,
 }
 
@@ -216,6 +220,7 @@ impl Node {
             data_plane,
             discovery,
             lines,
+            unread: RefCell::default(),
             _tasks: tasks,
         }
     }
@@ -244,20 +249,25 @@ impl Node {
             .unwrap();
     }
 
-    /// Access log lines that have come since the last call, waiting for one that says `what`.
+    /// The next access log line that says `what`, waited for; lines before it are dropped.
     #[track_caller]
     pub(crate) fn line(&self, what: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut seen = String::new();
-        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+        let mut unread = self.unread.borrow_mut();
+        loop {
+            while let Some(line) = unread.pop_front() {
+                if line.contains(what) {
+                    return line;
+                }
+                seen.push_str(&line);
+                seen.push('\n');
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
             let Ok(lines) = self.lines.recv_timeout(left) else {
                 break;
             };
-            let lines = String::from_utf8(lines).unwrap();
-            if let Some(found) = lines.lines().find(|line| line.contains(what)) {
-                return found.to_owned();
-            }
-            seen.push_str(&lines);
+            unread.extend(String::from_utf8(lines).unwrap().lines().map(str::to_owned));
         }
         panic!("no line with {what:?} in:\n{seen}");
     }

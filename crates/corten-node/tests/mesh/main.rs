@@ -4,6 +4,7 @@ mod attacks;
 mod gateways;
 mod harness;
 mod lifecycle;
+mod limits;
 mod policies;
 mod program;
 mod routes;
