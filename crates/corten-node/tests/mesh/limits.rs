@@ -75,8 +75,8 @@ fn floods_of_frames_are_stopped_with_a_reason() {
     for (what, attack, reason) in [
         (
             "rapid reset",
-            streams(5000)
-                .flat_map(|id| [connect(id, &app), frame(RST_STREAM, 0, id, &[0, 0, 0, 8])].concat())
+            streams(20_000)
+                .flat_map(|id| [connect(id, "nobody"), frame(RST_STREAM, 0, id, &[0, 0, 0, 8])].concat())
                 .collect::<Vec<u8>>(),
             "too many streams reset before they were answered",
         ),
