@@ -37,6 +37,10 @@ const SCENARIOS: &[Scenario] = &[
 
 /// These take parts of the mesh down, one after the other.
 const FAULTS: &[Scenario] = &[
+    (
+        "namespaces_come_and_go_under_load",
+        enrolment::namespaces_come_and_go_under_load,
+    ),
     ("rollouts_lose_nothing", faults::rollouts),
     ("agent_restart", faults::agent_restart),
     ("control_plane_away", faults::control_plane_away),
