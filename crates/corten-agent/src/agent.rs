@@ -72,7 +72,7 @@ pub async fn run(config: Config, mut drain: Drain) -> Result<(), RunError> {
         .map_err(io::Error::other)??;
     if backend == Backend::Iptables {
         tracing::warn!(
-            "this kernel has no nf_tables: redirection by iptables; probes of pods that take only mutual TLS will fail"
+            "this kernel has no nf_tables: redirection by iptables, whose rules are looked after less closely"
         );
     }
     let node_netns = if config.host_network_of_init {
@@ -80,10 +80,7 @@ pub async fn run(config: Config, mut drain: Drain) -> Result<(), RunError> {
     } else {
         NetNs::current()?
     };
-    let host = match backend {
-        Backend::Nftables => Some(HostNetwork::open(&node_netns, config.host_rules.clone())?),
-        Backend::Iptables => None,
-    };
+    let host = HostNetwork::open(&node_netns, config.host_rules.clone(), backend)?;
     let client = corten_store_kube::client(&config.kubeconfig).await?;
     let kubernetes = Kubernetes::new(client.clone(), config.node.clone(), config.pod.clone());
 

@@ -17,6 +17,8 @@ use crate::worker::{Place, Worker};
 
 /// How often is looked whether somebody changed what is ours.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(2);
+/// Every so many looks are thorough.
+const THOROUGH: u32 = 10;
 /// Jobs under way at once.
 const JOBS_MAX: usize = 32;
 
@@ -69,6 +71,7 @@ pub struct Driver {
     patience: Duration,
     repair: Option<Repair>,
     repaired: repair::Seen,
+    repairs: u32,
     tasks: TaskGroup,
 }
 
@@ -96,6 +99,7 @@ impl Driver {
             patience,
             repair: None,
             repaired: repair::Seen::default(),
+            repairs: 0,
             tasks: TaskGroup::new("jobs"),
         }
     }
@@ -332,7 +336,7 @@ impl Driver {
         next.unwrap_or_else(|| Instant::now() + REPAIR_INTERVAL)
     }
 
-    fn repair(&self) {
+    fn repair(&mut self) {
         // Before all pods are known, what belongs to those that are not would be taken for foreign.
         if !*self.signals.adopted.borrow() {
             return;
@@ -342,7 +346,8 @@ impl Driver {
         self.signals
             .outside
             .send_if_modified(|before| std::mem::replace(before, outside.clone()) != outside);
-        let worker = self.worker.clone();
-        self.tasks.spawn("repair", async move { worker.repair().await });
+        self.repairs = self.repairs.wrapping_add(1);
+        let (worker, thorough) = (self.worker.clone(), self.repairs.is_multiple_of(THOROUGH));
+        self.tasks.spawn("repair", async move { worker.repair(thorough).await });
     }
 }

@@ -130,8 +130,7 @@ pub struct Worker {
     own_namespace: u64,
     served: Arc<Served>,
     proxies: zds::Handle,
-    /// Absent where the kernel has no nf_tables.
-    host: Option<Mutex<HostNetwork>>,
+    host: Mutex<HostNetwork>,
     kubernetes: Kubernetes,
     metrics: Arc<Metrics>,
     /// Looking at every process is done once for all who ask within a moment.
@@ -152,7 +151,7 @@ impl Worker {
         backend: Backend,
         served: Arc<Served>,
         proxies: zds::Handle,
-        (node, host): (&NetNs, Option<HostNetwork>),
+        (node, host): (&NetNs, HostNetwork),
         kubernetes: Kubernetes,
         metrics: Arc<Metrics>,
     ) -> io::Result<Worker> {
@@ -162,7 +161,7 @@ impl Worker {
             backend,
             served,
             proxies,
-            host: host.map(Mutex::new),
+            host: Mutex::new(host),
             kubernetes,
             metrics,
             found: tokio::sync::Mutex::default(),
@@ -341,7 +340,10 @@ impl Worker {
     }
 
     /// Looks whether anybody changed the rules of enrolled pods or of the node, and puts them right.
-    pub async fn repair(&self) {
+    ///
+    /// Whether the rules changed is asked by their generation, one system call for each pod. What that does not tell (routes, and the rules that
+    /// lead to them) is looked at when it is `thorough`.
+    pub async fn repair(&self, thorough: bool) {
         let Ok(_only) = self.repairing.try_lock() else { return };
         let mut enrolled = Vec::new();
         for (uid, known) in self.served.lock().iter() {
@@ -353,7 +355,7 @@ impl Worker {
             let (served, again) = (self.served.clone(), uid.clone());
             let repaired = self
                 .in_namespace(&network, move |network| {
-                    if network.is_undisturbed()? || network.state(&rules)? == State::Enrolled {
+                    if !thorough && network.is_undisturbed()? || network.state(&rules)? == State::Enrolled {
                         return Ok(false);
                     }
                     // It may have begun to leave meanwhile.
@@ -511,14 +513,8 @@ impl Worker {
     }
 
     /// Work on the node's own rules: a few system calls without waiting.
-    fn host<T: Default>(
-        &self,
-        work: impl FnOnce(&mut HostNetwork) -> Result<T, NetworkError>,
-    ) -> Result<T, NetworkError> {
-        let Some(host) = &self.host else {
-            return Ok(T::default());
-        };
-        work(&mut host.lock().expect("no panic while the node's rules are locked"))
+    fn host<T>(&self, work: impl FnOnce(&mut HostNetwork) -> Result<T, NetworkError>) -> Result<T, NetworkError> {
+        work(&mut self.host.lock().expect("no panic while the node's rules are locked"))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The same rules in the words of `iptables-restore`: for kernels and images without nf_tables, and for comparison.
 
 use std::fmt::{self, Display, Formatter};
+use std::net::IpAddr;
 
 use crate::PodRules;
 use crate::constants::{
@@ -155,6 +156,37 @@ fn mangle(from_proxy: &str, reply: &str) -> Table {
     }
 }
 
+/// The jump to the node's rules, as the words after `-C`, `-I` or `-D`.
+pub(crate) const HOST_JUMP: &str = "POSTROUTING -j ISTIO_POSTRT";
+
+/// The rules of the node for these pods, as an `iptables-restore` input that replaces those that are there at once. A rule for each pod takes
+/// the place of a set, for which another program would be needed.
+pub(crate) fn host_by_address<'a>(
+    rules: &crate::HostRules,
+    v6: bool,
+    pods: impl Iterator<Item = &'a IpAddr>,
+) -> String {
+    let source = if v6 {
+        rules.probe_source_v6
+    } else {
+        rules.probe_source_v4
+    };
+    let owner = owner(rules);
+    let mut text = format!("*nat\n:{POSTROUTING} - [0:0]\n");
+    for pod in pods.filter(|pod| pod.is_ipv6() == v6) {
+        text.push_str(&format!(
+            "-A {POSTROUTING} -d {pod} -p tcp -m owner {owner} -j SNAT --to-source {source}\n"
+        ));
+    }
+    text.push_str("COMMIT\n");
+    text
+}
+
+fn owner(rules: &crate::HostRules) -> String {
+    let any = || "--socket-exists".to_owned();
+    rules.user.map_or_else(any, |user| format!("--uid-owner {user}"))
+}
+
 /// The rules of the node for `iptables` (or, with `v6`, for `ip6tables`); the sets are `ipset`'s.
 pub fn host(rules: &crate::HostRules, v6: bool) -> Table {
     let (set, source) = if v6 {
@@ -162,9 +194,7 @@ pub fn host(rules: &crate::HostRules, v6: bool) -> Table {
     } else {
         (PROBE_SET_V4, rules.probe_source_v4)
     };
-    let owner = rules
-        .user
-        .map_or_else(|| "--socket-exists".to_owned(), |user| format!("--uid-owner {user}"));
+    let owner = owner(rules);
     Table {
         name: "nat",
         chains: vec![POSTROUTING],

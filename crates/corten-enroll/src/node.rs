@@ -8,30 +8,50 @@ use corten_linux::NetNs;
 use corten_linux::net::has_ipv6;
 use corten_linux::nft::{Family, Nft, Operation, Table, Transaction};
 
+use crate::backend::{self, Backend};
 use crate::constants::{PROBE_SET_V4, PROBE_SET_V6, TABLE_NAT};
 use crate::host::element;
-use crate::{HostRules, NetworkError};
+use crate::{HostRules, NetworkError, iptables};
 
 /// The probe rules of a node, with the pods they are for.
-///
-/// Uses nf_tables only: where pods' namespaces have to make do with iptables there are no probe rules.
 #[derive(Debug)]
 pub struct HostNetwork {
     rules: HostRules,
-    nft: Nft,
+    way: Way,
     pods: BTreeMap<IpAddr, String>,
+}
+
+/// How they get into the kernel.
+#[derive(Debug)]
+enum Way {
+    Nftables(Box<Nft>),
+    /// By programs, in the node's namespace.
+    Iptables {
+        netns: NetNs,
+        /// The pods that there were rules for when they were last written.
+        written: Option<Vec<IpAddr>>,
+    },
 }
 
 impl HostNetwork {
     /// Opens the node's namespace. Nothing is changed yet.
-    pub fn open(netns: &NetNs, rules: HostRules) -> Result<HostNetwork, NetworkError> {
-        let (nft, ipv6) = netns.run(|| -> io::Result<_> { Ok((Nft::open()?, has_ipv6())) })??;
+    pub fn open(netns: &NetNs, rules: HostRules, backend: Backend) -> Result<HostNetwork, NetworkError> {
+        let (way, ipv6) = netns.run(|| -> io::Result<_> {
+            let way = match backend {
+                Backend::Nftables => Way::Nftables(Box::new(Nft::open()?)),
+                Backend::Iptables => Way::Iptables {
+                    netns: NetNs::current()?,
+                    written: None,
+                },
+            };
+            Ok((way, has_ipv6()))
+        })??;
         Ok(HostNetwork {
             rules: HostRules {
                 ipv6: rules.ipv6 && ipv6,
                 ..rules
             },
-            nft,
+            way,
             pods: BTreeMap::new(),
         })
     }
@@ -61,24 +81,76 @@ impl HostNetwork {
             .pods
             .iter()
             .filter(|(address, _)| self.rules.ipv6 || address.is_ipv4());
+        let nft = match &mut self.way {
+            Way::Nftables(nft) => nft,
+            Way::Iptables { netns, written } => {
+                let wanted: Vec<IpAddr> = pods.map(|(address, _)| *address).collect();
+                let known = written.as_ref() == Some(&wanted);
+                let changed = netns.run(|| put_iptables(&self.rules, &wanted, known))??;
+                *written = Some(wanted);
+                return Ok(changed);
+            }
+        };
         let table = self.rules.table(&pods.map(|(a, uid)| (*a, uid.clone())).collect());
         let wanted = table.image();
-        let transaction = match self.nft.image(table.family, &table.name)? {
+        let transaction = match nft.image(table.family, &table.name)? {
             Some(held) if held == wanted => return Ok(false),
             Some(held) if held.chains == wanted.chains && held.sets.keys().eq(wanted.sets.keys()) => {
                 elements(&table, &held)
             }
             _ => Transaction::replace(&table),
         };
-        self.nft.apply(&transaction)?;
+        nft.apply(&transaction)?;
         Ok(true)
     }
 
     /// Takes the rules away.
     pub fn close(&mut self) -> Result<(), NetworkError> {
         self.pods.clear();
-        Ok(self.nft.apply(&Transaction::remove(Family::Inet, TABLE_NAT))?)
+        match &mut self.way {
+            Way::Nftables(nft) => nft.apply(&Transaction::remove(Family::Inet, TABLE_NAT))?,
+            Way::Iptables { netns, written } => {
+                *written = None;
+                netns.run(|| remove_iptables(&self.rules))??;
+            }
+        }
+        Ok(())
     }
+}
+
+fn families(rules: &HostRules) -> impl Iterator<Item = bool> {
+    [false, true].into_iter().take(if rules.ipv6 { 2 } else { 1 })
+}
+
+/// Writes the rules of the calling thread's namespace, unless they are known to be written and are still jumped to; whether anything was.
+fn put_iptables(rules: &HostRules, pods: &[IpAddr], known: bool) -> io::Result<bool> {
+    let mut changed = false;
+    for v6 in families(rules) {
+        let is_there = backend::command(v6, "nat", &format!("-C {}", iptables::HOST_JUMP))?;
+        if known && is_there {
+            continue;
+        }
+        backend::restore(v6, &iptables::host_by_address(rules, v6, pods.iter()))?;
+        if !is_there {
+            backend::command(
+                v6,
+                "nat",
+                &iptables::HOST_JUMP.replacen("POSTROUTING", "-I POSTROUTING 1", 1),
+            )?;
+        }
+        changed = true;
+    }
+    Ok(changed)
+}
+
+fn remove_iptables(rules: &HostRules) -> io::Result<()> {
+    for v6 in families(rules) {
+        for command in iptables::host(rules, v6).removal() {
+            // What is not there cannot be removed, and need not be.
+            backend::command(v6, "nat", &command)?;
+        }
+    }
+    Ok(())
 }
 
 /// What brings the sets from what they hold to what they should: the rules that use them need not be touched.

@@ -258,7 +258,7 @@ fn probes(v6: bool) {
     echo(&setup.pod, pod);
     let taken = proxy(&setup.pod);
     setup.network().enroll(&PodRules::default()).unwrap();
-    let mut host = HostNetwork::open(&setup.node, HostRules::default()).unwrap();
+    let mut host = HostNetwork::open(&setup.node, HostRules::default(), Backend::Nftables).unwrap();
     host.add("uid-1", [pod.ip()]).unwrap();
     assert!(!host.repair().unwrap(), "there is nothing to repair");
     let source = if v6 { PROBE_SOURCE_V6 } else { PROBE_SOURCE_V4 };
@@ -300,6 +300,45 @@ fn probes_of_the_node_go_past_the_proxy_over_ipv6() {
         corten_rt::skip!("this kernel has no IPv6");
     }
     probes(true);
+}
+
+/// The node's namespace and the pod's both by iptables.
+#[test]
+fn probes_of_the_node_go_past_the_proxy_by_iptables() {
+    isolate!();
+    let setup = Setup::new(false);
+    let rules = HostRules {
+        ipv6: false,
+        ..HostRules::default()
+    };
+    let pod = setup.address(2, 8080);
+    let mut host = HostNetwork::open(&setup.node, rules, Backend::Iptables).unwrap();
+    if let Err(error) = host.add("uid-1", [pod.ip()]) {
+        corten_rt::skip!("iptables does not work here: {error}");
+    }
+    echo(&setup.pod, pod);
+    let taken = proxy(&setup.pod);
+    let pod_rules = PodRules {
+        ipv6: false,
+        ..PodRules::default()
+    };
+    let mut network = PodNetwork::open(setup.pod.clone(), Backend::Iptables).unwrap();
+    network.enroll(&pod_rules).unwrap();
+    assert!(!host.repair().unwrap(), "there is nothing to repair");
+    let mut probe = Held::open(&setup.node, pod);
+    assert_eq!((probe.caller, taken.counts()), (PROBE_SOURCE_V4, (0, 0)));
+    host.add("uid-2", [pod.ip(), setup.address(77, 0).ip()]).unwrap();
+    host.remove("uid-1").unwrap();
+    assert_eq!(Held::open(&setup.node, pod).caller, PROBE_SOURCE_V4);
+    let lost = backend::command(false, "nat", "-D POSTROUTING -j ISTIO_POSTRT");
+    assert!(lost.unwrap());
+    assert!(host.repair().unwrap(), "somebody took the jump away");
+    assert_eq!(Held::open(&setup.node, pod).caller, PROBE_SOURCE_V4);
+    probe.used();
+    host.close().unwrap();
+    assert_ne!(Held::open(&setup.node, pod).caller, PROBE_SOURCE_V4);
+    let chain = backend::command(false, "nat", "-L ISTIO_POSTRT");
+    assert!(!chain.unwrap(), "nothing is left");
 }
 
 #[test]

@@ -74,6 +74,8 @@ struct Objects {
     pods: Vec<Value>,
     namespaces: Vec<Value>,
     policies: Vec<Value>,
+    /// Kubernetes' own, which know nothing of the mesh.
+    network_policies: Vec<Value>,
     /// What each node proxy says, by node.
     dumps: Vec<(String, Result<Dump, String>)>,
 }
@@ -87,12 +89,18 @@ pub(super) async fn of(cluster: &Cluster) -> Result<Option<Mesh>> {
     };
     let apps = |plural: &str| format!("/apis/apps/v1/namespaces/{SYSTEM}/{plural}");
     let (deployments, daemon_sets) = (apps("deployments"), apps("daemonsets"));
-    let (deployments, daemon_sets, pods, namespaces, policies) = futures_util::try_join!(
+    let (deployments, daemon_sets, pods, namespaces, policies, network_policies) = futures_util::try_join!(
         list(&deployments),
         list(&daemon_sets),
         list("/api/v1/pods"),
         list("/api/v1/namespaces"),
         list("/apis/security.istio.io/v1/authorizationpolicies"),
+        // Who may not see them is told the rest.
+        async {
+            Ok(list("/apis/networking.k8s.io/v1/networkpolicies")
+                .await
+                .unwrap_or_default())
+        },
     )?;
     let named = |object: &Value| PARTS.iter().any(|part| object["metadata"]["name"] == *part);
     let workloads: Vec<Value> = deployments.into_iter().chain(daemon_sets).filter(named).collect();
@@ -116,6 +124,7 @@ pub(super) async fn of(cluster: &Cluster) -> Result<Option<Mesh>> {
         pods,
         namespaces,
         policies,
+        network_policies,
     };
     Ok(Some(judge(&objects, Timestamp::now())))
 }
@@ -139,6 +148,7 @@ fn judge(objects: &Objects, now: Timestamp) -> Mesh {
     enrolments(&mut mesh, objects);
     certificates(&mut mesh, &objects.dumps, now);
     policies(&mut mesh, &objects.policies);
+    beside(&mut mesh, objects);
     mesh
 }
 
@@ -287,6 +297,26 @@ fn policies(mesh: &mut Mesh, policies: &[Value]) {
     }
     if more > 0 {
         mesh.problem("AuthorizationPolicies", format!("{more} more are not accepted"));
+    }
+}
+
+/// What objects that are none of the mesh's do to it.
+fn beside(mesh: &mut Mesh, objects: &Objects) {
+    let found = corten_model::analyze::analyze(corten_model::analyze::Objects {
+        namespaces: &objects.namespaces,
+        pods: &objects.pods,
+        network_policies: &objects.network_policies,
+    });
+    let more = found.len().saturating_sub(LISTED_MAX);
+    for diagnostic in found.into_iter().take(LISTED_MAX) {
+        let object = diagnostic.object.as_ref().map(ToString::to_string).unwrap_or_default();
+        mesh.problem(object, format!("{}: {}", diagnostic.path, diagnostic.message));
+    }
+    if more > 0 {
+        mesh.problem(
+            "NetworkPolicies and namespaces",
+            format!("{more} more do not fit the mesh"),
+        );
     }
 }
 

@@ -64,6 +64,7 @@ fn a_healthy_mesh_is_calm() {
                 )])),
             ),
         ],
+        ..Objects::default()
     };
     check(
         &objects,
@@ -124,6 +125,8 @@ fn what_is_wrong_comes_with_what_to_do() {
             ),
             ("node-2".to_owned(), Err("it does not answer within 2 s".to_owned())),
         ],
+        network_policies: vec![json!({"metadata": {"namespace": "orders", "name": "by-port"},
+            "spec": {"podSelector": {}, "ingress": [{"ports": [{"port": 8080}]}]}})],
     };
     check(
         &objects,
@@ -148,6 +151,7 @@ fn what_is_wrong_comes_with_what_to_do() {
         ! certificate of cluster.local/ns/orders/sa/b on node-1: there is none, so its pods can neither call nor be called: the CA refuses
         ! ztunnel on node-2: its state is not known: it does not answer within 2 s
         ! AuthorizationPolicy orders/p: methods need a waypoint
+        ! NetworkPolicy orders/by-port: spec.ingress[0].ports: within the mesh pod pod-0 and 7 more can be reached on TCP port 15008 only, whatever port is meant, and neither this rule nor another lets it through: connections of callers in it will fail; add {protocol: TCP, port: 15008} to the ports, and say which ports are meant by an AuthorizationPolicy, which sees into the tunnel
     "#]],
     );
 }
