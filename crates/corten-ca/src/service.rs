@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use corten_core::{Identity, NamespacedName};
 use corten_grpc::{Peer, Request, Response, Router, Status};
 use corten_proto::ca::{CREATE_CERTIFICATE, IMPERSONATED_IDENTITY, IstioCertificateRequest, IstioCertificateResponse};
+use tokio::sync::watch;
 
 use crate::authority::{Authority, LeafError};
 use crate::caller::{Authenticate, Caller};
@@ -29,7 +30,7 @@ pub struct ServiceSettings {
     /// The accounts of node proxies (`CA_TRUSTED_NODE_ACCOUNTS`): namespace and service account.
     pub trusted_node_accounts: BTreeSet<NamespacedName>,
     /// The trust domain and its aliases.
-    pub trust_domains: Vec<String>,
+    pub trust_domains: watch::Receiver<Arc<[String]>>,
 }
 
 /// The service.
@@ -146,7 +147,15 @@ impl Service {
             trusted_node_accounts,
             trust_domains,
         } = &self.settings;
-        let ask = || may_impersonate(caller, wanted, trusted_node_accounts, trust_domains, &*self.pods);
+        let ask = || {
+            may_impersonate(
+                caller,
+                wanted,
+                trusted_node_accounts,
+                &trust_domains.borrow(),
+                &*self.pods,
+            )
+        };
         for pause in PATIENCE {
             match ask() {
                 Err(ImpersonationError::NotOnNode { .. } | ImpersonationError::NoSuchPod(_)) => {

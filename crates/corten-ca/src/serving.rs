@@ -9,6 +9,7 @@ use corten_rt::Drain;
 use rcgen::KeyPair;
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::sync::watch;
 
 use crate::authority::{Authority, LeafError, Published, leaf};
 use crate::issue::Name;
@@ -52,7 +53,7 @@ pub fn serving_names(namespace: &str, revision: &str, discovery_address: &str, c
 pub struct ServingCertificate {
     authority: Arc<Authority>,
     names: Vec<String>,
-    trust_domains: Vec<String>,
+    trust_domains: watch::Receiver<Arc<[String]>>,
     made: ArcSwap<Made>,
 }
 
@@ -64,14 +65,14 @@ struct Made {
 }
 
 impl ServingCertificate {
-    /// Signs the first one. Clients that present a certificate must be of one of the trust domains.
+    /// Signs the first one. Clients that present a certificate must be of one of the trust domains, which are followed.
     pub fn new(
         authority: Arc<Authority>,
         names: Vec<String>,
-        trust_domains: Vec<String>,
+        trust_domains: watch::Receiver<Arc<[String]>>,
         now: SystemTime,
     ) -> Result<Arc<ServingCertificate>, ServingError> {
-        let made = make(&authority, &names, &trust_domains, now)?;
+        let made = make(&authority, &names, &trust_domains.borrow().clone(), now)?;
         Ok(Arc::new(ServingCertificate {
             authority,
             names,
@@ -92,7 +93,7 @@ impl ServingCertificate {
 
     /// Makes a new one.
     pub fn renew(&self, now: SystemTime) -> Result<(), ServingError> {
-        let made = make(&self.authority, &self.names, &self.trust_domains, now)?;
+        let made = make(&self.authority, &self.names, &self.trust_domains.borrow().clone(), now)?;
         self.made.store(Arc::new(made));
         Ok(())
     }
@@ -100,6 +101,7 @@ impl ServingCertificate {
     /// Renews until told to stop.
     pub async fn run(self: Arc<Self>, mut drain: Drain) {
         let mut published = self.authority.subscribe();
+        let mut trust_domains = self.trust_domains.clone();
         loop {
             let until = self
                 .made
@@ -110,6 +112,8 @@ impl ServingCertificate {
             tokio::select! {
                 () = drain.wait() => return,
                 changed = published.changed() => if changed.is_err() { return },
+                // Without a sender they do not change any more.
+                Ok(()) = trust_domains.changed() => {}
                 // Not at once again when the last attempt failed, and soon enough when the clock was set.
                 () = tokio::time::sleep(until.clamp(Duration::from_secs(1), Duration::from_secs(60))) => {
                     if SystemTime::now() < self.made.load().renew_at {

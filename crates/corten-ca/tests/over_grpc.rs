@@ -120,7 +120,12 @@ async fn control_plane() -> ControlPlane {
         .expect("keys");
     let authority = keeper.authority();
     let names = serving_names("istio-system", "", "istiod.istio-system.svc:15012", &[]);
-    let serving = ServingCertificate::new(authority.clone(), names, vec!["cluster.local".to_owned()], now);
+    let serving = ServingCertificate::new(
+        authority.clone(),
+        names,
+        tokio::sync::watch::channel(Arc::from(["cluster.local".to_owned()])).1,
+        now,
+    );
     let serving = serving.expect("a serving certificate");
     let pods = Arc::new(Pods::default());
     for (namespace, name, account) in [
@@ -138,7 +143,7 @@ async fn control_plane() -> ControlPlane {
     }
     let settings = ServiceSettings {
         trusted_node_accounts: [NamespacedName::new("istio-system", "ztunnel")].into(),
-        trust_domains: vec!["cluster.local".to_owned()],
+        trust_domains: tokio::sync::watch::channel(Arc::from(["cluster.local".to_owned()])).1,
     };
     let service = Service::new(authority.clone(), Arc::new(Known), pods, metrics.clone(), settings);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");

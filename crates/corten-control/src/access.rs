@@ -93,7 +93,10 @@ pub(crate) struct Proxy {
 }
 
 /// The kinds of proxies there are.
-const KINDS: [&str; 5] = ["sidecar", "router", "waypoint", "ztunnel", "agentgateway"];
+const KINDS: [&str; 6] = ["sidecar", "router", "waypoint", "ztunnel", "agentgateway", TOOL];
+
+/// What a tool of an operator calls itself, which only asks questions.
+const TOOL: &str = "debug";
 
 impl Proxy {
     /// Reads a node, and checks that one of the proven identities may be it. Without identities there is nothing to check.
@@ -143,6 +146,11 @@ impl Proxy {
             cluster: text("CLUSTER_ID").to_owned(),
             version: text("ISTIO_VERSION").to_owned(),
         })
+    }
+
+    /// Whether it is no proxy but a tool that asks questions.
+    pub(crate) fn is_tool(&self) -> bool {
+        self.kind == TOOL
     }
 
     /// `name.namespace`, as tools name proxies.
@@ -230,6 +238,12 @@ mod tests {
             &[],
             None,
             Err("node id 'ztunnel~10.0.0.1~x': it must have four parts, type~address~name.namespace~domain"),
+        );
+        check(
+            "debug~0.0.0.0~istioctl~cluster.local",
+            &[("NAMESPACE", "istio-system")],
+            Some("spiffe://td/ns/istio-system/sa/istiod"),
+            Ok("istioctl.istio-system"),
         );
         check(
             "toaster~1.1.1.1~a.b~b.svc",

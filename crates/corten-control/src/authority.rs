@@ -20,6 +20,7 @@ use corten_store_kube::{SecretData, SecretStore, SecretStoreError, TokenReviewer
 use tonic::metadata::MetadataMap;
 
 use crate::settings::Settings;
+use crate::trust_domains::Known;
 
 /// Where an operator mounts signing keys of his own.
 const PLUGGED_DIR: &str = "./etc/cacerts";
@@ -56,7 +57,7 @@ pub(crate) struct Started {
 pub(crate) async fn start(
     settings: &Settings,
     secrets: SecretStore,
-    trust_domains: &[String],
+    trust_domains: Known,
     discovery_address: &str,
 ) -> Result<Started, AuthorityError> {
     let now = SystemTime::now();
@@ -72,7 +73,7 @@ pub(crate) async fn start(
         }
     };
     let keeper_settings = KeeperSettings {
-        trust_domain: trust_domains.first().cloned().unwrap_or_default(),
+        trust_domain: trust_domains.borrow().first().cloned().unwrap_or_default(),
         policy: Policy {
             default_ttl: settings.certificate_ttl,
             max_ttl: settings.certificate_ttl_max,
@@ -90,7 +91,7 @@ pub(crate) async fn start(
         discovery_address,
         &settings.custom_hosts,
     );
-    let serving = ServingCertificate::new(authority.clone(), names, trust_domains.to_vec(), now)?;
+    let serving = ServingCertificate::new(authority.clone(), names, trust_domains, now)?;
     Ok(Started {
         keeper,
         authority,
@@ -105,7 +106,7 @@ pub(crate) fn service(
     callers: Arc<Callers>,
     pods: Arc<ArcSwap<Snapshot>>,
     trusted_node_accounts: BTreeSet<NamespacedName>,
-    trust_domains: Vec<String>,
+    trust_domains: Known,
 ) -> Arc<Service> {
     let settings = ServiceSettings {
         trusted_node_accounts,

@@ -8,13 +8,14 @@ use std::time::Instant;
 
 use corten_core::Identity;
 use corten_grpc::{Code, Status};
-use corten_proto::AUTHORIZATION_TYPE;
 use corten_proto::discovery::Node;
-use corten_xds::server::{Event, Observer, Response, WatchView};
+use corten_proto::{AUTHORIZATION_TYPE, DEBUG_TYPE};
+use corten_xds::server::{Answer, Event, Observer, Response, WatchView};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::access::Proxy;
+use crate::debug::Debug;
 use crate::metrics::{Metrics, short_type};
 
 /// The table of clients.
@@ -129,33 +130,49 @@ impl Clients {
     }
 
     /// The observer of a stream that was opened by a caller with these identities.
-    pub(crate) fn observer(self: &Arc<Self>, remote: SocketAddr, identities: Vec<Identity>) -> Watcher {
+    pub(crate) fn observer(
+        self: &Arc<Self>,
+        remote: SocketAddr,
+        identities: Vec<Identity>,
+        debug: Arc<Debug>,
+    ) -> Watcher {
         Watcher {
             clients: self.clone(),
             remote,
-            identities: if self.check_identity { identities } else { Vec::new() },
+            identities,
             client: None,
+            debug,
         }
     }
 }
 
 /// Looks on at one stream.
-#[derive(Debug)]
 pub(crate) struct Watcher {
     clients: Arc<Clients>,
     remote: SocketAddr,
+    /// What the caller has proven to be.
     identities: Vec<Identity>,
     client: Option<(u64, Arc<Client>)>,
+    /// What tools ask.
+    debug: Arc<Debug>,
 }
 
 impl Observer for Watcher {
     fn accept(&mut self, node: &Node) -> Result<(), Status> {
-        let proxy = Proxy::of(node, &self.identities).inspect_err(|status| {
+        let proven = match self.clients.check_identity {
+            true => self.identities.as_slice(),
+            false => &[],
+        };
+        let proxy = Proxy::of(node, proven).inspect_err(|status| {
             if status.code() == Code::PermissionDenied {
                 self.clients.metrics.authentication_failures.add(1);
             }
             tracing::warn!(remote = %self.remote, reason = status.message(), "a discovery client was refused");
         })?;
+        if proxy.is_tool() {
+            // It is sent nothing but answers, and is no client to be counted or shown.
+            return Ok(());
+        }
         let number = self.clients.next.fetch_add(1, Ordering::Relaxed);
         let client = Arc::new(Client {
             connection: format!("{}-{number}", proxy.short()),
@@ -219,6 +236,14 @@ impl Observer for Watcher {
             state.sent = Some(response.nonce().to_owned());
             state.sent_at = Some(Timestamp::now());
         }
+    }
+
+    fn answer(&mut self, type_url: &str, names: Option<&[String]>) -> Option<Result<Answer, Status>> {
+        let question = type_url.strip_prefix(DEBUG_TYPE)?;
+        let Some(names) = names else {
+            return Some(Ok(Answer::default()));
+        };
+        Some(self.debug.answer_tool(question, names, &self.identities))
     }
 
     fn closed(&mut self, reason: &str) {

@@ -5,15 +5,19 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use corten_core::Identity;
+use corten_grpc::Status;
 use corten_model::Snapshot;
-use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
-use corten_xds::server::Shared;
-use http::StatusCode;
+use corten_proto::client_status::{ClientConfig, ConfigStatus, GenericXdsConfig, UpdateFailureState};
+use corten_proto::discovery::Node;
+use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, CLIENT_CONFIG_TYPE, DEBUG_TYPE, Message, WORKLOAD_TYPE};
+use corten_xds::server::{Answer as Tool, Resource, Shared};
+use http::{StatusCode, Uri};
 use serde_json::{Value, json};
 
 use crate::access::Access;
 use crate::clients::{Client, Clients};
-use crate::http::{Answer, Request};
+use crate::http::{Answer, Request, parameter};
 use crate::metrics::Metrics;
 use crate::pipeline::MeshConfig;
 use crate::readable;
@@ -32,6 +36,8 @@ pub(crate) struct Debug {
     pub(crate) enabled: bool,
     pub(crate) namespace: String,
     pub(crate) cluster: String,
+    /// Our own pod.
+    pub(crate) pod: String,
     /// The authority's counters, rendered.
     pub(crate) authority: Box<dyn Fn() -> String + Send + Sync>,
 }
@@ -50,6 +56,10 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ("endpointz", "endpoints by service"),
     ("list", "names of these endpoints"),
     ("mesh", "the mesh's configuration"),
+    (
+        "problemz",
+        "what is wrong with the mesh's configuration, and what of it needs a restart",
+    ),
     ("registryz", "services"),
     ("syncz", "what was sent to each proxy, and what it acknowledged"),
 ];
@@ -71,7 +81,7 @@ impl Debug {
                         return refused;
                     }
                     let pretty = request.parameter("pretty").is_some();
-                    match self.look(name, &request) {
+                    match self.look(name, &request.uri) {
                         Ok(value) => Answer::json(&value, pretty),
                         Err(answer) => answer,
                     }
@@ -121,10 +131,10 @@ impl Debug {
         ))
     }
 
-    fn look(&self, name: &str, request: &Request) -> Result<Value, Answer> {
+    fn look(&self, name: &str, uri: &Uri) -> Result<Value, Answer> {
         Ok(match name {
             "list" => json!(ENDPOINTS.iter().map(|(name, _)| name).collect::<Vec<_>>()),
-            "syncz" => self.syncz(request.parameter("namespace").as_deref()),
+            "syncz" => self.syncz(parameter(uri, "namespace").as_deref()),
             "connections" => self.connections(false),
             "adsz" => self.connections(true),
             "registryz" => {
@@ -140,7 +150,8 @@ impl Debug {
             "ambientz" => self.ambient(),
             "authorizationz" => self.authorizations(),
             "mesh" => json!(self.mesh_config.load().text),
-            "config_dump" => self.config_dump(&request.parameter("proxyID").unwrap_or_default())?,
+            "problemz" => json!(self.mesh_config.load().problems),
+            "config_dump" => self.config_dump(&parameter(uri, "proxyID").unwrap_or_default())?,
             other => {
                 let name: String = other.chars().take(100).collect();
                 return Err(Answer::error(
@@ -179,13 +190,8 @@ impl Debug {
                         (type_url.as_str(), entry)
                     })
                     .collect();
-                let cluster = if client.proxy.cluster.is_empty() {
-                    &self.cluster
-                } else {
-                    &client.proxy.cluster
-                };
                 json!({
-                    "cluster_id": cluster,
+                    "cluster_id": self.cluster_of(&client),
                     "proxy": client.proxy.short(),
                     "proxy_type": client.proxy.kind,
                     "istio_version": client.proxy.version,
@@ -263,6 +269,123 @@ impl Debug {
         }})
     }
 
+    /// A question of a tool over discovery: `/syncz`, `/config_dump`, or, where nothing follows the type, an endpoint by path and query.
+    pub(crate) fn answer_tool(
+        &self,
+        question: &str,
+        names: &[String],
+        identities: &[Identity],
+    ) -> Result<Tool, Status> {
+        if !self.enabled {
+            return Err(Status::unimplemented("debugging is switched off"));
+        }
+        if identities.is_empty() {
+            return Err(Status::unauthenticated(
+                "tools must say who they are: ask on the TLS port, with a token or a certificate",
+            ));
+        }
+        if question == "/syncz" {
+            self.may_ask("syncz", "", identities)?;
+            let identifier = json!({"Component": "istiod", "ID": self.pod, "Info": {"version": VERSION}});
+            return Ok(Tool {
+                resources: self.client_configs(),
+                control_plane: identifier.to_string(),
+            });
+        }
+        let [name] = names else {
+            return Err(Status::invalid_argument(
+                "exactly one resource name says what is asked for",
+            ));
+        };
+        let path = match question {
+            "/config_dump" => format!("config_dump?proxyID={name}"),
+            _ => name.trim_start_matches('/').trim_start_matches("debug/").to_owned(),
+        };
+        let uri: Uri = format!("/{path}")
+            .parse()
+            .map_err(|_| Status::invalid_argument("the resource name is no path of a debug endpoint"))?;
+        let endpoint = uri.path().trim_start_matches('/');
+        let proxy = parameter(&uri, "proxyID").unwrap_or_default();
+        self.may_ask(endpoint, &proxy, identities)?;
+        let shown = self
+            .look(endpoint, &uri)
+            .map_err(|answer| Status::not_found(String::from_utf8_lossy(answer.body()).trim()))?;
+        let body = shown.to_string();
+        Ok(Tool {
+            resources: vec![Resource::new(DEBUG_TYPE, name.as_str(), "", body.as_bytes())],
+            control_plane: String::new(),
+        })
+    }
+
+    /// Callers of the system namespace may ask everything, others about the proxies of their own.
+    fn may_ask(&self, endpoint: &str, proxy: &str, identities: &[Identity]) -> Result<(), Status> {
+        let of = |namespace: &str| identities.iter().any(|identity| identity.namespace == namespace);
+        let own = || self.client(proxy).is_some_and(|client| of(&client.proxy.namespace));
+        if of(&self.namespace) || (endpoint == "config_dump" && own()) {
+            return Ok(());
+        }
+        Err(Status::permission_denied(format!(
+            "only callers of namespace {} may see {endpoint}",
+            self.namespace
+        )))
+    }
+
+    /// All clients and how far they are, as tools read it.
+    fn client_configs(&self) -> Vec<Resource> {
+        let clients = self.clients.all().into_iter();
+        clients
+            .map(|client| {
+                let types = client.types.lock().unwrap_or_else(PoisonError::into_inner);
+                let configs = types.iter().map(|(type_url, state)| GenericXdsConfig {
+                    type_url: type_url.clone(),
+                    last_updated: state.sent_at.map(|at| corten_proto::Timestamp {
+                        seconds: at.as_second(),
+                        nanos: at.subsec_nanosecond(),
+                    }),
+                    config_status: match state.status() {
+                        "SYNCED" => ConfigStatus::Synced,
+                        "ERROR" => ConfigStatus::Error,
+                        "STALE" => ConfigStatus::Stale,
+                        _ => ConfigStatus::NotSent,
+                    }
+                    .into(),
+                    error_state: state
+                        .view
+                        .as_ref()
+                        .and_then(|view| view.error.clone())
+                        .map(|details| UpdateFailureState { details }),
+                });
+                let text = |text: &str| corten_proto::Value {
+                    kind: Some(corten_proto::value::Kind::StringValue(text.to_owned())),
+                };
+                let metadata = [
+                    ("CLUSTER_ID", self.cluster_of(&client)),
+                    ("NAMESPACE", client.proxy.namespace.as_str()),
+                    ("ISTIO_VERSION", client.proxy.version.as_str()),
+                ];
+                let config = ClientConfig {
+                    node: Some(Node {
+                        id: client.proxy.short(),
+                        metadata: Some(corten_proto::Struct {
+                            fields: metadata.map(|(key, value)| (key.to_owned(), text(value))).into(),
+                        }),
+                        ..Node::default()
+                    }),
+                    generic_xds_configs: configs.collect(),
+                };
+                let name = client.proxy.short();
+                Resource::new(CLIENT_CONFIG_TYPE, name, "", &config.encode_to_vec())
+            })
+            .collect()
+    }
+
+    fn cluster_of<'a>(&'a self, client: &'a Client) -> &'a str {
+        match client.proxy.cluster.as_str() {
+            "" => &self.cluster,
+            cluster => cluster,
+        }
+    }
+
     /// What a client that wants everything has been sent: the store as it is.
     fn config_dump(&self, id: &str) -> Result<Value, Answer> {
         let Some(client) = self.client(id) else {
@@ -276,7 +399,7 @@ impl Debug {
         };
         let types = client.types.lock().unwrap_or_else(PoisonError::into_inner);
         let configs = self.shared.read(|store| {
-            let watched = [ADDRESS_TYPE, AUTHORIZATION_TYPE]
+            let watched = [ADDRESS_TYPE, WORKLOAD_TYPE, AUTHORIZATION_TYPE]
                 .into_iter()
                 .filter(|type_url| types.contains_key(*type_url));
             watched

@@ -47,12 +47,17 @@ pub(crate) struct Request {
 impl Request {
     /// The value of a query parameter; one without a value is empty.
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
-        let pairs = self.uri.query()?.split('&');
-        let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        pairs
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| percent_decoded(value))
+        parameter(&self.uri, name)
     }
+}
+
+/// The value of a query parameter; one without a value is empty.
+pub(crate) fn parameter(uri: &Uri, name: &str) -> Option<String> {
+    let pairs = uri.query()?.split('&');
+    let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| percent_decoded(value))
 }
 
 fn percent_decoded(text: &str) -> String {
@@ -86,6 +91,11 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// What it says.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// Text.
     pub(crate) fn text(body: impl Into<String>) -> Answer {
         Answer::error(StatusCode::OK, body)

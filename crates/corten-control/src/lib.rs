@@ -18,6 +18,7 @@ mod run;
 mod settings;
 mod statuses;
 mod throttle;
+mod trust_domains;
 
 pub use authority::AuthorityError;
 pub use run::{Addresses, RunError, run, start};

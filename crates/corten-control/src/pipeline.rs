@@ -19,6 +19,7 @@ use crate::assignment::Entries;
 use crate::clients::Rejection;
 use crate::metrics::Metrics;
 use crate::statuses;
+use crate::trust_domains::TrustDomains;
 
 /// The model and all that is made of it. One task owns it.
 pub(crate) struct Pipeline {
@@ -26,6 +27,7 @@ pub(crate) struct Pipeline {
     reader: Reader,
     /// The settings of this process, under those of the mesh.
     base: MeshSettings,
+    trust_domains: TrustDomains,
     pending: Vec<Change>,
     outputs: Outputs,
     pushes: u64,
@@ -59,12 +61,16 @@ pub(crate) struct MeshConfig {
     pub(crate) text: String,
     /// Whether it has been looked for.
     pub(crate) known: bool,
+    /// What is wrong with it, and what of it takes effect only with a restart.
+    pub(crate) problems: Vec<String>,
 }
 
 impl Pipeline {
-    pub(crate) fn new(base: MeshSettings, outputs: Outputs) -> Pipeline {
+    /// A model without objects. Until it has seen the mesh's configuration, its settings are `base`.
+    pub(crate) fn new(base: MeshSettings, trust_domains: TrustDomains, outputs: Outputs) -> Pipeline {
         Pipeline {
             mesh: Mesh::new(base.clone()),
+            trust_domains,
             reader: Reader::default(),
             base,
             pending: Vec::new(),
@@ -144,14 +150,16 @@ impl Pipeline {
         if before.known && before.text == text {
             return;
         }
-        let (config, problems) = statuses::mesh_config(text);
-        for problem in problems {
+        let (config, mut problems) = statuses::mesh_config(text);
+        let mut settings = self.base.clone().with_mesh_config(&config);
+        problems.extend(self.trust_domains.follow(&mut settings));
+        for problem in &problems {
             tracing::warn!(problem, "the mesh's configuration (ConfigMap istio, entry mesh)");
         }
-        let settings = self.base.clone().with_mesh_config(&config);
         self.outputs.mesh_config.store(Arc::new(MeshConfig {
             text: text.to_owned(),
             known: true,
+            problems,
         }));
         self.pending.push(Change::Settings(Arc::new(settings)));
     }
@@ -244,7 +252,7 @@ impl Pipeline {
             });
         }
         let metrics = &self.outputs.metrics;
-        metrics.services.set(snapshot.services().count());
+        metrics.services.set(snapshot.services_len());
         let stale = std::mem::take(&mut self.stale_statuses);
         for key in delta.statuses.iter().chain(&stale) {
             self.want_status(&snapshot, key);

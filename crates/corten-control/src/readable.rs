@@ -7,7 +7,7 @@ use corten_proto::workload::{
     Address, AppProtocol, GatewayAddress, NetworkMode, Port, Service, TunnelProtocol, Workload, WorkloadStatus,
     WorkloadType, address::Type, gateway_address::Destination, load_balancing,
 };
-use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, Message};
+use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, Message, WORKLOAD_TYPE};
 use serde_json::{Map, Value, json};
 
 /// A resource of a type; one that cannot be read is null.
@@ -18,6 +18,7 @@ pub(crate) fn resource(type_url: &str, body: &[u8]) -> Value {
             Some(Type::Service(found)) => json!({"service": service(&found)}),
             None => Value::Null,
         },
+        WORKLOAD_TYPE => Workload::decode(body).map_or(Value::Null, |found| json!({"workload": workload(&found)})),
         AUTHORIZATION_TYPE => Authorization::decode(body).map_or(Value::Null, |found| authorization(&found)),
         _ => Value::Null,
     }

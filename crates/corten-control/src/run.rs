@@ -11,13 +11,13 @@ use arc_swap::ArcSwap;
 use corten_grpc::{HttpRequest, HttpResponse, Peer, Router, Status};
 use corten_model::{Settings as MeshSettings, Snapshot};
 use corten_proto::discovery::{DELTA_METHOD, SOTW_METHOD};
-use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
+use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, WORKLOAD_TYPE};
 use corten_rt::{Drain, TaskGroup};
 use corten_store_kube::{
     ClientError, Distribution, Election, Event, Kubeconfig, SecretStore, Selection, Source, StatusWriter,
     TokenReviewer, kinds,
 };
-use corten_xds::server::{Shared, Store, Stream, TypeConfig, Variant, connect};
+use corten_xds::server::{Shared, Store, Stream, TypeConfig, Variant, View, connect};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -31,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{MeshConfig, Outputs, Pipeline};
 use crate::settings::Settings;
 use crate::throttle::Throttle;
+use crate::trust_domains::TrustDomains;
 use crate::{assignment, http, keys, statuses};
 
 /// How long everything may take to end.
@@ -111,17 +112,28 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
             type_url: ADDRESS_TYPE,
             state_wildcard: true,
             keys: keys::of_address,
+            view: None,
+        },
+        TypeConfig {
+            type_url: WORKLOAD_TYPE,
+            state_wildcard: true,
+            keys: keys::of_workload,
+            view: Some(View {
+                of: ADDRESS_TYPE,
+                make: keys::workload_of,
+            }),
         },
         TypeConfig {
             type_url: AUTHORIZATION_TYPE,
             state_wildcard: true,
             keys: keys::of_authorization,
+            view: None,
         },
     ]);
     let shared = Shared::new(store, began);
     let writer = settings.write_status.then(StatusWriter::new);
 
-    // What names and signs identities must be known before anything is served, and does not change while we run, as with istiod.
+    // What names and signs identities must be known before anything is served.
     let secrets = SecretStore::new(client.clone(), &settings.namespace);
     let configured = secrets.config_map(MESH_CONFIG_NAME).await;
     let configured = configured.map_err(|error| RunError::Configuration(Box::new(error)))?;
@@ -131,19 +143,24 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     let (config, _) = statuses::mesh_config(&text);
     let base = mesh_settings(settings);
     let identities = base.clone().with_mesh_config(&config);
-    let trust_domains: Vec<String> = std::iter::once(&identities.trust_domain)
-        .chain(&identities.trust_domain_aliases)
-        .map(|domain| domain.to_string())
-        .collect();
+    let (trust_domains, known_domains) = TrustDomains::new(&identities);
+    let trust_domain = identities.trust_domain.to_string();
     let discovery_address = config
         .default_config
         .as_ref()
         .map(|proxy| proxy.discovery_address.as_str());
-    let ca = authority::start(settings, secrets, &trust_domains, discovery_address.unwrap_or_default()).await?;
+    let ca = authority::start(
+        settings,
+        secrets,
+        known_domains.clone(),
+        discovery_address.unwrap_or_default(),
+    )
+    .await?;
 
     let (entries_sender, entries) = watch::channel(Entries::default());
     let pipeline = Pipeline::new(
         base,
+        trust_domains,
         Outputs {
             entries: settings.write_status.then_some(entries_sender),
             shared: shared.clone(),
@@ -163,7 +180,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     let reviewer = Arc::new(TokenReviewer::new(client.clone(), settings.token_audiences.clone()));
     let access = Arc::new(Access {
         reviewer: reviewer.clone(),
-        trust_domain: trust_domains[0].clone(),
+        trust_domain: trust_domain.clone(),
         reviews: Semaphore::new(REVIEWS_MAX),
         required: settings.authenticate,
     });
@@ -182,6 +199,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         enabled: settings.debug,
         namespace: settings.namespace.clone(),
         cluster: settings.cluster.clone(),
+        pod: settings.pod.clone(),
         authority: Box::new(move || crate::metrics::authority(&ca_metrics.values(), &ca_authority.current())),
     });
     let mut addresses = Addresses {
@@ -244,20 +262,18 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         shared,
         clients,
         access,
+        debug,
         metrics,
         tasks: tasks.clone(),
         request_bytes_max: settings.request_bytes_max,
     };
-    let callers = Arc::new(Callers {
-        reviewer,
-        trust_domain: trust_domains[0].clone(),
-    });
+    let callers = Arc::new(Callers { reviewer, trust_domain });
     let service = authority::service(
         &ca,
         callers,
         snapshot,
         settings.trusted_node_accounts.clone(),
-        trust_domains,
+        known_domains,
     );
     let limits = corten_grpc::Settings {
         age_max: settings.connection_age_max,
@@ -473,6 +489,7 @@ struct Discovery {
     shared: Arc<Shared>,
     clients: Arc<Clients>,
     access: Arc<Access>,
+    debug: Arc<Debug>,
     metrics: Arc<Metrics>,
     tasks: TaskGroup,
     request_bytes_max: usize,
@@ -502,7 +519,7 @@ impl Discovery {
                     variant,
                     tasks: self.tasks.clone(),
                     message_bytes_max: self.request_bytes_max,
-                    observer: self.clients.observer(peer.remote, identities),
+                    observer: self.clients.observer(peer.remote, identities, self.debug.clone()),
                 },
                 request,
             ),

@@ -154,7 +154,10 @@ impl Settings {
                 .kubeconfig
                 .clone()
                 .or_else(|| reader.text("KUBECONFIG").map(PathBuf::from)),
-            pod: reader.text("POD_NAME").unwrap_or_else(|| "istiod".to_owned()),
+            pod: reader
+                .text("POD_NAME")
+                .or_else(|| reader.text("HOSTNAME"))
+                .unwrap_or_else(|| "istiod".to_owned()),
             revision: reader.text("REVISION").unwrap_or_else(|| "default".to_owned()),
             connection_age_max: reader.age(
                 "--keepaliveMaxServerConnectionAge",

@@ -91,6 +91,11 @@ impl Snapshot {
         self.services.values()
     }
 
+    /// How many services there are.
+    pub fn services_len(&self) -> usize {
+        self.services.len()
+    }
+
     /// A policy by `namespace/name`.
     pub fn policy(&self, key: &str) -> Option<&Arc<Policy>> {
         self.policies.get(key)

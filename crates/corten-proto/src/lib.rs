@@ -4,13 +4,14 @@
 //! There is no behaviour here beyond constants that belong to the wire.
 
 pub mod ca;
+pub mod client_status;
 pub mod discovery;
 pub mod security;
 pub mod workload;
 pub mod zds;
 
 pub use prost::Message;
-pub use prost_types::{Any, Struct, Value, value};
+pub use prost_types::{Any, Struct, Timestamp, Value, value};
 
 /// Type URL of [`workload::Address`] resources.
 pub const ADDRESS_TYPE: &str = "type.googleapis.com/istio.workload.Address";
@@ -18,3 +19,7 @@ pub const ADDRESS_TYPE: &str = "type.googleapis.com/istio.workload.Address";
 pub const WORKLOAD_TYPE: &str = "type.googleapis.com/istio.workload.Workload";
 /// Type URL of [`security::Authorization`] resources.
 pub const AUTHORIZATION_TYPE: &str = "type.googleapis.com/istio.security.Authorization";
+/// Type URL of [`client_status::ClientConfig`] resources.
+pub const CLIENT_CONFIG_TYPE: &str = "type.googleapis.com/envoy.service.status.v3.ClientConfig";
+/// What tools ask a control plane for: one of its debug endpoints, by path and query. Types below it ask for one of them.
+pub const DEBUG_TYPE: &str = "istio.io/debug";

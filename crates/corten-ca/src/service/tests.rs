@@ -45,7 +45,7 @@ fn service(caller: Result<Caller, AuthenticationError>) -> (Arc<Service>, Arc<Me
     let (metrics, pods) = (Arc::new(Metrics::default()), Arc::new(Pods::default()));
     let settings = ServiceSettings {
         trusted_node_accounts: [NamespacedName::new("istio-system", "ztunnel")].into(),
-        trust_domains: vec!["cluster.local".to_owned()],
+        trust_domains: watch::channel(Arc::from(["cluster.local".to_owned()])).1,
     };
     let place = |node: &str, account: &str| PodPlace {
         uid: format!("uid-{account}"),

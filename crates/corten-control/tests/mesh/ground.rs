@@ -35,7 +35,7 @@ pub(crate) struct Ground {
 pub(crate) struct Control {
     pub(crate) addresses: Addresses,
     tasks: TaskGroup,
-    roots: String,
+    pub(crate) roots: String,
 }
 
 impl Ground {
@@ -199,6 +199,15 @@ impl Ground {
 
     /// Starts a control plane, and waits until it serves.
     pub(crate) async fn control(&self, arguments: &[&str]) -> Control {
+        self.started(arguments, "istiod").await
+    }
+
+    /// One of several, by the name of its pod.
+    pub(crate) async fn replica(&self, pod: &str) -> Control {
+        self.started(&[], pod).await
+    }
+
+    async fn started(&self, arguments: &[&str], pod: &str) -> Control {
         let kubeconfig = self.dir.path().join("kubeconfig");
         let own = [
             "corten-control",
@@ -211,7 +220,8 @@ impl Ground {
             kubeconfig.to_str().expect("a path in UTF-8"),
         ];
         let arguments = Arguments::try_parse_from(own.iter().chain(arguments)).expect("valid arguments");
-        let settings = Settings::resolve(&arguments, |_| None).expect("valid settings");
+        let variable = |name: &str| (name == "POD_NAME").then(|| pod.to_owned());
+        let settings = Settings::resolve(&arguments, variable).expect("valid settings");
         let tasks = TaskGroup::new("control");
         let started = tokio::time::timeout(PATIENCE, corten_control::start(&settings, &tasks)).await;
         let addresses = started.expect("it starts in time").expect("it starts");
@@ -370,6 +380,11 @@ impl Stream<DeltaDiscoveryRequest, DeltaDiscoveryResponse> {
         if request.node.is_some() {
             request.node = Some(node(&self.node));
         }
+        self.requests.send(request).await.expect("the stream is open");
+    }
+
+    /// Likewise, as the node that the request says.
+    pub(crate) async fn send_as_it_is(&self, request: DeltaDiscoveryRequest) {
         self.requests.send(request).await.expect("the stream is open");
     }
 

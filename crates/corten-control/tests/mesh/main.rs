@@ -6,14 +6,16 @@ mod ground;
 use std::time::Duration;
 
 use corten_grpc::Code;
-use corten_proto::discovery::{DiscoveryRequest, SOTW_METHOD};
-use corten_proto::workload::{Address, TunnelProtocol, WorkloadStatus, address::Type};
-use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, Message};
+use corten_proto::client_status::{ClientConfig, ConfigStatus};
+use corten_proto::discovery::{DeltaDiscoveryRequest, DiscoveryRequest, Node, SOTW_METHOD};
+use corten_proto::security::Authorization;
+use corten_proto::workload::{Address, TunnelProtocol, Workload, WorkloadStatus, address::Type};
+use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, Message, WORKLOAD_TYPE};
 use serde_json::json;
 
 use ground::{Ground, Response as _, delta, pod, ready};
 
-fn workload(body: &[u8]) -> corten_proto::workload::Workload {
+fn workload(body: &[u8]) -> Workload {
     match Address::decode(body).expect("an Address").r#type {
         Some(Type::Workload(workload)) => workload,
         other => panic!("{other:?} is no workload"),
@@ -262,6 +264,160 @@ async fn state_of_the_world_is_the_same_state() {
         "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
     );
     control.stop().await;
+    ground.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workloads_alone_and_the_questions_of_tools() {
+    let ground = Ground::start().await;
+    ground.mesh().await;
+    let control = ground.control(&[]).await;
+    // Workloads as a type of their own.
+    let mut stream = ground.open(&control, "istio-ca").await.expect("a stream");
+    stream.send(delta(WORKLOAD_TYPE)).await;
+    let all = stream.next().await;
+    assert_eq!(
+        all.names(),
+        ["Kubernetes//Pod/orders/web-1", "Kubernetes//Pod/orders/web-2"]
+    );
+    let web = Workload::decode(all.body("Kubernetes//Pod/orders/web-1")).expect("a Workload");
+    assert_eq!(web.name, "web-1");
+    stream.acknowledge(&all).await;
+    ground.delete_pod("orders", "web-1").await;
+    let change = stream.next().await;
+    assert_eq!(change.removed_resources, ["Kubernetes//Pod/orders/web-1"]);
+    stream.acknowledge(&change).await;
+
+    ground
+        .eventually("the acknowledgement", async || {
+            let (_, syncz) = control.get("/debug/syncz").await;
+            let syncz: serde_json::Value = serde_json::from_str(&syncz).expect("JSON");
+            syncz[0]["resources"][WORKLOAD_TYPE]["status"] == "SYNCED"
+        })
+        .await;
+
+    // A tool of the system namespace asks who is how far, and for an endpoint.
+    let mut tool = ground.open(&control, "istio-ca").await.expect("a stream");
+    let ask = |type_url: &str, name: &str| DeltaDiscoveryRequest {
+        node: Some(Node {
+            id: "debug~0.0.0.0~istioctl~istio-system.svc".to_owned(),
+            ..Node::default()
+        }),
+        resource_names_subscribe: Some(name.to_owned())
+            .filter(|name| !name.is_empty())
+            .into_iter()
+            .collect(),
+        ..delta(type_url)
+    };
+    tool.send_as_it_is(ask("istio.io/debug/syncz", "")).await;
+    let answer = tool.next().await;
+    assert_eq!(answer.names(), ["ztunnel-n1.istio-system"], "the tool is no proxy");
+    let config = ClientConfig::decode(answer.body("ztunnel-n1.istio-system")).expect("a ClientConfig");
+    assert_eq!(config.generic_xds_configs[0].type_url, WORKLOAD_TYPE);
+    assert_eq!(config.generic_xds_configs[0].config_status, ConfigStatus::Synced as i32);
+    tool.acknowledge(&answer).await;
+    tool.send_as_it_is(ask("istio.io/debug", "registryz")).await;
+    let answer = tool.next().await;
+    let body = String::from_utf8_lossy(answer.body("registryz"));
+    assert!(body.contains("web.orders.svc.cluster.local"), "{body}");
+    tool.send_as_it_is(ask("istio.io/debug", "nothingz")).await;
+    assert_eq!(tool.refusal().await.code(), Code::NotFound);
+
+    // One of another namespace may not, and nobody may who has not said who he is.
+    let mut stranger = ground.open_state(&control).await.expect("a stream");
+    stranger
+        .send(DiscoveryRequest {
+            node: ask("", "").node,
+            type_url: "istio.io/debug/syncz".to_owned(),
+            ..DiscoveryRequest::default()
+        })
+        .await;
+    assert_eq!(stranger.refusal().await.code(), Code::Unauthenticated);
+    control.stop().await;
+    ground.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn aliases_of_the_trust_domain_are_followed_and_the_rest_waits_for_a_restart() {
+    let ground = Ground::start().await;
+    ground.mesh().await;
+    let policy = json!({
+        "metadata": {"name": "callers", "namespace": "orders"},
+        "spec": {"rules": [{"from": [{"source": {"principals": ["cluster.local/ns/a/sa/b"]}}]}]},
+    });
+    ground
+        .create("security.istio.io/v1", "AuthorizationPolicy", policy)
+        .await;
+    let control = ground.control(&[]).await;
+    let mut stream = ground.open(&control, "istio-ca").await.expect("a stream");
+    stream.send(delta(AUTHORIZATION_TYPE)).await;
+    let first = stream.next().await;
+    stream.acknowledge(&first).await;
+    assert_eq!(control.get("/debug/problemz").await, (200, "[]\n".to_owned()));
+
+    let mesh = "trustDomain: other.example\ntrustDomainAliases: [old.example]\n";
+    let map = json!({"metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": mesh}});
+    ground.create("v1", "ConfigMap", map).await;
+    let change = stream.next().await;
+    let policy = Authorization::decode(change.body("orders/callers")).expect("an Authorization");
+    let principals = &policy.rules[0].clauses[0].matches[0].principals;
+    let principals: Vec<String> = principals.iter().map(|one| format!("{:?}", one.match_type)).collect();
+    assert_eq!(
+        principals,
+        [
+            r#"Some(Exact("cluster.local/ns/a/sa/b"))"#,
+            r#"Some(Exact("old.example/ns/a/sa/b"))"#
+        ]
+    );
+    let (_, problems) = control.get("/debug/problemz").await;
+    assert!(
+        problems.contains("trustDomain: 'other.example' takes effect when the control plane is restarted"),
+        "{problems}"
+    );
+    control.stop().await;
+    ground.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_start_at_once_have_one_root_and_one_leader() {
+    let ground = Ground::start().await;
+    ground.mesh().await;
+    let (one, two) = tokio::join!(ground.replica("istiod-1"), ground.replica("istiod-2"));
+    assert_eq!(one.roots, two.roots);
+    // Each serves everything from its own watch.
+    for control in [&one, &two] {
+        let mut stream = ground.open(control, "istio-ca").await.expect("a stream");
+        stream.send(delta(ADDRESS_TYPE)).await;
+        assert_eq!(stream.next().await.names().len(), 3);
+    }
+    // One of them leads; when it goes, the other does at once.
+    let leader = async || {
+        let lease = ground
+            .get("coordination.k8s.io/v1", "Lease", "istio-system", "istio-status-leader")
+            .await;
+        lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
+    };
+    ground
+        .eventually("a leader", async || leader().await.starts_with("istiod-"))
+        .await;
+    let (first, second, successor) = match leader().await.as_str() {
+        "istiod-1" => (one, two, "istiod-2"),
+        _ => (two, one, "istiod-1"),
+    };
+    first.stop().await;
+    ground
+        .eventually("the other's leadership", async || leader().await == successor)
+        .await;
+    // What only the leader does goes on.
+    let namespace = json!({"metadata": {"name": "late"}});
+    ground.create("v1", "Namespace", namespace).await;
+    ground
+        .eventually("the roots in a new namespace", async || {
+            let map = ground.get("v1", "ConfigMap", "late", "istio-ca-root-cert").await;
+            map["data"]["root-cert.pem"] == second.roots.as_str()
+        })
+        .await;
+    second.stop().await;
     ground.stop().await;
 }
 

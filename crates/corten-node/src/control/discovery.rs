@@ -10,6 +10,7 @@ use corten_traffic::{Change, TablesWriter};
 use corten_xds::client::{Changes, Config as XdsConfig, Known, Rejected, Subscription, Update};
 
 use super::data_plane::DataPlane;
+use super::servers::VERSION;
 use super::state::State;
 use crate::config::{Config, Upstream};
 
@@ -195,6 +196,10 @@ fn node(config: &Config) -> Node {
     fields.insert("NAMESPACE".to_owned(), text(&config.pod.namespace));
     fields.insert("INSTANCE_IPS".to_owned(), text(ip.as_deref().unwrap_or("1.1.1.1")));
     fields.insert("NODE_NAME".to_owned(), text(&config.node_name));
+    // Not a number alone, which istiod would take for a release of Istio and switch features by.
+    fields
+        .entry("ISTIO_VERSION".to_owned())
+        .or_insert_with(|| text(&format!("corten-{VERSION}")));
     fields
         .entry("CLUSTER_ID".to_owned())
         .or_insert_with(|| text(&config.cluster_id));

@@ -12,7 +12,7 @@ use tonic::Streaming;
 use tonic::codec::Codec;
 
 use super::session::{Behind, Event, Session, WatchView};
-use super::{Response, Store};
+use super::{Resource, Response, Store};
 
 /// The first request of a stream must come within this time.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,6 +49,16 @@ impl Shared {
         look(&self.store.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Makes sure that a type that is a view of another has resources: somebody asks for it.
+    fn wake(&self, type_url: &str) {
+        if self.read(|store| store.sleeps(type_url)) {
+            self.store
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .wake(type_url);
+        }
+    }
+
     /// Changes the store and tells every session. `since` is when the first event was seen that led to this.
     pub fn publish<T>(&self, since: Instant, change: impl FnOnce(&mut Store) -> T) -> T {
         let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
@@ -75,8 +85,24 @@ pub trait Observer: Send + 'static {
     /// Called for each response when it begins to be written, with its size and, if it is a push, when the change was seen that led to it.
     fn sent(&mut self, response: &Response, bytes: usize, since: Option<Instant>);
 
+    /// Answers a question that is no subscription, such as those of tools; none: the type is not of that kind. An error ends the stream.
+    ///
+    /// Without names it is not asked anew: an answer is acknowledged.
+    fn answer(&mut self, _type_url: &str, _names: Option<&[String]>) -> Option<Result<Answer, Status>> {
+        None
+    }
+
     /// Called once, at the end.
     fn closed(&mut self, reason: &str);
+}
+
+/// The answer to a question that is no subscription.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    /// What is found.
+    pub resources: Vec<Resource>,
+    /// Who answers; empty: that is not said.
+    pub control_plane: String,
 }
 
 /// What a stream needs.
@@ -117,6 +143,8 @@ pub fn connect<O: Observer>(stream: Stream<O>, request: corten_grpc::HttpRequest
 /// A request of either variant.
 trait Ask: prost::Message + Default + 'static {
     fn type_url(&self) -> &str;
+    /// The names that a question has, unless it is only the acknowledgement of an answer.
+    fn names(&self) -> Option<&[String]>;
     fn node(&mut self) -> Option<Node>;
     fn handle(self, session: &mut Session, store: &Store) -> (Event, Option<Response>);
 }
@@ -124,6 +152,9 @@ trait Ask: prost::Message + Default + 'static {
 impl Ask for DeltaDiscoveryRequest {
     fn type_url(&self) -> &str {
         &self.type_url
+    }
+    fn names(&self) -> Option<&[String]> {
+        self.response_nonce.is_empty().then_some(&self.resource_names_subscribe)
     }
     fn node(&mut self) -> Option<Node> {
         self.node.take()
@@ -136,6 +167,9 @@ impl Ask for DeltaDiscoveryRequest {
 impl Ask for DiscoveryRequest {
     fn type_url(&self) -> &str {
         &self.type_url
+    }
+    fn names(&self) -> Option<&[String]> {
+        self.response_nonce.is_empty().then_some(&self.resource_names)
     }
     fn node(&mut self) -> Option<Node> {
         self.node.take()
@@ -180,14 +214,14 @@ async fn exchange<O: Observer, Q: Ask>(
     stream.observer.accept(&node)?;
     let mut session = Session::new(stream.variant, node_name(&node));
     // Answers to requests, in order; then whatever has changed.
-    let mut answers: VecDeque<Response> = request(stream, &mut session, first).into_iter().collect();
+    let mut answers: VecDeque<Response> = request(stream, &mut session, first)?.into_iter().collect();
     let mut behind = false;
     loop {
         // Cancel safe, each of them. Requests come first: what they say about interest and acknowledgement changes what is pushed.
         tokio::select! {
             biased;
             asked = requests.message(), if answers.len() < ANSWERS_MAX => match asked? {
-                Some(asked) => answers.extend(request(stream, &mut session, asked)),
+                Some(asked) => answers.extend(request(stream, &mut session, asked)?),
                 None => return Ok(()),
             },
             permit = sender.reserve(), if behind || !answers.is_empty() => {
@@ -219,12 +253,26 @@ async fn exchange<O: Observer, Q: Ask>(
     }
 }
 
-fn request<O: Observer, Q: Ask>(stream: &mut Stream<O>, session: &mut Session, request: Q) -> Option<Response> {
+fn request<O: Observer, Q: Ask>(
+    stream: &mut Stream<O>,
+    session: &mut Session,
+    request: Q,
+) -> Result<Option<Response>, Status> {
     let type_url = request.type_url().to_owned();
+    if let Some(answer) = stream.observer.answer(&type_url, request.names()) {
+        let answer = answer?;
+        if request.names().is_none() {
+            return Ok(None);
+        }
+        return Ok(Some(
+            stream.shared.read(|store| session.answer(store, &type_url, answer)),
+        ));
+    }
+    stream.shared.wake(&type_url);
     let (event, response) = stream.shared.read(|store| request.handle(session, store));
     let view = session.view_of(&type_url);
     stream.observer.requested(&type_url, &event, view.as_ref());
-    response
+    Ok(response)
 }
 
 /// The Kubernetes node that a client says it is on.

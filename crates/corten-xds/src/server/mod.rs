@@ -11,8 +11,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use drive::{Observer, Shared, Stream, Variant, connect};
+pub use drive::{Answer, Observer, Shared, Stream, Variant, connect};
 pub use resource::{Keys, Resource};
 pub use response::Response;
 pub use session::{Event, Session, Status, WatchView};
-pub use store::{Store, TypeConfig};
+pub use store::{Store, TypeConfig, View};

@@ -19,6 +19,8 @@ pub struct Response {
     pub(super) version_info: Arc<str>,
     pub(super) resources: Resources,
     pub(super) removed: Vec<Arc<str>>,
+    /// Who answers; empty: that is not said.
+    pub(super) control_plane: Box<str>,
 }
 
 /// The resources of a response.
@@ -99,6 +101,12 @@ impl Response {
             for name in &self.removed {
                 field(6, name.as_bytes(), &mut tail);
             }
+        }
+        if !self.control_plane.is_empty() {
+            let tag = if self.variant == Variant::Delta { 7 } else { 6 };
+            let mut identifier = BytesMut::new();
+            field(1, self.control_plane.as_bytes(), &mut identifier);
+            field(tag, &identifier, &mut tail);
         }
         let (variant, resources) = (self.variant, self.resources);
         let length = head.len() + resources.bytes(variant) + tail.len();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use corten_proto::discovery::{self, DeltaDiscoveryRequest, DiscoveryRequest};
 
-use super::drive::Variant;
+use super::drive::{Answer, Variant};
 use super::response::{Resources, Response};
 use super::store::{Change, Table};
 use super::{Resource, Store};
@@ -360,6 +360,22 @@ impl Session {
             version_info: store.version_info().clone(),
             resources,
             removed,
+            control_plane: Box::default(),
+        }
+    }
+
+    /// The answer to a question that is no subscription.
+    pub(super) fn answer(&mut self, store: &Store, type_url: &str, answer: Answer) -> Response {
+        self.responses += 1;
+        let resources = answer.resources.into_iter();
+        Response {
+            variant: self.variant,
+            type_url: type_url.into(),
+            nonce: format!("{}/{}", store.version_info(), self.responses).into(),
+            version_info: store.version_info().clone(),
+            resources: Resources::Some(resources.map(|resource| (Arc::new(resource), Vec::new())).collect()),
+            removed: Vec::new(),
+            control_plane: answer.control_plane.into(),
         }
     }
 }

@@ -17,6 +17,17 @@ pub struct TypeConfig {
     pub state_wildcard: bool,
     /// What on-demand clients can find a resource by. Called only once there is such a client.
     pub keys: fn(&Resource) -> Keys,
+    /// Another type that this one is a view of; none: it has resources of its own.
+    pub view: Option<View>,
+}
+
+/// A type whose resources are made from those of another. That is done from when the first client asks for it.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    /// The other type.
+    pub of: &'static str,
+    /// What becomes of a resource of it; none: nothing.
+    pub make: fn(&Resource) -> Option<Resource>,
 }
 
 /// The resources. One writer changes them; sessions read them.
@@ -31,6 +42,8 @@ pub struct Store {
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) config: TypeConfig,
+    /// A view that nobody has asked for yet.
+    asleep: bool,
     entries: HashMap<Arc<str>, Entry>,
     /// Each name under the number of its latest change.
     log: BTreeMap<u64, Arc<str>>,
@@ -92,19 +105,62 @@ impl Store {
 
     /// Adds or replaces a resource; says whether that changed anything. A type that the store does not have has no resources.
     pub fn set(&mut self, type_url: &str, resource: Resource) -> bool {
+        let resource = Arc::new(resource);
         let next = self.version + 1;
         let changed = self
             .table_mut(type_url)
-            .is_some_and(|table| table.set(next, Arc::new(resource)));
+            .is_some_and(|table| table.set(next, resource.clone()));
         self.version += u64::from(changed);
+        if changed {
+            self.show(type_url, &resource);
+        }
         changed
+    }
+
+    /// Brings the views of a type up to date about one of its resources.
+    fn show(&mut self, type_url: &str, resource: &Resource) {
+        for table in &mut self.tables {
+            let Some(view) = table.config.view.filter(|view| view.of == type_url && !table.asleep) else {
+                continue;
+            };
+            let next = self.version + 1;
+            let changed = match (view.make)(resource) {
+                Some(made) => table.set(next, Arc::new(made)),
+                None => table.remove(next, resource.name()),
+            };
+            self.version += u64::from(changed);
+        }
+    }
+
+    /// Whether a type is a view that nobody has asked for yet.
+    pub(super) fn sleeps(&self, type_url: &str) -> bool {
+        self.table(type_url).is_some_and(|table| table.asleep)
+    }
+
+    /// From now on a view has resources.
+    pub(super) fn wake(&mut self, type_url: &str) {
+        let Some(table) = self.table_mut(type_url).filter(|table| table.asleep) else {
+            return;
+        };
+        table.asleep = false;
+        let Some(view) = table.config.view else { return };
+        let made: Vec<Resource> = self.resources(view.of).filter_map(|found| (view.make)(found)).collect();
+        for resource in made {
+            self.set(type_url, resource);
+        }
     }
 
     /// Removes a resource; says whether it was there.
     pub fn remove(&mut self, type_url: &str, name: &str) -> bool {
-        let next = self.version + 1;
-        let changed = self.table_mut(type_url).is_some_and(|table| table.remove(next, name));
-        self.version += u64::from(changed);
+        let mut changed = false;
+        let of = |table: &Table| {
+            table.config.type_url == type_url || table.config.view.is_some_and(|view| view.of == type_url)
+        };
+        for table in self.tables.iter_mut().filter(|table| of(table)) {
+            let removed = table.remove(self.version + 1, name);
+            self.version += u64::from(removed);
+            changed |= removed;
+        }
         changed
     }
 
@@ -140,6 +196,7 @@ impl Store {
 impl Table {
     fn new(config: TypeConfig) -> Table {
         Table {
+            asleep: config.view.is_some(),
             config,
             entries: HashMap::new(),
             log: BTreeMap::new(),
