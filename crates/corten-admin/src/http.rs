@@ -33,6 +33,8 @@ pub struct Request {
     pub query: String,
     /// The header `accept`.
     pub accept: String,
+    /// The header `accept-encoding`.
+    pub accept_encoding: String,
     /// The body.
     pub body: Bytes,
 }
@@ -180,6 +182,11 @@ async fn answer(
 ) -> Result<http::Response<Full<Bytes>>, std::convert::Infallible> {
     let (head, body) = request.into_parts();
     let accept = head.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let encodings = head.headers.get(header::ACCEPT_ENCODING);
+    let encodings = encodings
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
     let response = match Limited::new(body, BODY_MAX).collect().await {
         Ok(body) => {
             let request = Request {
@@ -187,17 +194,66 @@ async fn answer(
                 path: head.uri.path().to_owned(),
                 query: head.uri.query().unwrap_or_default().to_owned(),
                 accept: accept.unwrap_or_default().to_owned(),
+                accept_encoding: encodings.clone(),
                 body: body.to_bytes(),
             };
             (handler.0)(request).await
         }
         Err(error) => Response::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
     };
-    let mut answer = http::Response::new(Full::new(response.body));
+    let compressed = compressed(&encodings, &response.body);
+    let encoding = compressed.as_ref().map(|(name, _)| *name);
+    let body = compressed.map_or(response.body, |(_, body)| body);
+    let mut answer = http::Response::new(Full::new(body));
+    if let Some(encoding) = encoding {
+        let encoding = HeaderValue::from_static(encoding);
+        answer.headers_mut().insert(header::CONTENT_ENCODING, encoding);
+    }
     *answer.status_mut() = response.status;
     let kind = HeaderValue::from_static(response.content_type);
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(answer)
+}
+
+/// Bodies of this size are compressed for those who can read it: smaller ones do not get smaller, larger ones are dumps that somebody on
+/// this machine looks at.
+const COMPRESSED: std::ops::RangeInclusive<usize> = 1024..=(16 << 20);
+
+/// A body as one of the encodings that the client takes, if it takes one and gains by it.
+fn compressed(accepted: &str, body: &Bytes) -> Option<(&'static str, Bytes)> {
+    use std::io::Read as _;
+
+    use flate2::Compression;
+    use flate2::read::{GzEncoder, ZlibEncoder};
+    if !COMPRESSED.contains(&body.len()) {
+        return None;
+    }
+    let takes = |name: &str| {
+        accepted.split(',').any(|one| {
+            let (encoding, quality) = one.split_once(';').unwrap_or((one, ""));
+            let refused = quality
+                .trim()
+                .strip_prefix("q=")
+                .is_some_and(|q| q.trim().parse() == Ok(0.0));
+            encoding.trim().eq_ignore_ascii_case(name) && !refused
+        })
+    };
+    let mut out = Vec::new();
+    let (name, written) = if takes("gzip") {
+        (
+            "gzip",
+            GzEncoder::new(&body[..], Compression::fast()).read_to_end(&mut out),
+        )
+    } else if takes("deflate") {
+        (
+            "deflate",
+            ZlibEncoder::new(&body[..], Compression::fast()).read_to_end(&mut out),
+        )
+    } else {
+        return None;
+    };
+    // Memory to memory: it does not fail, and if it did the body would go as it is.
+    written.ok().map(|_| (name, out.into()))
 }
 
 #[cfg(test)]
@@ -224,6 +280,34 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert!(answer.ends_with("\r\n\r\nPOST /logging a=debug,b"), "{answer}");
         assert!(tasks.shutdown(Duration::from_secs(5)).await.is_empty());
+    }
+
+    #[test]
+    fn bodies_are_compressed_for_those_who_take_it() {
+        use std::io::Read as _;
+        let body = Bytes::from("a metric 1\n".repeat(1000));
+        for (accepted, encoding) in [
+            ("gzip", Some("gzip")),
+            ("br, GZIP;q=0.5", Some("gzip")),
+            ("deflate", Some("deflate")),
+            ("gzip;q=0", None),
+            ("identity", None),
+            ("", None),
+        ] {
+            let found = compressed(accepted, &body);
+            assert_eq!(found.as_ref().map(|(name, _)| *name), encoding, "{accepted}");
+            let Some((name, small)) = found else { continue };
+            assert!(small.len() < body.len() / 10);
+            let mut back = Vec::new();
+            match name {
+                "gzip" => flate2::read::GzDecoder::new(&small[..]).read_to_end(&mut back).unwrap(),
+                _ => flate2::read::ZlibDecoder::new(&small[..])
+                    .read_to_end(&mut back)
+                    .unwrap(),
+            };
+            assert_eq!(back, body);
+        }
+        assert_eq!(compressed("gzip", &Bytes::from_static(b"ready\n")), None);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::control::state::State;
 use crate::control::{certificates, local};
 use crate::dns;
 use crate::inpod::{self, client::Runner as _};
-use crate::shard::Common;
+use crate::shard::{Common, Holds};
 use crate::telemetry::access::{self, AccessLog};
 use crate::telemetry::metrics::Metrics;
 
@@ -74,6 +74,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         traffic: traffic_settings(&config),
         tables: Arc::new(ArcSwap::default()),
         identities: identities.clone(),
+        holds: Holds::default(),
         metrics: Arc::new(Metrics::default()),
         access: access.clone(),
         resolver,

@@ -9,6 +9,7 @@
 mod copy;
 mod finish;
 mod flow;
+mod holds;
 mod inbound;
 mod lifecycle;
 mod listen;
@@ -37,6 +38,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use self::flow::Flow;
+pub use self::holds::Holds;
 pub use self::mailbox::{Command, Common, ConnectionView, Mailbox, PodView, Resolve, Serve};
 use self::pod::{Listener, Pod};
 use self::poll::{Poll, Ready, Slot, Token};

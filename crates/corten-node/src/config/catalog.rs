@@ -120,11 +120,12 @@ pub const SETTINGS: &[(&str, &[Setting])] = &[
                 "1337",
                 "the mark on everything sent, which keeps it out of the pods' redirection; 0: none, the default of `dedicated`",
             ),
-            istio(
-                "UNSTABLE_ENABLE_SOCKS5",
-                "false",
-                "a SOCKS5 server on 127.0.0.1:15080 of each pod: CONNECT without authentication, by address or name",
-            ),
+            Setting {
+                name: "UNSTABLE_ENABLE_SOCKS5",
+                default: "false",
+                state: State::Refused,
+                meaning: "`true` is not supported: applications' connections are taken as they are",
+            },
             Setting {
                 name: "INPOD_ENABLED",
                 default: "",
@@ -187,11 +188,12 @@ pub const SETTINGS: &[(&str, &[Setting])] = &[
                 "24h",
                 "how long certificates are asked to be valid; they are renewed at half of what they are",
             ),
-            istio(
-                "XDS_ON_DEMAND",
-                "false",
-                "subscribe only to what connections ask for, which then wait for the answer; needs `ISTIO_META_DNS_CAPTURE=false`",
-            ),
+            Setting {
+                name: "XDS_ON_DEMAND",
+                default: "false",
+                state: State::Refused,
+                meaning: "`true` is not supported: all workloads are subscribed to, and changes cost what changes",
+            },
             istio(
                 "LOCAL_XDS_PATH",
                 "",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_admin::http::{Handler, Request, Response, serve};
@@ -70,7 +70,15 @@ impl Servers {
                 let text = format!("cannot serve {name} on {address}: {error}");
                 io::Error::new(error.kind(), text)
             })?;
+            let again = handler.clone();
             tasks.serve(name, |drain| serve(listener, handler, drain));
+            // The admin server is on both loopback addresses, where there are two.
+            if address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST)
+                && self.data_plane.common().config.ipv6
+                && let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, address.port())).await
+            {
+                tasks.serve(name, |drain| serve(listener, again, drain));
+            }
         }
         Ok(())
     }
@@ -120,6 +128,14 @@ impl Servers {
             }
             ("/logging", &Method::POST) => self.logging(&request),
             ("/", &Method::GET) => Response::html(INDEX),
+            (path, &Method::GET) if path.starts_with("/debug/pprof/") => {
+                let text = format!(
+                    "this program takes no profiles of itself: `perf record -g -p {pid}` shows where its time goes, \
+                     /proc/{pid}/smaps_rollup what memory it has\n",
+                    pid = std::process::id()
+                );
+                Response::text(StatusCode::NOT_IMPLEMENTED, text)
+            }
             ("/config_dump" | "/quitquitquit" | "/logging" | "/", _) => Response::wrong_method(),
             _ => Response::not_found(),
         }
@@ -151,7 +167,7 @@ const INDEX: &str = "<!DOCTYPE html><title>corten-node</title><h1>corten-node</h
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(_) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
-            TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, address.port())).await
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
         }
         outcome => outcome,
     }

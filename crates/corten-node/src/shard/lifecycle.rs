@@ -70,17 +70,8 @@ impl Shard {
         }
         let Some(pod) = self.pods.remove(slot) else { return };
         self.active.retain(|active| *active != slot);
-        // An identity is kept as long as one of its pods is here.
-        if let Some(identity) = pod.workload.as_ref().map(|workload| &workload.identity) {
-            let shared = self.pods.iter().any(|(_, other)| {
-                other
-                    .workload
-                    .as_ref()
-                    .is_some_and(|workload| workload.identity == *identity)
-            });
-            if !shared && self.common.config.shards == 1 {
-                self.common.identities.forget(identity);
-            }
+        if let Some(workload) = &pod.workload {
+            self.common.holds.release(&workload.identity, &self.common.identities);
         }
     }
 

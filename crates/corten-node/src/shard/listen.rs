@@ -52,7 +52,7 @@ impl Shard {
         serve: Serve,
     ) -> Result<(), String> {
         let mut pod = Pod::new(uid, info, namespace.clone(), serve);
-        pod.refresh(&self.tables);
+        pod.refresh(&self.common, &self.tables);
         if let Some(workload) = pod.workload.as_ref().filter(|_| serve == Serve::Pod) {
             self.common
                 .identities

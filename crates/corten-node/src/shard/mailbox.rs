@@ -11,6 +11,7 @@ use corten_proto::zds::WorkloadInfo;
 use corten_traffic::{Name, Settings, Tables, Workload};
 use tokio::sync::{mpsc, oneshot};
 
+use super::holds::Holds;
 use super::poll::{Slot, Waker};
 use super::sockets::PodNamespace;
 use crate::config::Config;
@@ -27,6 +28,8 @@ pub struct Common {
     pub tables: Arc<ArcSwap<Tables>>,
     /// Certificates.
     pub identities: Arc<Identities>,
+    /// Which of them pods have.
+    pub holds: Holds,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The access log.

@@ -11,7 +11,7 @@ use corten_core::Identity;
 use corten_proto::zds::WorkloadInfo;
 use corten_traffic::{Expected, Tables, Workload};
 
-use super::mailbox::Serve;
+use super::mailbox::{Common, Serve};
 use super::poll::{Slot, Token};
 use super::sockets::PodNamespace;
 
@@ -115,7 +115,7 @@ impl Pod {
     }
 
     /// Looks itself up. Says whether anything changed.
-    pub(crate) fn refresh(&mut self, tables: &Tables) -> bool {
+    pub(crate) fn refresh(&mut self, common: &Common, tables: &Tables) -> bool {
         let WorkloadInfo {
             name,
             namespace,
@@ -128,7 +128,10 @@ impl Pod {
             return false;
         }
         self.baggage = found.baggage().into();
-        self.workload = Some(found.clone());
+        common.holds.take(&found.identity);
+        if let Some(before) = self.workload.replace(found.clone()) {
+            common.holds.release(&before.identity, &common.identities);
+        }
         true
     }
 }

@@ -17,7 +17,7 @@ impl Shard {
         let mut changed = Vec::new();
         for slot in self.pods.slots() {
             let Some(pod) = self.pods.get_mut(slot) else { continue };
-            if pod.refresh(&self.tables) {
+            if pod.refresh(&self.common, &self.tables) {
                 changed.push(slot);
                 if let Some(workload) = &pod.workload {
                     self.common

@@ -136,6 +136,12 @@ impl Metrics {
             "corten_pod_limit_reached",
             "Pods that had as much as they may, at most once in ten seconds",
         );
+        head(
+            &mut out,
+            "istio_crl_untracked_connections",
+            "Connections that a later revocation would not close: none, all are known",
+            "counter",
+        );
         self.xds_terminations.write(
             &mut out,
             "istio_xds_connection_terminations",
@@ -178,6 +184,7 @@ impl Metrics {
             let _ = writeln!(out, "{name}_total {}", counter.get());
         }
         self.dns.write(&mut out);
+        runtime(&mut out);
         process(&mut out);
         out.push_str("# EOF\n");
         out
@@ -186,6 +193,59 @@ impl Metrics {
 
 fn head(out: &mut String, name: &str, help: &str, kind: &str) {
     let _ = writeln!(out, "# HELP {name} {help}.\n# TYPE {name} {kind}");
+}
+
+/// The runtime of the control side; the data path has threads of its own, without one.
+fn runtime(out: &mut String) {
+    let Ok(handle) = tokio::runtime::Handle::try_current() else {
+        return;
+    };
+    let metrics = handle.metrics();
+    for (name, help, value) in [
+        (
+            "tokio_num_workers",
+            "Threads of the control side's runtime",
+            metrics.num_workers(),
+        ),
+        (
+            "tokio_num_alive_tasks",
+            "Tasks of the control side",
+            metrics.num_alive_tasks(),
+        ),
+        (
+            "tokio_global_queue_depth",
+            "Tasks that wait for a thread",
+            metrics.global_queue_depth(),
+        ),
+    ] {
+        head(out, name, help, "gauge");
+        let _ = writeln!(out, "{name} {value}");
+    }
+    type Count = fn(&tokio::runtime::RuntimeMetrics, usize) -> u64;
+    let counts: [(&str, &str, Count); 2] = [
+        (
+            "tokio_worker_park_count",
+            "Times a thread had nothing to do",
+            tokio::runtime::RuntimeMetrics::worker_park_count,
+        ),
+        (
+            "tokio_worker_park_unpark_count",
+            "Times a thread had nothing to do, and then something",
+            tokio::runtime::RuntimeMetrics::worker_park_unpark_count,
+        ),
+    ];
+    for (name, help, count) in counts {
+        head(out, name, help, "counter");
+        for worker in 0..metrics.num_workers() {
+            let _ = writeln!(out, "{name}_total{{worker=\"{worker}\"}} {}", count(&metrics, worker));
+        }
+    }
+    let busy = "tokio_worker_total_busy_duration_seconds";
+    head(out, busy, "Time a thread had work", "counter");
+    for worker in 0..metrics.num_workers() {
+        let seconds = metrics.worker_total_busy_duration(worker).as_secs_f64();
+        let _ = writeln!(out, "{busy}_total{{worker=\"{worker}\"}} {seconds}");
+    }
 }
 
 /// What the kernel knows of this process.

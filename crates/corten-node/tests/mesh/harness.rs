@@ -18,7 +18,7 @@ use corten_node::control::certificates::identities;
 use corten_node::control::data_plane::DataPlane;
 use corten_node::control::discovery::Discovery;
 use corten_node::control::local;
-use corten_node::shard::Common;
+use corten_node::shard::{Common, Holds};
 use corten_node::telemetry::access::AccessLog;
 use corten_node::telemetry::metrics::Metrics;
 use corten_proto::zds::WorkloadInfo;
@@ -199,6 +199,7 @@ impl Node {
             traffic: Settings::default(),
             tables: Arc::new(ArcSwap::default()),
             identities: identities.clone(),
+            holds: Holds::default(),
             metrics: Arc::new(Metrics::default()),
             access,
             resolver,
