@@ -125,3 +125,36 @@ fn what_is_open_at_the_deadline_is_cut() {
     let line = two.line("connection complete");
     assert!(line.contains("reason=\"shutdown\""), "{line}");
 }
+
+#[test]
+fn an_identity_is_forgotten_with_the_last_pod_that_has_it() {
+    isolate!();
+    let mut mesh = Mesh::new();
+    let pods: Vec<Pod> = ["a", "b", "c", "d"].into_iter().map(|name| mesh.pod(name)).collect();
+    // Several shards, among which pods of one identity are spread.
+    let node = mesh.node(&[("ZTUNNEL_WORKER_THREADS", "3")]);
+    let workloads: String = pods
+        .iter()
+        .map(|pod| {
+            let own = format!("serviceAccount: {}", pod.name);
+            pod.workload("HBONE", "").replace(&own, "serviceAccount: shared")
+        })
+        .collect();
+    node.configure(&format!("workloads:\n{workloads}"));
+    for pod in &pods {
+        let info = corten_proto::zds::WorkloadInfo {
+            name: pod.name.into(),
+            namespace: "default".into(),
+            service_account: "shared".into(),
+        };
+        let namespace = pod.netns.duplicate().unwrap();
+        let served = node.data_plane.add_pod(pod.name, &info, namespace);
+        node.runtime.block_on(served).unwrap();
+    }
+    let identities = &node.data_plane.common().identities;
+    for pod in &pods {
+        assert_eq!(identities.dump().len(), 1, "{} still has it", pod.name);
+        node.runtime.block_on(node.data_plane.remove_pod(pod.name));
+    }
+    assert_eq!(identities.dump().len(), 0);
+}

@@ -8,6 +8,7 @@ mod limits;
 mod policies;
 mod program;
 mod routes;
+mod telemetry;
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;

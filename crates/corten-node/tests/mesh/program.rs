@@ -37,10 +37,15 @@ impl Pods for Agent {
     fn connected(&self, _proxies: usize) {}
 }
 
-struct Program(Child);
+/// The program, killed when the test ends.
+pub(crate) struct Program(Child);
 
 impl Program {
-    fn start(folder: &Path, authority: Option<&Path>, ports: u16, more: &[(&str, &str)]) -> Program {
+    pub(crate) fn start(folder: &Path, authority: Option<&Path>, ports: u16, more: &[(&str, &str)]) -> Program {
+        Program(Self::command(folder, authority, ports, more).spawn().unwrap())
+    }
+
+    fn command(folder: &Path, authority: Option<&Path>, ports: u16, more: &[(&str, &str)]) -> Command {
         let address = |port: u16| format!("127.0.0.1:{}", ports + port);
         let mut command = Command::new(env!("CARGO_BIN_EXE_corten-node"));
         command
@@ -53,10 +58,10 @@ impl Program {
             .env("ISTIO_META_DNS_CAPTURE", "false")
             .envs(more.iter().copied())
             .stdout(Stdio::null());
-        Program(command.spawn().unwrap())
+        command
     }
 
-    fn wait_ready(&self, port: u16) {
+    pub(crate) fn wait_ready(&self, port: u16) {
         let deadline = Instant::now() + Duration::from_secs(15);
         while !get(port, "GET", "/healthz/ready").starts_with("HTTP/1.1 200") {
             assert!(
@@ -86,7 +91,7 @@ fn get(port: u16, method: &str, path: &str) -> String {
     answer
 }
 
-fn agent(folder: &TempDir, pods: &[&Pod]) -> (tokio::runtime::Runtime, TaskGroup) {
+pub(crate) fn agent(folder: &TempDir, pods: &[&Pod]) -> (tokio::runtime::Runtime, TaskGroup) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -224,4 +229,67 @@ fn what_is_wrong_with_the_settings_is_said() {
         said.contains("SECRET_TTL: 'soon'") && said.contains("IPV6_ENABLED: 'perhaps'"),
         "{said}"
     );
+}
+
+#[test]
+fn a_dedicated_proxy_serves_the_workload_of_its_own_namespace() {
+    isolate!();
+    let mut mesh = Mesh::new();
+    let (mut client, mut server) = (mesh.pod("client"), mesh.pod("server"));
+    let one = mesh.node(&[]);
+    let workloads = format!(
+        "workloads:\n{}{}",
+        client.workload("HBONE", ""),
+        server.workload("HBONE", "")
+    );
+    one.configure(&workloads);
+    one.enroll(&mut client);
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [
+        ("PROXY_MODE", "dedicated"),
+        ("PROXY_WORKLOAD_INFO", "default/server/server"),
+        ("LOCAL_XDS", workloads.as_str()),
+        // This pod has the rules of a shared mesh, which know the proxy by its mark.
+        ("PACKET_MARK", "1337"),
+    ];
+    let mut command = Program::command(folder.path(), Some(mesh.authority()), 16000, &settings);
+    let proxy = Program(server.netns.run(|| command.spawn()).unwrap().unwrap());
+    server.netns.run(|| proxy.wait_ready(16021)).unwrap();
+    server.redirect();
+    crate::harness::echo(server.listen(8080));
+    let answer = client.call(at(server.ip, 8080), "hello").unwrap();
+    assert_eq!(answer, format!("{} hello", client.ip));
+    let line = one.line("connection complete");
+    assert!(
+        line.contains("dst.identity=\"spiffe://cluster.local/ns/default/sa/server\""),
+        "{line}"
+    );
+}
+
+#[test]
+fn every_line_of_the_log_is_an_object_if_wanted() {
+    let output = Command::new(env!("CARGO_BIN_EXE_corten-node"))
+        .envs([("LOG_FORMAT", "json"), ("TRUST_DOMAIN", "x"), ("PACKET_MARK", "red")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<serde_json::Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let messages: Vec<&str> = lines.iter().filter_map(|line| line["message"].as_str()).collect();
+    assert!(
+        messages
+            .iter()
+            .any(|text| text.starts_with("TRUST_DOMAIN: 'x' has no effect")),
+        "{said}"
+    );
+    assert!(messages.contains(&"PACKET_MARK: 'red' is not a u32"), "{said}");
+}
+
+#[test]
+fn help_is_the_page_of_settings() {
+    let output = Command::new(env!("CARGO_BIN_EXE_corten-node"))
+        .arg("--help")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said, corten_node::config::catalog::page());
 }
