@@ -98,7 +98,7 @@ impl Config {
             // Without a mark a pod's own rules would lead the proxy back to itself; where it serves itself only, there are none by default.
             packet_mark: r
                 .parsed("PACKET_MARK")
-                .or(dedicated.is_none().then_some(1337))
+                .or_else(|| dedicated.is_none().then_some(1337))
                 .filter(|mark| *mark != 0),
             dedicated,
             shards: r.threads(cores, proxy_config.concurrency),

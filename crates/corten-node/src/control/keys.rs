@@ -33,7 +33,7 @@ pub fn are_kept(folder: &Path, setting: Option<bool>) -> bool {
     /// Of `tmpfs` and `ramfs`, in the kernel's `magic.h`.
     const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
     setting.unwrap_or_else(|| {
-        let in_memory = rustix::fs::statfs(folder).is_ok_and(|found| IN_MEMORY.contains(&i64::from(found.f_type)));
+        let in_memory = rustix::fs::statfs(folder).is_ok_and(|found| IN_MEMORY.contains(&found.f_type));
         if !in_memory {
             tracing::info!(
                 folder = %folder.display(),

@@ -24,14 +24,14 @@ pub fn name_servers(text: &str) -> Vec<SocketAddr> {
 
 /// The domains that the text has resolvers append to names: those of its last line that says any.
 pub fn search(text: &str) -> Vec<String> {
-    let domains = text.lines().filter_map(|line| {
+    let mut domains = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         matches!(words.next()?, "search" | "domain").then(|| {
             let words = words.map(|word| word.trim_end_matches('.').to_ascii_lowercase());
             words.filter(|word| !word.is_empty()).collect()
         })
     });
-    domains.last().unwrap_or_default()
+    domains.next_back().unwrap_or_default()
 }
 
 #[cfg(test)]
