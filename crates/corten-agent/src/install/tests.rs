@@ -142,8 +142,16 @@ fn alone_where_there_is_no_chain() {
     assert_eq!(node.names(), [STANDALONE]);
 }
 
-/// What nodes have in their directory, by who makes them: several files, the one that counts, and the plugins before ours in the end.
-const LAYOUTS: &[(&str, &[(&str, &str)], &str, &str)] = &[
+/// Who makes the layout; its files by name; the one that counts; and the plugins in it in the end.
+type Layout = (
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    &'static str,
+    &'static str,
+);
+
+/// What nodes have in their directory.
+const LAYOUTS: &[Layout] = &[
     (
         "bridge",
         &[(
