@@ -678,8 +678,9 @@ impl Connection {
             let unseen: Vec<StreamId> = self
                 .streams
                 .iter_mut()
+                // Those that have ended already were seen, whatever the peer says now; only bytes of theirs are still held.
+                .filter(|(id, stream)| id.wire > last && !stream.has(is::CLOSED))
                 .map(|(id, _)| id)
-                .filter(|id| id.wire > last)
                 .collect();
             for id in unseen {
                 self.recent.add(id.wire, How::WeReset);
