@@ -32,7 +32,7 @@ struct Arguments {
     /// How often each is measured; the median counts
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Of the benchmark l4, only these measurements: many, one, bulk, opening, beside, idle
+    /// Of the benchmark l4, only these measurements: many, one, bulk, opening, beside, fair, idle
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
 }

@@ -26,6 +26,9 @@ const MANY: usize = 64;
 /// Connections at a time where each carries one request.
 const OPENING: usize = 32;
 const IDLE: usize = 1000;
+/// Connections of a pod that takes what it can get, and for how long.
+const FLOOD: usize = 256;
+const FLOOD_LENGTH: Duration = Duration::from_secs(5);
 /// Pods on the calling side's node while memory is measured.
 const PODS: usize = 100;
 const LENGTH: Duration = Duration::from_secs(3);
@@ -59,6 +62,10 @@ struct Values {
     opened_per_second: f64,
     beside_p50: f64,
     beside_bulk_gbit: f64,
+    fair_p99: f64,
+    fair_requests_p99: f64,
+    fair_opening_p99: f64,
+    fair_bulk_p99: f64,
 }
 
 /// What is measured.
@@ -69,17 +76,18 @@ struct Only {
     bulk: bool,
     opening: bool,
     beside: bool,
+    fair: bool,
     idle: bool,
 }
 
 impl Only {
     /// From names; without any, everything.
     fn parse(names: &[String]) -> Result<Only> {
-        const NAMES: [&str; 6] = ["many", "one", "bulk", "opening", "beside", "idle"];
+        const NAMES: [&str; 7] = ["many", "one", "bulk", "opening", "beside", "fair", "idle"];
         if let Some(other) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
             bail!("there is no measurement {other:?}; there are {}", NAMES.join(", "));
         }
-        let [many, one, bulk, opening, beside, idle] =
+        let [many, one, bulk, opening, beside, fair, idle] =
             NAMES.map(|name| names.is_empty() || names.iter().any(|wanted| wanted == name));
         Ok(Only {
             many,
@@ -87,6 +95,7 @@ impl Only {
             bulk,
             opening,
             beside,
+            fair,
             idle,
         })
     }
@@ -101,11 +110,15 @@ struct Memory {
     after: [f64; 2],
 }
 
-/// Two pods, and the proxies of their nodes, if any.
+/// Two pods, a pair of neighbours of theirs, and the proxies of their nodes, if any.
 struct Subject {
     name: &'static str,
     client: Pod,
     server: Pod,
+    /// On the client's node, and without measure.
+    greedy: Pod,
+    /// On the server's node: whom the greedy one calls.
+    flooded: Pod,
     nodes: Vec<Node>,
 }
 
@@ -177,8 +190,9 @@ impl Subject {
     async fn new(wire: &mut Wire, name: &'static str, kind: Option<&Kind>, folder: &Path) -> Result<Subject> {
         let mut client = wire.pod(&format!("{name}-c"))?;
         let mut server = wire.pod(&format!("{name}-s"))?;
-        for port in [PAGES, BULK] {
-            let listener = server.netns.run(|| server::listen(port))??;
+        let (mut greedy, mut flooded) = (wire.pod(&format!("{name}-g"))?, wire.pod(&format!("{name}-f"))?);
+        for (pod, port) in [(&server, PAGES), (&server, BULK), (&flooded, PAGES), (&flooded, BULK)] {
+            let listener = pod.netns.run(|| server::listen(port))??;
             // Each has a thread, so that small answers do not wait behind large ones. They end with the process.
             std::thread::Builder::new()
                 .name("server".into())
@@ -187,25 +201,30 @@ impl Subject {
         let mut nodes = Vec::new();
         if let Some(kind) = kind {
             let mut others = Vec::new();
-            for at in 2..PODS {
+            for at in 3..PODS {
                 others.push(wire.quiet_pod(&format!("{name}-{at}"))?);
             }
-            let text = workloads([&client, &server].into_iter().chain(&others));
+            let text = workloads([&client, &server, &greedy, &flooded].into_iter().chain(&others));
             let near = Node::start(kind, &format!("{name}-near"), folder, &text).await?;
             let far = Node::start(kind, &format!("{name}-far"), folder, &text).await?;
             near.serve(&client).await?;
+            near.serve(&greedy).await?;
             for other in &others {
                 near.serve(other).await?;
             }
             far.serve(&server).await?;
-            client.enroll()?;
-            server.enroll()?;
+            far.serve(&flooded).await?;
+            for pod in [&mut client, &mut server, &mut greedy, &mut flooded] {
+                pod.enroll()?;
+            }
             nodes = vec![near, far];
         }
         Ok(Subject {
             name,
             client,
             server,
+            greedy,
+            flooded,
             nodes,
         })
     }
@@ -243,7 +262,27 @@ impl Subject {
             values.beside_p50 = beside?.0.p50;
             values.beside_bulk_gbit = beside_bulk.map_err(|_| anyhow::anyhow!("the bulk client panicked"))??.0;
         }
+        if only.fair {
+            values.fair_p99 = self.requests(pages, 1)?.0.p99;
+            let (pages, bulk) = (self.flooded.at(PAGES), self.flooded.at(BULK));
+            values.fair_requests_p99 =
+                self.beside_flood(|| load::keep_alive(pages, FLOOD, FLOOD_LENGTH, || (), || ()).map(drop))?;
+            values.fair_opening_p99 = self.beside_flood(|| load::connections(pages, FLOOD, FLOOD_LENGTH).map(drop))?;
+            values.fair_bulk_p99 = self.beside_flood(|| load::bulk(bulk, FLOOD_LENGTH).map(drop))?;
+        }
         Ok(values)
+    }
+
+    /// What one connection feels of a neighbour on its node that takes what it can get, in microseconds.
+    fn beside_flood(&self, flood: impl FnOnce() -> Result<()> + Send) -> Result<f64> {
+        std::thread::scope(|scope| {
+            let flood = scope.spawn(|| self.greedy.netns.run(flood)?);
+            // Not before the flood has come.
+            std::thread::sleep((FLOOD_LENGTH - LENGTH) / 2);
+            let small = self.requests(self.server.at(PAGES), 1);
+            flood.join().map_err(|_| anyhow::anyhow!("the flood panicked"))??;
+            Ok(small?.0.p99)
+        })
     }
 
     /// Requests, and the processor time of both proxies for each, in microseconds.
@@ -297,6 +336,10 @@ fn median(rows: &[Values]) -> Values {
         opened_per_second: of(|v| v.opened_per_second),
         beside_p50: of(|v| v.beside_p50),
         beside_bulk_gbit: of(|v| v.beside_bulk_gbit),
+        fair_p99: of(|v| v.fair_p99),
+        fair_requests_p99: of(|v| v.fair_requests_p99),
+        fair_opening_p99: of(|v| v.fair_opening_p99),
+        fair_bulk_p99: of(|v| v.fair_bulk_p99),
     }
 }
 
@@ -327,6 +370,12 @@ fn figures(values: &[Values], memories: &[Memory]) -> Vec<Figure> {
     compared("p50, 64 connections", "us", |v| v.many_p50);
     compared("p99, 64 connections", "us", |v| v.many_p99);
     compared("p50, 1 connection", "us", |v| v.one_p50);
+    compared("p99, 1 connection", "us", |v| v.fair_p99);
+    compared("p99 beside another pod's 256 connections", "us", |v| {
+        v.fair_requests_p99
+    });
+    compared("p99 beside another pod's new connections", "us", |v| v.fair_opening_p99);
+    compared("p99 beside another pod's bulk transfer", "us", |v| v.fair_bulk_p99);
     compared("one stream", "Gbit/s", |v| v.bulk_gbit);
     compared("new connections", "1/s", |v| v.opened_per_second);
     compared("p50 beside a bulk transfer", "us", |v| v.beside_p50);
