@@ -1,6 +1,6 @@
 //! What a runtime leaves on the machine: looked up in `/proc`, as anybody could.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,6 +41,41 @@ impl Processes {
             inner,
             namespaces: made.collect(),
         }
+    }
+
+    /// The processes inside that run a program.
+    ///
+    /// # Panics
+    /// If there is no `/proc`.
+    pub fn running(&self, program: &str) -> Vec<i32> {
+        let mut parents = BTreeMap::new();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").expect("there is a /proc").flatten() {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+            // It may have ended meanwhile.
+            let (Some(pid), Ok(status)) = (pid, fs::read_to_string(entry.path().join("status"))) else {
+                continue;
+            };
+            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+            if let Some(parent) = field("PPid:").and_then(|parent| parent.parse::<i32>().ok()) {
+                parents.insert(pid, parent);
+            }
+            if field("Name:") == Some(program) {
+                found.push(pid);
+            }
+        }
+        let inside = |pid: &i32| {
+            let mut at = *pid;
+            while let Some(parent) = parents.get(&at) {
+                at = *parent;
+                if at == self.inner {
+                    return true;
+                }
+            }
+            false
+        };
+        found.retain(inside);
+        found
     }
 
     /// Kills one of them as nothing can prevent.

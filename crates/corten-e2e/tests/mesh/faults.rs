@@ -1,8 +1,11 @@
 //! Planned events and faults under load: calls over kept connections, a connection a call, and connections that are held and used now and then.
 
-use corten_e2e::{Namespace, eventually};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use super::support::{Load, SETTLING, all_enrolled, expect, join, start};
+use corten_e2e::{Namespace, Processes, eventually};
+
+use super::support::{Counted, Load, SETTLING, all_enrolled, expect, join, pod_of, pods, service, start};
 
 /// How long load goes on around a fault.
 const LOAD: &str = "20s";
@@ -15,58 +18,89 @@ fn under_load(ns: &Namespace<'_>, event: impl FnOnce()) {
 }
 
 fn under_load_for(ns: &Namespace<'_>, duration: &str, event: impl FnOnce()) {
+    for load in loaded(ns, duration, event) {
+        load.lost_nothing();
+    }
+}
+
+/// As [`under_load`], for what cannot go by unnoticed: counts, and says so.
+fn counted(ns: &Namespace<'_>, event: impl FnOnce()) -> [Counted; 3] {
+    loaded(ns, LOAD, event).map(Load::count)
+}
+
+/// The three kinds of load while something happens: kept connections, a connection a call, 300 connections that are held.
+fn loaded(ns: &Namespace<'_>, duration: &str, event: impl FnOnce()) -> [Load; 3] {
     start(ns, &[("server", 2), ("client", 1)]);
     join(ns);
     expect(ns, "client", "http://server:8080/", true);
-    let loads = [
-        Load::start(
-            ns,
-            "client",
-            "http://server:8080/",
-            &["-c", "8", "--rate", "300", "-d", duration],
-        ),
-        Load::start(
-            ns,
-            "client",
-            "http://server:8080/",
-            &["--close", "--rate", "100", "-d", duration],
-        ),
-        Load::start(
-            ns,
-            "client",
-            "tcp://server:9000",
-            &["-c", "300", "--rate", "100", "-d", duration],
-        ),
-    ];
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    let loads = three(ns, duration);
+    // By then all 300 are open.
+    std::thread::sleep(Duration::from_secs(4));
     event();
-    for load in loads {
+    loads
+}
+
+fn three(ns: &Namespace<'_>, duration: &str) -> [Load; 3] {
+    let (http, tcp) = ("http://server:8080/", "tcp://server:9000");
+    let load = |url, args: &[&str]| Load::start(ns, "client", url, &[args, &["-d", duration]].concat());
+    [
+        load(http, &["-c", "8", "--rate", "300"]),
+        load(http, &["--close", "--rate", "100"]),
+        load(tcp, &["-c", "300", "--rate", "100"]),
+    ]
+}
+
+/// After a fault nothing stays broken: the same load again, of which nothing is lost.
+fn nothing_stays_broken(ns: &Namespace<'_>) {
+    expect(ns, "client", "http://server:8080/", true);
+    for load in three(ns, "5s") {
         load.lost_nothing();
     }
+}
+
+/// Runs a command about the whole mesh, which must succeed.
+#[track_caller]
+fn in_system(ns: &Namespace<'_>, args: &[&str]) {
+    let output = ns.program("corten", args).args(["-n", "istio-system"]).output();
+    let output = output.expect("corten runs");
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Changes an object of the mesh.
+#[track_caller]
+fn change(ns: &Namespace<'_>, object: &str) {
+    let mut apply = ns.program(
+        "corten",
+        &["apply", "-n", "istio-system", "--force-conflicts", "-f", "-"],
+    );
+    let mut apply = apply.stdin(Stdio::piped()).spawn().expect("corten runs");
+    let mut stdin = apply.stdin.take().expect("it is piped");
+    std::io::Write::write_all(&mut stdin, object.as_bytes()).expect("it reads");
+    drop(stdin);
+    assert!(apply.wait().expect("it was started").success(), "{object}");
 }
 
 /// Replaces a part of the mesh and waits until the new one is ready.
 fn restart(ns: &Namespace<'_>, what: &str) {
     for verb in ["restart", "status"] {
-        let mut command = ns.program("corten", &["rollout", verb, what, "-n", "istio-system"]);
-        let output = command.output().expect("corten runs");
-        assert!(
-            output.status.success(),
-            "{what}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        in_system(ns, &["rollout", verb, what]);
     }
 }
 
 pub(crate) fn rollouts(ns: &Namespace<'_>) {
     start(ns, &[("other", 2)]);
-    under_load(ns, || {
-        for _ in 0..3 {
+    under_load_for(ns, "40s", || {
+        for _ in 0..10 {
             ns.corten("rollout restart", &["deployment/other"]).ok();
             ns.corten("rollout status", &["deployment/other"]).ok();
         }
     });
     all_enrolled(ns);
+    expect(ns, "client", "http://other:8080/", true);
 }
 
 pub(crate) fn agent_restart(ns: &Namespace<'_>) {
@@ -79,27 +113,111 @@ pub(crate) fn agent_restart(ns: &Namespace<'_>) {
 }
 
 pub(crate) fn control_plane_away(ns: &Namespace<'_>) {
-    under_load(ns, || {
-        let mut delete = ns.program(
-            "corten",
-            &[
-                "delete",
-                "pod",
-                "-n",
-                "istio-system",
-                "-l",
-                "app=istiod",
-                "--grace-period=0",
-                "--force",
-            ],
+    let replicas = |count: u32| {
+        let deployment = "apiVersion: apps/v1, kind: Deployment, metadata: {name: istiod}";
+        change(ns, &format!("{{{deployment}, spec: {{replicas: {count}}}}}"));
+    };
+    // The outage that the mesh has to bear; every run of the tests has a part of it.
+    let outage = std::env::var("CORTEN_TEST_OUTAGE_SECONDS").map_or(Ok(8), |seconds| seconds.parse::<u64>());
+    let outage = outage.expect("CORTEN_TEST_OUTAGE_SECONDS is a number");
+    under_load_for(ns, &format!("{}s", outage + 15), || {
+        replicas(0);
+        in_system(
+            ns,
+            &["delete", "pod", "-l", "app=istiod", "--grace-period=0", "--force"],
         );
-        assert!(delete.output().expect("corten runs").status.success());
+        // Whoever comes meanwhile is in the mesh when it is back.
+        ns.apply(&service("late", 1));
+        std::thread::sleep(Duration::from_secs(outage));
+        replicas(1);
     });
-    restart(ns, "deployment/istiod");
+    in_system(ns, &["rollout", "status", "deployment/istiod"]);
+    ns.wait("deployment/late", "condition=Available");
+    all_enrolled(ns);
+    expect(ns, "client", "http://late:8080/", true);
+    expect(ns, "late", "http://server:8080/", true);
     ns.corten("rollout restart", &["deployment/server"]).ok();
     ns.corten("rollout status", &["deployment/server"]).ok();
     all_enrolled(ns);
     expect(ns, "client", "http://server:8080/", true);
+}
+
+/// All connections through a node proxy live in its process, and end with it; those that come after find the next one.
+pub(crate) fn node_proxy_killed(ns: &Namespace<'_>) {
+    if ns.runtime().is_kubernetes() {
+        corten_rt::skip!("its node proxies are not processes of this machine");
+    }
+    let processes = ns.runtime().processes("default");
+    let [kept, single, held] = counted(ns, || {
+        let killed = processes.running("corten-node");
+        assert!(!killed.is_empty(), "there are node proxies");
+        killed.iter().copied().for_each(Processes::kill);
+        let begin = Instant::now();
+        eventually(SETTLING, || {
+            let now = processes.running("corten-node");
+            let next = now.len() == killed.len() && !now.iter().any(|pid| killed.contains(pid));
+            next.then_some(()).ok_or_else(|| format!("{now:?} run"))
+        });
+        expect(ns, "client", "http://server:8080/", true);
+        eprintln!(
+            "calls get through {:.1?} after the node proxies were killed",
+            begin.elapsed()
+        );
+    });
+    assert!(
+        kept.calls > kept.failed && single.calls > single.failed,
+        "calls got through again"
+    );
+    // What was held is lost, and connected anew.
+    assert!(held.failed + held.broken > 0 && held.calls > held.failed, "{held:?}");
+    nothing_stays_broken(ns);
+    all_enrolled(ns);
+}
+
+/// A node that nobody reaches for ten seconds. What is open waits for it: nothing that carries the connections gives up in that time.
+pub(crate) fn node_cut_off(ns: &Namespace<'_>) {
+    if ns.runtime().is_kubernetes() {
+        corten_rt::skip!("its nodes are not on this machine");
+    }
+    let inner = ns.runtime().processes("default").inner.to_string();
+    let ip = |args: &[&str]| {
+        let output = Command::new("nsenter")
+            .args(["-t", &inner, "-n", "ip"])
+            .args(args)
+            .output();
+        output.map_err(|error| error.to_string()).and_then(|output| {
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let failed = || String::from_utf8_lossy(&output.stderr).into_owned();
+            output.status.success().then_some(said).ok_or_else(failed)
+        })
+    };
+    let ports = match ip(&["-o", "link", "show", "master", "backbone"]) {
+        Ok(ports) => ports,
+        Err(reason) => corten_rt::skip!("the network of the nodes cannot be changed: {reason}"),
+    };
+    start(ns, &[("server", 2), ("client", 1)]);
+    // A node of servers that is not the caller's.
+    let home = pod_of(ns, "client")["spec"]["nodeName"].clone();
+    let elsewhere = pods(ns).into_iter().find(|pod| pod["spec"]["nodeName"] != home);
+    let elsewhere = elsewhere.expect("the servers are on both nodes");
+    let node = elsewhere["spec"]["nodeName"].as_str().unwrap_or_default();
+    let names = ports
+        .lines()
+        .filter_map(|line| line.split([':', '@']).nth(1))
+        .map(str::trim);
+    let names: Vec<&str> = names.collect();
+    let port = names
+        .iter()
+        .find(|name| name.contains(node))
+        .unwrap_or_else(|| panic!("no port of {node} in {names:?}"));
+    let [kept, _, held] = counted(ns, || {
+        ip(&["link", "set", port, "down"]).expect("it was asked before");
+        std::thread::sleep(Duration::from_secs(10));
+        ip(&["link", "set", port, "up"]).expect("it was asked before");
+    });
+    assert!(kept.calls > kept.failed, "calls got through again");
+    assert_eq!(held.broken, 0, "what is open waits");
+    nothing_stays_broken(ns);
 }
 
 pub(crate) fn node_proxy_upgrade(ns: &Namespace<'_>) {
@@ -114,17 +232,10 @@ pub(crate) fn root_rotated(ns: &Namespace<'_>) {
     };
     under_load_for(ns, LONG_LOAD, || {
         let before = roots();
-        let mut ask = ns.program(
-            "corten",
-            &["apply", "-n", "istio-system", "--force-conflicts", "-f", "-"],
+        change(
+            ns,
+            "{apiVersion: v1, kind: Secret, metadata: {name: istio-ca-secret}, stringData: {rotate-root: 20s}}",
         );
-        let secret =
-            "{apiVersion: v1, kind: Secret, metadata: {name: istio-ca-secret}, stringData: {rotate-root: 20s}}";
-        let mut ask = ask.stdin(std::process::Stdio::piped()).spawn().expect("corten runs");
-        let mut stdin = ask.stdin.take().expect("it is piped");
-        std::io::Write::write_all(&mut stdin, secret.as_bytes()).expect("it reads");
-        drop(stdin);
-        assert!(ask.wait().expect("it was started").success());
         // First both are trusted, then only the new one is left.
         let certificates = |text: &str| text.matches("BEGIN CERTIFICATE").count();
         eventually(SETTLING, || match certificates(&roots()) {

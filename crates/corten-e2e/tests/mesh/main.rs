@@ -46,6 +46,8 @@ const FAULTS: &[Scenario] = &[
     ("control_plane_away", faults::control_plane_away),
     ("nobody_validates", admission::nobody_validates),
     ("node_proxy_upgrade", faults::node_proxy_upgrade),
+    ("node_proxy_killed", faults::node_proxy_killed),
+    ("node_cut_off", faults::node_cut_off),
     ("root_rotated", faults::root_rotated),
 ];
 

@@ -132,6 +132,14 @@ pub(crate) fn expect(ns: &Namespace<'_>, from: &str, url: &str, through: bool) {
     });
 }
 
+/// What became of calls under a fault.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counted {
+    pub(crate) calls: u64,
+    pub(crate) failed: u64,
+    pub(crate) broken: u64,
+}
+
 /// Load that goes on while something else happens.
 pub(crate) struct Load {
     child: Child,
@@ -155,6 +163,27 @@ impl Load {
             child,
             what: format!("{url} {}", args.join(" ")),
         }
+    }
+
+    /// Waits for its end and tells what became of it.
+    #[track_caller]
+    pub(crate) fn count(self) -> Counted {
+        let output = self.child.wait_with_output().expect("it was started");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}: {said}", self.what));
+        let errors = report["errors"].as_object();
+        let counted = Counted {
+            calls: report["calls"].as_u64().unwrap_or(0),
+            failed: errors.map_or(0, |errors| errors.values().filter_map(Value::as_u64).sum()),
+            broken: report["connectionsLost"].as_u64().unwrap_or(0),
+        };
+        let Counted { calls, failed, broken } = counted;
+        eprintln!(
+            "{}: {calls} calls, {failed} failed, {broken} connections lost between calls {}",
+            self.what, report["errors"]
+        );
+        assert!(calls > 0, "{}: no calls", self.what);
+        counted
     }
 
     /// Waits for its end; fails if a call was not answered or a connection broke.
