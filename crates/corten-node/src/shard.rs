@@ -12,6 +12,7 @@ mod flow;
 mod holds;
 mod inbound;
 mod lifecycle;
+mod linger;
 mod listen;
 mod mailbox;
 mod outbound;
@@ -39,6 +40,7 @@ use rand::{Rng, SeedableRng};
 
 use self::flow::Flow;
 pub use self::holds::Holds;
+use self::linger::Lingering;
 pub use self::mailbox::{Command, Common, ConnectionView, Mailbox, PodView, Resolve, Serve};
 use self::pod::{Listener, Pod};
 use self::poll::{Poll, Ready, Slot, Token};
@@ -78,6 +80,8 @@ pub struct Shard {
     dirty: Vec<Slot>,
     /// Tunnels with which it is over.
     ended: Vec<Slot>,
+    /// Sockets of such, until the peer has heard it.
+    lingering: Lingering,
     scratch: Vec<u8>,
     inner_scratch: Vec<u8>,
     lines: Vec<u8>,
@@ -168,6 +172,7 @@ impl Shard {
             active: VecDeque::new(),
             dirty: Vec::new(),
             ended: Vec::new(),
+            lingering: Lingering::default(),
             scratch: Vec::new(),
             inner_scratch: Vec::new(),
             lines: Vec::new(),
@@ -255,7 +260,10 @@ impl Shard {
         if !self.active.is_empty() || !self.dirty.is_empty() || !self.ended.is_empty() {
             return Some(Duration::ZERO);
         }
-        let ticks = self.young + self.paused + self.tunnels.len() > 0 || self.drain.is_some() || !self.resting;
+        let ticks = self.young + self.paused + self.tunnels.len() > 0
+            || self.drain.is_some()
+            || !self.resting
+            || !self.lingering.is_empty();
         if self.next_tick.is_none() && ticks {
             self.next_tick = Some(self.now + Duration::from_secs(1));
         }

@@ -130,13 +130,14 @@ impl Shard {
             self.common.access.submit(&mut self.lines);
             return true;
         }
-        !drain.listening && self.flows.len() == 0 && self.tunnels.len() == 0
+        !drain.listening && self.flows.len() == 0 && self.tunnels.len() == 0 && self.lingering.is_empty()
     }
 
     /// Once a second.
     pub(super) fn tick(&mut self) {
         self.next_tick = None;
         self.tick_tunnels();
+        self.lingering.look(self.now);
         if self.young > 0 {
             self.give_up_late();
         }

@@ -542,6 +542,10 @@ impl Shard {
                 self.touch(outer);
                 self.stream_gone(outer);
             } else {
+                if let Transport::Socket(socket) = tunnel.transport {
+                    self.poll.forget(std::os::fd::AsFd::as_fd(&socket));
+                    self.lingering.close(socket, self.now);
+                }
                 self.socket_gone(tunnel.pod, tunnel.key.is_some());
             }
         }
