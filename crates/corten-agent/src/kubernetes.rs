@@ -127,6 +127,24 @@ impl Kubernetes {
         Ok(())
     }
 
+    /// Whether a DaemonSet wants a pod on this node; a node that cannot be asked about is taken to be wanted.
+    async fn is_wanted_here(&self, set: DynamicObject) -> bool {
+        let nodes: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource("", "Node"));
+        let node = match tokio::time::timeout(ASK_MAX, nodes.get(&self.node)).await {
+            Ok(Ok(node)) => node,
+            _ => return true,
+        };
+        let value = |object: DynamicObject| serde_json::to_value(object).unwrap_or_default();
+        let wanted = crate::placement::goes_to(&value(set), &value(node));
+        if !wanted {
+            tracing::info!(
+                node = self.node,
+                "the agent's DaemonSet does not want this node any more"
+            );
+        }
+        wanted
+    }
+
     /// Whether the DaemonSet that this agent belongs to is to stay: then another agent follows this one.
     pub async fn has_successor(&self, namespace: &str, name: &str) -> bool {
         let api: Api<DynamicObject> =
@@ -135,7 +153,9 @@ impl Kubernetes {
         loop {
             let asked = tokio::time::timeout(ASK_MAX, api.get_opt(name)).await;
             let problem = match asked {
-                Ok(Ok(Some(set))) => return set.metadata.deletion_timestamp.is_none(),
+                Ok(Ok(Some(set))) => {
+                    return set.metadata.deletion_timestamp.is_none() && self.is_wanted_here(set).await;
+                }
                 Ok(Ok(None)) => return false,
                 // Our account, or what it may do, was taken away: whoever does that takes us away, and not all tools do it in order.
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {

@@ -14,6 +14,7 @@ pub mod install;
 pub mod kubernetes;
 pub mod machine;
 pub mod metrics;
+mod placement;
 pub mod plugin;
 pub mod pod;
 pub mod repair;

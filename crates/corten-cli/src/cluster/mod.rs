@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::Status;
 use serde_json::Value;
 
 pub(crate) use discovery::{Resource, Resources};
@@ -118,6 +119,28 @@ impl Connection {
     }
 }
 
+/// The warnings of an answer: `299 - "text"`, with quotes and backslashes escaped.
+fn warnings(headers: &http::HeaderMap) -> Vec<String> {
+    let values = headers.get_all(http::header::WARNING).into_iter();
+    let text = |value: &http::HeaderValue| {
+        let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        // After the code and who says it.
+        let (_, quoted) = text.split_once('"')?;
+        let quoted = quoted.strip_suffix('"').unwrap_or(quoted);
+        let mut plain = String::new();
+        let mut characters = quoted.chars();
+        while let Some(character) = characters.next() {
+            plain.extend(if character == '\\' {
+                characters.next()
+            } else {
+                Some(character)
+            });
+        }
+        Some(plain)
+    };
+    values.filter_map(text).collect()
+}
+
 impl Cluster {
     /// The same, as seen from another namespace.
     pub(crate) fn in_namespace(&self, namespace: &str) -> Cluster {
@@ -146,7 +169,26 @@ impl Cluster {
             bytes = content;
         }
         let request = request.body(bytes).map_err(|error| Refusal::Other(error.into()))?;
-        self.client.request(request).await.map_err(|error| self.refusal(error))
+        let answer = self.client.send(request.map(kube::client::Body::from)).await;
+        let answer = answer.map_err(|error| self.refusal(error))?;
+        // Said whatever became of the request, as kubectl does it.
+        for warning in warnings(answer.headers()) {
+            eprintln!("Warning: {warning}");
+        }
+        let code = answer.status();
+        let body = answer
+            .into_body()
+            .collect_bytes()
+            .await
+            .map_err(|error| self.refusal(error))?;
+        if code.is_client_error() || code.is_server_error() {
+            let status = serde_json::from_slice::<Status>(&body).unwrap_or_else(|_| {
+                let text = String::from_utf8_lossy(&body);
+                Status::failure(text.trim(), UNREADABLE).with_code(code.as_u16())
+            });
+            return Err(self.refusal(kube::Error::Api(status.boxed())));
+        }
+        serde_json::from_slice(&body).map_err(|error| self.refusal(kube::Error::SerdeError(error)))
     }
 
     /// Reads a path.
@@ -262,5 +304,15 @@ mod tests {
             query(&[("a", some("x=1,y!=2")), ("b", None), ("c", some("d e"))]),
             "?a=x%3D1%2Cy%21%3D2&c=d%20e"
         );
+    }
+
+    #[test]
+    fn warnings_are_read_as_they_are_written() {
+        let mut headers = http::HeaderMap::new();
+        for value in [r#"299 - "a \"quoted\" field""#, r#"299 kube "another""#] {
+            headers.append(http::header::WARNING, http::HeaderValue::from_static(value));
+        }
+        assert_eq!(warnings(&headers), [r#"a "quoted" field"#, "another"]);
+        assert!(warnings(&http::HeaderMap::new()).is_empty());
     }
 }

@@ -112,6 +112,69 @@ pub(crate) fn agent_restart(ns: &Namespace<'_>) {
     expect(ns, "client", "http://server:8080/", true);
 }
 
+/// Without an agent pods of the mesh do not start, and an Event says why; others do, and at once.
+pub(crate) fn agent_away(ns: &Namespace<'_>) {
+    let outside = Namespace::new(ns.runtime(), &format!("{}-outside", ns.name()));
+    start(ns, &[("server", 1), ("client", 1)]);
+    join(ns);
+    // The agent has told the plugin of the namespaces by then.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let command = |command: &str| {
+        let file = ns.file(&format!(
+            "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {{name: istio-cni-node}}\n\
+             spec: {{template: {{spec: {{containers: [{{name: install-cni{command}}}]}}}}}}\n"
+        ));
+        ns.corten_in("istio-system", "apply", &["--force-conflicts", "-f", &file])
+            .ok();
+    };
+    command(", command: [/nonexistent]");
+    let agents = || {
+        let pods = ns
+            .corten_in(
+                "istio-system",
+                "get",
+                &["pods", "-l", "k8s-app=istio-cni-node", "-o", "json"],
+            )
+            .ok();
+        let pods: serde_json::Value = serde_json::from_str(&pods).expect("-o json is JSON");
+        let pods = pods["items"].as_array().cloned().unwrap_or_default();
+        let is_agent = |pod: &&serde_json::Value| pod["spec"]["containers"][0]["command"].is_null();
+        pods.iter().filter(is_agent).count()
+    };
+    eventually(SETTLING, || match agents() {
+        0 => Ok(()),
+        // One that is not ready holds the rollout up: what is left is taken away.
+        left => {
+            ns.corten_in(
+                "istio-system",
+                "delete",
+                &["pods", "-l", "k8s-app=istio-cni-node", "--wait=false"],
+            );
+            Err(format!("{left} agents are left"))
+        }
+    });
+    start(&outside, &[("stranger", 1)]);
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: late}\nspec: {containers: [{name: c, image: x, command: [sleep, \"600\"]}]}\n";
+    ns.apply(pod);
+    eventually(SETTLING * 2, || {
+        let events = ns.corten("get", &["events", "-o", "json"]).stdout;
+        if events.contains("node agent does not answer") && events.contains("late") {
+            Ok(())
+        } else {
+            Err(events)
+        }
+    });
+    command("");
+    ns.corten_in(
+        "istio-system",
+        "delete",
+        &["pods", "-l", "k8s-app=istio-cni-node", "--wait=false"],
+    )
+    .ok();
+    ns.wait("pod/late", "condition=Ready");
+    all_enrolled(ns);
+}
+
 pub(crate) fn control_plane_away(ns: &Namespace<'_>) {
     let replicas = |count: u32| {
         let deployment = "apiVersion: apps/v1, kind: Deployment, metadata: {name: istiod}";

@@ -45,6 +45,7 @@ const FAULTS: &[Scenario] = &[
     ("agent_restart", faults::agent_restart),
     ("control_plane_away", faults::control_plane_away),
     ("nobody_validates", admission::nobody_validates),
+    ("agent_away", faults::agent_away),
     ("node_proxy_upgrade", faults::node_proxy_upgrade),
     ("node_proxy_killed", faults::node_proxy_killed),
     ("node_cut_off", faults::node_cut_off),
