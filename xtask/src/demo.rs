@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::cargo;
+use crate::stock::Stock;
 use calls::{Matrix, SERVICES};
 use stage::Stage;
 
@@ -21,13 +22,14 @@ const SETTLING_MAX: Duration = Duration::from_secs(10);
 
 /// Runs the demo; with `--check`, fails when a claim does not hold.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
-    let check = match arguments {
+    let (stock, rest) = Stock::parse(arguments)?;
+    let check = match &rest[..] {
         [] => false,
-        [flag] if flag == "--check" => true,
-        _ => bail!("usage: cargo xtask demo [--check]"),
+        [flag] if *flag == "--check" => true,
+        _ => bail!("usage: cargo xtask demo [--check] [--ztunnel PATH] [--istiod PATH]"),
     };
     println!("building ...");
-    let stage = Stage::new(cargo::build_binaries(&[])?);
+    let stage = Stage::new(cargo::build_binaries(&[])?, &stock);
     let begin = Instant::now();
     let mut claims = Claims::default();
     let outcome = play(&stage, &mut claims);

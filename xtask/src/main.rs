@@ -9,6 +9,7 @@ mod fuzz;
 mod image;
 mod layers;
 mod licences;
+mod stock;
 mod test;
 
 use std::process::ExitCode;
@@ -20,7 +21,9 @@ usage: cargo xtask COMMAND
 
   demo [--check]                         build what it needs, start a small Kubernetes, run the main job and show what happened;
                                          --check runs unattended and fails if a printed claim did not hold
+       [--ztunnel PATH] [--istiod PATH]  play it with Istio's own node proxy, or control plane, in place of ours
   test [--kubernetes] [FILTER]           everything that must hold: format, lints, layers, licences, conformance, tests
+       [--ztunnel PATH] [--istiod PATH]  play the scenarios of the mesh with Istio's own programs
   conformance [--data DIR] [--area A] [--json FILE] [--verbose]
                                          judge the product by the data in DIR (default ../shared/testdata)
   bench NAME [--json FILE]               run a benchmark beside its baseline; without NAME, list them

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::stock::Stock;
 use crate::{cargo, layers, licences};
 
 /// What has been counted so far.
@@ -18,10 +19,11 @@ struct Tally {
 
 /// Runs the tests; `FILTER`, when given, runs only the cargo tests whose names contain it and none of the other checks.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
-    let filter = match arguments {
+    let (stock, rest) = Stock::parse(arguments)?;
+    let filter = match &rest[..] {
         [] => None,
         [filter] if !filter.starts_with('-') => Some(filter.as_str()),
-        _ => bail!("usage: cargo xtask test [FILTER]"),
+        _ => bail!("usage: cargo xtask test [--ztunnel PATH] [--istiod PATH] [FILTER]"),
     };
     let mut tally = Tally::default();
     if filter.is_none() {
@@ -47,7 +49,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
             &mut Command::new(bin.join("corten-conformance")),
         )?;
     }
-    cargo_tests(&mut tally, filter, &bin)?;
+    cargo_tests(&mut tally, filter, &bin, &stock)?;
 
     if !tally.skips.is_empty() {
         println!("\nskipped, because this machine lacks what they need:");
@@ -121,7 +123,7 @@ fn step(tally: &mut Tally, name: &str, command: &mut Command) -> Result<()> {
 }
 
 /// Runs cargo's tests, echoing their output, and adds up the summaries of all test binaries.
-fn cargo_tests(tally: &mut Tally, filter: Option<&str>, bin: &Path) -> Result<()> {
+fn cargo_tests(tally: &mut Tally, filter: Option<&str>, bin: &Path, stock: &Stock) -> Result<()> {
     let skip_log = tempfile_path();
     let mut command = cargo::command();
     command
@@ -131,6 +133,7 @@ fn cargo_tests(tally: &mut Tally, filter: Option<&str>, bin: &Path) -> Result<()
         .env("CORTEN_SKIP_LOG", &skip_log)
         // Already built, with the features of the whole workspace: end-to-end tests need not build them again.
         .env("CORTEN_BIN", bin)
+        .envs(stock.environment())
         // Property tests try the same inputs each time, so that a change is judged by what it changes; another seed tries others.
         .env(
             "PROPTEST_RNG_SEED",

@@ -107,6 +107,14 @@ resources! {
     CLUSTER_ROLE_BINDINGS = "rbac.authorization.k8s.io" / "v1" / "clusterrolebindings";
     /// Network policies.
     NETWORK_POLICIES = "networking.k8s.io" / "v1" / "networkpolicies";
+    /// Rules for calls from outside the cluster; nothing here acts on them.
+    INGRESSES = "networking.k8s.io" / "v1" / "ingresses";
+    /// Who acts on ingresses.
+    INGRESS_CLASSES = "networking.k8s.io" / "v1" / "ingressclasses";
+    /// How many pods a set is to have by its load; nothing here acts on them.
+    HORIZONTAL_POD_AUTOSCALERS = "autoscaling" / "v2" / "horizontalpodautoscalers";
+    /// How many pods of a set may be away; nothing here evicts any.
+    POD_DISRUPTION_BUDGETS = "policy" / "v1" / "poddisruptionbudgets";
     /// Token reviews.
     TOKEN_REVIEWS = "authentication.k8s.io" / "v1" / "tokenreviews";
     /// Self subject reviews.
@@ -355,6 +363,41 @@ pub(crate) static BUILTINS: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
             short_names: &["netpol"],
             generation: true,
             ..stored(NETWORK_POLICIES, "NetworkPolicy", "networkpolicy", true)
+        },
+        Builtin {
+            short_names: &["hpa"],
+            categories: &["all"],
+            subresources: vec![Subresource {
+                version: "v2",
+                ..status("autoscaling", "HorizontalPodAutoscaler")
+            }],
+            ..stored(
+                HORIZONTAL_POD_AUTOSCALERS,
+                "HorizontalPodAutoscaler",
+                "horizontalpodautoscaler",
+                true,
+            )
+        },
+        Builtin {
+            short_names: &["ing"],
+            subresources: vec![status("networking.k8s.io", "Ingress")],
+            generation: true,
+            ..stored(INGRESSES, "Ingress", "ingress", true)
+        },
+        Builtin {
+            generation: true,
+            ..stored(INGRESS_CLASSES, "IngressClass", "ingressclass", false)
+        },
+        Builtin {
+            short_names: &["pdb"],
+            subresources: vec![status("policy", "PodDisruptionBudget")],
+            generation: true,
+            ..stored(
+                POD_DISRUPTION_BUDGETS,
+                "PodDisruptionBudget",
+                "poddisruptionbudget",
+                true,
+            )
         },
         stored(CLUSTER_ROLE_BINDINGS, "ClusterRoleBinding", "clusterrolebinding", false),
         stored(CLUSTER_ROLES, "ClusterRole", "clusterrole", false),

@@ -195,7 +195,7 @@ impl Settings {
 /// The log levels: istiod's `default:LEVEL` is that level for everything, and further scopes of its are passed over.
 pub fn log_levels(arguments: &Arguments) -> String {
     let text = arguments.log_output_level.as_deref().unwrap_or("info");
-    if !text.contains(':') {
+    if text.contains("::") || !text.contains(':') {
         return text.to_owned();
     }
     let levels = text.split(',').filter_map(|part| part.split_once(':'));

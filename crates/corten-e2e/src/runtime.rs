@@ -210,7 +210,11 @@ impl Runtime {
     /// If they do not become ready.
     #[track_caller]
     pub fn up_with_mesh(&self, name: &str) -> String {
-        let said = self.corten(&["up", "--detach", "--name", name]).ok();
+        let stock = crate::stock::flags();
+        let stock: Vec<&str> = stock.iter().map(String::as_str).collect();
+        let said = self
+            .corten(&[&["up", "--detach", "--name", name][..], &stock].concat())
+            .ok();
         let kubeconfig = self.state(name).join("kubeconfig");
         let kubeconfig = kubeconfig.to_string_lossy();
         for part in ["deployment/istiod", "daemonset/istio-cni-node", "daemonset/ztunnel"] {

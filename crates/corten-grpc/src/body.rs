@@ -12,6 +12,8 @@ use hyper::body::{Body, Frame};
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use crate::codec;
+
 /// Small pieces are joined up to this size; it is one HTTP/2 frame of the default maximum size, which then fills one TLS record.
 const PIECE_BYTES: usize = 16 * 1024;
 
@@ -124,6 +126,11 @@ impl Body for Messages {
             Poll::Ready(Some(Ok(mut message))) => match u32::try_from(message.length) {
                 Err(_) => Status::out_of_range(format!("a message of {} bytes cannot be sent", message.length)),
                 Ok(length) => {
+                    if codec::is_shown() {
+                        let bytes = message.into_bytes();
+                        codec::show("sent", "message in pieces", &bytes);
+                        message = Message::new(bytes.len(), std::iter::once(bytes));
+                    }
                     let mut buffer = BytesMut::with_capacity((message.length + 5).min(PIECE_BYTES + 5));
                     // Not compressed; then the length.
                     buffer.put_u8(0);

@@ -5,6 +5,7 @@
 
 mod body;
 mod channel;
+mod codec;
 mod executor;
 mod peer;
 mod router;
@@ -12,11 +13,9 @@ mod server;
 
 pub use body::{Message, Messages};
 pub use channel::{Channel, Target, TlsConnector, TlsSourceError};
+pub use codec::{ProstCodec, ProstDecoder, ProstEncoder};
 pub use peer::Peer;
 pub use router::{HttpRequest, HttpResponse, Router};
 pub use server::{Settings, TlsAcceptor, serve};
 
 pub use tonic::{Code, Request, Response, Status, Streaming};
-
-/// A codec for `prost` messages, as `tonic::client::Grpc` and `tonic::server::Grpc` take it.
-pub type ProstCodec<Send, Receive> = tonic_prost::ProstCodec<Send, Receive>;

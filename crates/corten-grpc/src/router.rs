@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 
 use futures_util::Stream;
 use tonic::{Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
+
+use crate::ProstCodec;
 
 /// A call as it arrives.
 pub type HttpRequest = http::Request<hyper::body::Incoming>;

@@ -24,6 +24,7 @@ const DOCUMENTS: &[&str] = &[
     "apis__authentication.k8s.io__v1",
     "apis__authorization.k8s.io__v1",
     "apis__autoscaling__v1",
+    "apis__autoscaling__v2",
     "apis__policy__v1",
 ];
 /// Kinds that are published under every group.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::cargo;
+use crate::stock::Stock;
 
 /// The name of the demo's instance.
 const NAME: &str = "demo";
@@ -17,6 +18,8 @@ const NAME: &str = "demo";
 pub(super) struct Stage {
     bin: PathBuf,
     state: PathBuf,
+    /// What `up` is told about halves that are Istio's own.
+    stock: Vec<String>,
 }
 
 /// A pod of one of the services.
@@ -30,9 +33,10 @@ pub(super) struct Pod {
 }
 
 impl Stage {
-    pub(super) fn new(bin: PathBuf) -> Self {
+    pub(super) fn new(bin: PathBuf, stock: &Stock) -> Self {
         let state = std::env::temp_dir().join(format!("corten-demo-{}", std::process::id()));
-        Self { bin, state }
+        let stock = stock.arguments();
+        Self { bin, state, stock }
     }
 
     /// Where the binaries are.
@@ -43,7 +47,8 @@ impl Stage {
     /// Starts it and waits for the mesh's parts.
     pub(super) fn up(&self) -> Result<()> {
         let begin = Instant::now();
-        self.show(&["up", "--name", NAME, "--detach"])?;
+        let stock: Vec<&str> = self.stock.iter().map(String::as_str).collect();
+        self.show(&[&["up", "--name", NAME, "--detach"][..], &stock].concat())?;
         println!("  (took {:.2?})", begin.elapsed());
         for part in ["deployment/istiod", "daemonset/istio-cni-node", "daemonset/ztunnel"] {
             self.corten(&["rollout", "status", part, "-n", "istio-system", "--timeout", "60s"])?;

@@ -1,4 +1,6 @@
 //! Packets: one message each, with at most one file.
+//!
+//! With the level `corten_enroll::wire=trace` each of them is logged with its bytes in hexadecimal digits.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -67,12 +69,21 @@ pub(super) async fn send(
     if bytes.len() > PACKET_MAX {
         return Err(PacketError::TooLong);
     }
+    show("sent", &bytes);
     let sent = socket.async_io(tokio::io::Interest::WRITABLE, |socket| {
         let files: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
         fds::send(socket, &bytes, &files)
     });
     sent.await?;
     Ok(())
+}
+
+/// Shows a packet as it is on the wire to those who ask for it.
+fn show(direction: &'static str, bytes: &[u8]) {
+    if tracing::enabled!(target: "corten_enroll::wire", tracing::Level::TRACE) {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        tracing::trace!(target: "corten_enroll::wire", direction, hex, "packet");
+    }
 }
 
 /// Receives one message.
@@ -83,6 +94,7 @@ pub(super) async fn receive<M: Message + Default>(socket: &AsyncFd<OwnedFd>) -> 
         fds::receive(socket, &mut buffer)
     });
     let (length, files) = received.await?;
+    show("received", buffer.get(..length).unwrap_or_default());
     match length {
         0 => Err(PacketError::Closed),
         length if length > PACKET_MAX => Err(PacketError::TooLong),

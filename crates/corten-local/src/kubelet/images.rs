@@ -67,6 +67,12 @@ impl Images {
         Ok(())
     }
 
+    /// Adds a program that runs without arguments of its own; every tag of the name means it.
+    pub(crate) fn insert(&mut self, name: &str, program: &Path) {
+        let command = vec![program.to_string_lossy().into_owned()];
+        self.commands.insert(name.to_owned(), command);
+    }
+
     /// What runs for `image`.
     pub(crate) fn program(&self, image: &str, has_command: bool) -> Program {
         let named = |name: &str| self.commands.get(name).cloned();

@@ -2,11 +2,15 @@
 //!
 //! Knows manifests only. What the parts do is theirs; that they run is the kubelets'.
 
+mod stock;
+
 use corten_api::crds::{Channel, definitions};
 use corten_apiserver::{Client, DeleteOptions, Patch, ResourceId, Status, resources};
 use serde_json::{Value, json};
 
 use crate::controllers::hash;
+
+pub use stock::Stock;
 
 /// The namespace of the mesh's parts.
 pub const NAMESPACE: &str = "istio-system";
@@ -21,7 +25,12 @@ const MANIFESTS: &str = include_str!("manifests.yaml");
 
 /// The parts, in the order in which they are to be made.
 fn manifests() -> Vec<Value> {
-    let (objects, problems) = corten_api::decode::objects("manifests.yaml", MANIFESTS);
+    parse("manifests.yaml", MANIFESTS)
+}
+
+/// The objects of a manifest of ours.
+fn parse(name: &str, text: &str) -> Vec<Value> {
+    let (objects, problems) = corten_api::decode::objects(name, text);
     debug_assert!(problems.is_empty(), "{problems:?}");
     objects
         .iter()
@@ -43,11 +52,13 @@ fn resource(object: &Value) -> Option<ResourceId> {
 }
 
 /// Puts the definitions and the parts there, or brings them up to date. What users changed beside our fields stays.
-pub async fn install(client: &Client) -> Result<(), Status> {
+pub async fn install(client: &Client, stock: &Stock) -> Result<(), Status> {
     for definition in definitions(Channel::Experimental) {
         define(client, definition).await?;
     }
-    for object in manifests() {
+    let mut manifests = manifests();
+    stock.substitute(&mut manifests);
+    for object in manifests {
         if let Some(resource) = resource(&object) {
             apply(client, &resource, object).await?;
         }
@@ -106,7 +117,7 @@ mod tests {
     async fn the_parts_are_accepted_twice_and_can_be_taken_away() {
         let client = Client::new(Api::in_memory(), MANAGER);
         for _ in 0..2 {
-            install(&client).await.unwrap();
+            install(&client, &Stock::default()).await.unwrap();
         }
         let list = async |resource: &ResourceId| {
             let objects = client.list(resource, None, None, None).await.unwrap();

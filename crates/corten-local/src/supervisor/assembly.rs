@@ -79,7 +79,7 @@ impl Assembly {
         base.controllers(&loops);
         base.services(&serving);
         base.dns(Arc::new(outside.resolvers), &serving);
-        let mesh_settled = base.mesh(assignment.mesh, &serving);
+        let mesh_settled = base.mesh(assignment.mesh.then(|| assignment.stock.clone()), &serving);
         Ok(Self {
             api: base.api,
             stages: vec![
@@ -228,14 +228,14 @@ impl Foundation {
     }
 
     /// The mesh's parts as objects, or none of them; tells when that is so.
-    fn mesh(&self, wanted: bool, tasks: &TaskGroup) -> watch::Receiver<bool> {
+    fn mesh(&self, wanted: Option<mesh::Stock>, tasks: &TaskGroup) -> watch::Receiver<bool> {
         let client = self.client(mesh::MANAGER);
         let (sender, settled) = watch::channel(false);
         keep_running(tasks, &self.board, "mesh", move |mut drain| {
-            let (client, sender) = (client.clone(), sender.clone());
+            let (client, sender, wanted) = (client.clone(), sender.clone(), wanted.clone());
             async move {
-                if wanted {
-                    mesh::install(&client).await?;
+                if let Some(stock) = wanted {
+                    mesh::install(&client, &stock).await?;
                 } else {
                     mesh::uninstall(&client).await?;
                 }
@@ -272,6 +272,9 @@ impl Foundation {
         let mut images = Images::built_in(&assignment.programs);
         for (name, command) in &assignment.images {
             images.add(&format!("{name}={command}"))?;
+        }
+        for (name, program) in assignment.stock.images() {
+            images.insert(name, program);
         }
         let images = Arc::new(images);
         // A pod has a `/proc` of its own; this one is for those that have to see what runs on their node.

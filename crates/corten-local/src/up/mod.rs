@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::instance::{Holder, InstanceError};
+use crate::mesh::Stock;
 use crate::refusal::Refusal;
 
 pub use outer::run;
@@ -35,6 +36,8 @@ pub struct UpOptions {
     pub images: BTreeMap<String, String>,
     /// Whether to bring the mesh.
     pub mesh: bool,
+    /// Halves of the mesh that are Istio's own programs.
+    pub stock: Stock,
     /// Log levels, as `CORTEN_LOG` has them.
     pub log_levels: Option<String>,
 }
@@ -55,6 +58,8 @@ pub struct Assignment {
     pub images: BTreeMap<String, String>,
     /// Whether the mesh runs.
     pub mesh: bool,
+    /// Halves of the mesh that are Istio's own programs.
+    pub stock: Stock,
     /// Where clients outside reach the API.
     pub server: SocketAddr,
     /// Where the helper programs are.

@@ -64,6 +64,7 @@ pub async fn run(
         nodes: options.nodes,
         images: options.images,
         mesh: options.mesh,
+        stock: options.stock,
         server,
         programs: programs_dir().map_err(attempt("find the directory of this program"))?,
         log_levels: options.log_levels,

@@ -4,9 +4,11 @@ mod background;
 pub(crate) mod view;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use corten_local::instance::Instance;
+use corten_local::mesh::Stock;
 use corten_local::up::{self, UpOptions};
 
 use crate::place::Name;
@@ -38,6 +40,12 @@ pub(crate) struct Up {
     /// Leave the mesh out: only the small Kubernetes
     #[arg(long)]
     no_mesh: bool,
+    /// Run this ztunnel of Istio's as the node proxy
+    #[arg(long, value_name = "PATH", conflicts_with = "no_mesh", value_parser = program)]
+    ztunnel: Option<PathBuf>,
+    /// Run this pilot-discovery of Istio's as the control plane
+    #[arg(long, value_name = "PATH", conflicts_with = "no_mesh", value_parser = program)]
+    istiod: Option<PathBuf>,
     /// The process that --detach leaves behind; speaks to the one that started it
     #[arg(long, hide = true)]
     background: bool,
@@ -50,6 +58,17 @@ fn image(text: &str) -> Result<(String, String), String> {
         _ => Err(
             "give an image and the command to run for it, like example.org/web=\"python3 -m http.server 8080\"".into(),
         ),
+    }
+}
+
+/// Finds a program by its path; pods are started elsewhere, so a relative one is made absolute.
+fn program(text: &str) -> Result<PathBuf, String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = std::path::absolute(text).map_err(|error| error.to_string())?;
+    match std::fs::metadata(&path) {
+        Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => Ok(path),
+        Ok(_) => Err("it is not a program".into()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -73,6 +92,10 @@ impl Up {
             nodes: self.nodes.into(),
             port: self.port,
             mesh: !self.no_mesh,
+            stock: Stock {
+                ztunnel: self.ztunnel.clone(),
+                istiod: self.istiod.clone(),
+            },
             images: self.image.iter().cloned().collect::<BTreeMap<_, _>>(),
             log_levels: std::env::var("CORTEN_LOG").ok().filter(|levels| !levels.is_empty()),
         }
