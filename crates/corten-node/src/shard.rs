@@ -61,6 +61,10 @@ const TURNS: usize = 32;
 /// How many when there is only one.
 const TURNS_ALONE: usize = 512;
 
+/// How long a pod's turn may be, whatever it is that is ready: connections are made at a hundred times the cost of passing bytes on. Who becomes
+/// ready meanwhile waits for this and not for all that one pod can have ready.
+const TURN: Duration = Duration::from_micros(250);
+
 /// So many events a second still count as quiet: keep-alives, a probe now and then.
 const QUIET: usize = 64;
 
@@ -343,6 +347,7 @@ impl Shard {
         let turns = if pods > 1 { TURNS } else { TURNS_ALONE };
         for _ in 0..pods {
             let Some(slot) = self.active.pop_front() else { return };
+            let begin = Instant::now();
             for _ in 0..turns {
                 let Some(token) = self.pods.get_mut(slot).and_then(|pod| pod.ready.pop_front()) else {
                     break;
@@ -350,6 +355,9 @@ impl Shard {
                 // A mistake in the program costs the connection it shows itself in, not those of all pods.
                 if catch_unwind(AssertUnwindSafe(|| self.handle(token))).is_err() {
                     self.give_up(token);
+                }
+                if begin.elapsed() >= TURN {
+                    break;
                 }
             }
             if let Some(pod) = self.pods.get_mut(slot) {

@@ -16,7 +16,7 @@ use super::sockets::{Listen, PodNamespace, accept};
 use crate::config::{HBONE_PORT, INBOUND_PLAIN_PORT, OUTBOUND_PORT, OriginalSource};
 
 /// Connections accepted before others have their turn.
-const ACCEPTS: usize = 32;
+const ACCEPTS: usize = 8;
 
 /// How often it is told that a pod has as much as it may.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
@@ -224,7 +224,7 @@ impl Shard {
         let Some(pod) = self.pods.get_mut(pod_slot) else { return };
         for slot in std::mem::take(&mut pod.listeners) {
             // What is queued here would be reset by closing.
-            for _ in 0..8 {
+            for _ in 0..256 / ACCEPTS {
                 self.accept(slot);
             }
             if let Some(listener) = self.listeners.remove(slot) {
