@@ -45,6 +45,18 @@ pub(crate) fn invalid_objects_are_refused(ns: &Namespace<'_>) {
         assert!(refused.stderr.contains(part), "{part:?} is not in {}", refused.stderr);
     }
     write(ns, ns.name(), "plain", "10.0.0.0/8").ok();
+    // What is not enforced as written is accepted, and said.
+    let by_method = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: by-method}\n\
+        spec: {selector: {matchLabels: {app: nothing}}, rules: [{to: [{operation: {methods: [GET]}}]}]}\n";
+    let warned = ns.corten("apply", &["--validate=false", "-f", &ns.file(by_method)]);
+    assert_eq!(warned.code, Some(0), "{}", warned.stderr);
+    assert!(
+        warned
+            .stderr
+            .contains("Warning: spec.rules[0].to[0].operation.methods: a node proxy sees no requests"),
+        "{}",
+        warned.stderr
+    );
     // What was right can be made wrong no more than what is new.
     assert_ne!(write(ns, ns.name(), "plain", "10.0.0.0/99").code, Some(0));
     // The control plane's own namespace is judged as well.

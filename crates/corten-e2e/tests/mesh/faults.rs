@@ -118,7 +118,7 @@ pub(crate) fn agent_away(ns: &Namespace<'_>) {
     start(ns, &[("server", 1), ("client", 1)]);
     join(ns);
     // The agent has told the plugin of the namespaces by then.
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(3));
     let command = |command: &str| {
         let file = ns.file(&format!(
             "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {{name: istio-cni-node}}\n\
