@@ -62,3 +62,60 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | quote }}
 {{- define "corten.scope" -}}
 {{- if or (eq .scope "all") (eq .scope .of) -}}yes{{- end -}}
 {{- end -}}
+
+{{- /*
+What asks the control plane about objects: {root, base, service, namespace, name, selector, upgrade}. The control plane's own
+namespace is never blocked by a control plane that is away: the second entry stays open.
+*/ -}}
+{{- define "corten.validators" -}}
+{{- $c := . -}}
+{{- range $system := list false true }}
+- name: {{ ternary "system." "" $system }}{{ $c.name }}
+  clientConfig:
+    {{- if $c.base.validationURL }}
+    url: {{ $c.base.validationURL | quote }}
+    {{- else }}
+    service:
+      name: {{ $c.service }}
+      namespace: {{ $c.namespace | quote }}
+      path: /validate
+    {{- end }}
+    {{- with $c.base.validationCABundle }}
+    caBundle: {{ . | quote }}
+    {{- end }}
+  rules:
+    - operations: [CREATE, UPDATE]
+      apiGroups:
+        - security.istio.io
+        - networking.istio.io
+        - telemetry.istio.io
+        - extensions.istio.io
+        - gateway.networking.k8s.io
+      apiVersions: ["*"]
+      resources: ["*"]
+      {{- if $system }}
+      scope: Namespaced
+      {{- end }}
+  namespaceSelector:
+    matchExpressions:
+      - key: kubernetes.io/metadata.name
+        operator: {{ ternary "In" "NotIn" $system }}
+        values: [{{ $c.namespace | quote }}]
+  objectSelector:
+    matchExpressions:
+      - {{ toJson $c.selector }}
+  {{- if $system }}
+  failurePolicy: Ignore
+  {{- else if $c.base.validationCABundle }}
+  # The authority is given, so nobody changes this later.
+  failurePolicy: Fail
+  {{- else if $c.base.validationFailurePolicy }}
+  failurePolicy: {{ $c.base.validationFailurePolicy }}
+  {{- else if not $c.upgrade }}
+  # Until the control plane answers, objects pass unchecked; it turns this to Fail, and fills in its authority.
+  failurePolicy: Ignore
+  {{- end }}
+  sideEffects: None
+  admissionReviewVersions: [v1]
+{{- end }}
+{{- end -}}

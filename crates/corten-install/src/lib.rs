@@ -4,7 +4,15 @@
 //! of their templates; a test holds both to the same objects. Everything up to the list of objects is a function of its arguments.
 
 pub mod charts;
+pub mod cluster;
+pub mod found;
+pub mod install;
 pub mod operator;
+pub mod precheck;
+pub mod ready;
+pub mod record;
+pub mod remove;
 pub mod render;
 pub mod template;
 pub mod values;
+pub mod verify;

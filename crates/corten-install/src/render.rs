@@ -105,7 +105,7 @@ fn documents(files: Vec<(String, String)>) -> Result<Vec<Value>, RenderError> {
 }
 
 /// When an object is made: first what others need.
-fn rank(kind: &str) -> usize {
+pub fn rank(kind: &str) -> usize {
     const ORDER: [&str; 17] = [
         "Namespace",
         "ResourceQuota",

@@ -149,6 +149,11 @@ impl Cluster {
         cluster
     }
 
+    /// Where the API server is.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
     /// The client, for the verbs that stream.
     pub(crate) fn client(&self) -> kube::Client {
         self.client.clone()

@@ -2,6 +2,7 @@
 
 mod authz;
 mod describe;
+mod precheck;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,8 @@ pub(crate) enum Experimental {
     /// Say which policies apply, and whether a call would be allowed
     #[command(subcommand)]
     Authz(Authz),
+    /// Check whether the mesh can be installed or upgraded
+    Precheck(precheck::Precheck),
 }
 
 impl Experimental {
@@ -23,6 +26,7 @@ impl Experimental {
         match self {
             Self::Describe(describe) => describe.run(),
             Self::Authz(authz) => authz.run(),
+            Self::Precheck(precheck) => precheck.run(),
         }
     }
 }

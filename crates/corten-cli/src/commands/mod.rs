@@ -8,6 +8,7 @@ mod down;
 mod exec;
 mod experimental;
 mod get;
+mod install;
 mod label;
 mod logs;
 mod manifest;
@@ -16,7 +17,9 @@ mod reset;
 mod rollout;
 mod run;
 mod status;
+mod uninstall;
 mod up;
+mod verify_install;
 mod wait;
 mod ztunnel_config;
 
@@ -41,6 +44,14 @@ pub(crate) enum Command {
     Reset(reset::Reset),
     /// Make a pod of a process of this machine, and follow it
     Run(run::Run),
+    /// Install the mesh on Kubernetes
+    Install(install::Install),
+    /// Bring an installation to this version
+    Upgrade(install::Install),
+    /// Take the mesh out of a cluster
+    Uninstall(uninstall::Uninstall),
+    /// Check that what was installed is there and works
+    VerifyInstall(verify_install::VerifyInstall),
     /// Print the objects of an installation on Kubernetes
     #[command(subcommand)]
     Manifest(manifest::Manifest),
@@ -98,6 +109,10 @@ impl Command {
             Self::Crds(crds) => crds.run(),
             Self::Reset(reset) => reset.run(),
             Self::Run(run) => run.run(),
+            Self::Install(install) => install.run(),
+            Self::Upgrade(install) => install.upgrade(),
+            Self::Uninstall(uninstall) => uninstall.run(),
+            Self::VerifyInstall(verify) => verify.run(),
             Self::Manifest(manifest) => manifest.run(),
             Self::Get(get) => get.run(),
             Self::Apply(apply) => apply.run(),

@@ -75,8 +75,18 @@ impl clap::Args for Asked {
 }
 
 impl Asked {
+    /// Whether anything is said of what to install, besides where and as which revision.
+    pub(crate) fn says_something(&self) -> bool {
+        !self.flags.files.is_empty() || !self.sets.is_empty()
+    }
+
     /// What that means. Warnings are told.
     pub(crate) fn plan(&self) -> Result<Plan> {
+        told(&self.request()?)
+    }
+
+    /// What is asked for.
+    pub(crate) fn request(&self) -> Result<Request> {
         anyhow::ensure!(
             self.flags.manifests.is_none(),
             "--manifests: the charts are built into this program; to change objects use components.*.k8s.overlays in a file, or Helm with the charts in deploy/"
@@ -91,17 +101,21 @@ impl Asked {
             };
             Ok((name.clone(), text.with_context(|| format!("reading {name}"))?))
         });
-        let request = Request {
+        Ok(Request {
             files: files.collect::<Result<_>>()?,
             sets: self.sets.clone(),
             revision: self.flags.revision.clone(),
             namespace: self.flags.istio_namespace.clone(),
             force: self.flags.force,
-        };
-        let plan = plan(&request)?;
-        for warning in &plan.warnings {
-            eprintln!("warning: {warning}");
-        }
-        Ok(plan)
+        })
     }
+}
+
+/// What is to be installed for a request. Warnings are told.
+pub(crate) fn told(request: &Request) -> Result<Plan> {
+    let plan = plan(request)?;
+    for warning in &plan.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(plan)
 }

@@ -5,6 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// The image that an installation on Kubernetes runs.
+const ALL_IN_ONE: &str = "corten.dev/corten";
+
 /// The images that are known, with the command each stands for.
 #[derive(Clone, Debug, Default)]
 pub struct Images {
@@ -40,8 +43,17 @@ impl Images {
                 .commands
                 .insert(format!("corten.dev/{name}"), program(&format!("corten-{name}")));
         }
+        // One image has all of the mesh's programs; what runs of it, its containers say.
+        images.commands.insert(ALL_IN_ONE.into(), program("corten"));
         images.programs = Some(programs.to_owned());
         images
+    }
+
+    /// Where a program of the image with all of the mesh's programs lies on this machine: in the image it is in `/usr/local/bin`.
+    pub(crate) fn in_ours(&self, image: &str, program: &str) -> Option<PathBuf> {
+        let name = program.strip_prefix("/usr/local/bin/")?;
+        let ours = without_tag(image) == ALL_IN_ONE && name.starts_with("corten-") && !name.contains('/');
+        self.programs.as_ref().filter(|_| ours).map(|dir| dir.join(name))
     }
 
     /// The directory of the built-in programs, and those programs: every pod has them, so that any can be called from and looked into (the plugin is what the agent installs).
@@ -122,6 +134,11 @@ mod tests {
             matches!(images.program("db:3", false), Program::Missing(message) if message.contains("--image db=COMMAND"))
         );
         assert_eq!(images.program("nginx", true), Program::HostFiles);
+        let inside = |image: &str, program: &str| images.in_ours(image, program);
+        let node = inside("corten.dev/corten:1", "/usr/local/bin/corten-node");
+        assert_eq!(node.as_deref(), Some(Path::new("/opt/corten/corten-node")));
+        assert_eq!(inside("nginx", "/usr/local/bin/corten-node"), None);
+        assert_eq!(inside("corten.dev/corten", "/usr/bin/env"), None);
     }
 
     #[test]

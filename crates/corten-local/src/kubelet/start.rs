@@ -205,6 +205,12 @@ impl Starting {
         let words = |words: &Option<Vec<String>>| env::expand_words(words.as_deref().unwrap_or_default(), &env);
         let mut argv = words(&container.command);
         let mut mounts = Vec::new();
+        let image = container.image.as_deref().unwrap_or_default();
+        let ours = argv.first().and_then(|word| self.node.images.in_ours(image, word));
+        if let (Some(program), Some(word)) = (ours, argv.first_mut()) {
+            *word = program.to_string_lossy().into_owned();
+            mounts.extend(own_program(program));
+        }
         if argv.is_empty() {
             mounts.extend(program.first().and_then(|program| own_program(program.into())));
             argv = program;

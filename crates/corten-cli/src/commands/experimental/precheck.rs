@@ -1,0 +1,78 @@
+//! `corten x precheck`: what would keep an installation from working.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use corten_api::yaml;
+use corten_install::cluster::Cluster as Place;
+use corten_install::precheck::{self, Level};
+use serde_json::json;
+
+use crate::installation::{Target, line};
+use crate::output;
+
+/// Check whether the mesh can be installed or upgraded. Nothing is changed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 nothing stands in the way, 1 a warning or an error was found.")]
+pub(crate) struct Precheck {
+    #[command(flatten)]
+    target: Target,
+    /// Leave out what only matters for installing a control plane
+    #[arg(long)]
+    skip_controlplane: bool,
+    /// The form
+    #[arg(short, long, value_enum, default_value = "log")]
+    output: Form,
+    /// The least grave messages to show
+    #[arg(long, value_enum, default_value = "info", ignore_case = true)]
+    output_threshold: Threshold,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    Log,
+    Json,
+    Yaml,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Threshold {
+    Info,
+    Warning,
+    Error,
+}
+
+impl Precheck {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let threshold = match self.output_threshold {
+            Threshold::Info => Level::Info,
+            Threshold::Warning => Level::Warning,
+            Threshold::Error => Level::Error,
+        };
+        self.target.run(async |cluster| {
+            let place = Place::new(cluster.client(), false);
+            let messages = precheck::run(&place, self.skip_controlplane).await?;
+            let grave = messages.iter().any(|message| message.level >= Level::Warning);
+            let shown: Vec<_> = messages.iter().filter(|message| message.level >= threshold).collect();
+            let list = || {
+                let items = shown.iter().map(|message| {
+                    json!({"code": message.code, "level": format!("{:?}", message.level), "origin": message.origin, "message": message.text})
+                });
+                serde_json::Value::from(items.collect::<Vec<_>>())
+            };
+            match self.output {
+                Form::Json => output::line(serde_json::to_string_pretty(&list())?)?,
+                Form::Yaml => output::text(yaml::document(&list()))?,
+                Form::Log => {
+                    for message in &shown {
+                        output::line(line(message))?;
+                    }
+                    if !grave {
+                        output::line("✔ nothing stands in the way of an installation; get started with `corten install --set profile=ambient`")?;
+                    }
+                }
+            }
+            Ok(if grave { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! `corten uninstall`.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail, ensure};
+use corten_install::cluster::Cluster as Place;
+use corten_install::operator::Request;
+use corten_install::remove::{self, Removal};
+use corten_install::render;
+use corten_install::{found, record};
+use serde_json::json;
+
+use crate::installation::{Asked, Target, confirm, told};
+use crate::output;
+
+/// Take the mesh out of the cluster. Running pods keep talking, without the mesh.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Uninstall {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    asked: Asked,
+    /// Everything: also resource definitions with all objects of theirs, the authority's keys and the namespace
+    #[arg(long)]
+    purge: bool,
+    /// Do not ask
+    #[arg(short = 'y', long)]
+    skip_confirmation: bool,
+    /// Say what would be removed
+    #[arg(long)]
+    dry_run: bool,
+    /// Name every object
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl Uninstall {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        self.target.run(async |cluster| {
+            let place = Place::new(cluster.client(), self.dry_run);
+            let asked = self.asked.request()?;
+            let namespace = asked.namespace.clone().unwrap_or_else(|| "istio-system".to_owned());
+            let revision = asked.revision.clone().unwrap_or_default();
+            let foreign: Vec<String> = found::look(&place)
+                .await?
+                .iter()
+                .filter(|found| !found.is_ours)
+                .map(found::Found::describe)
+                .collect();
+            let record = record::read(&place, &namespace, &revision).await?;
+            let remembered = record.is_some();
+            let mut objects = record.map(|record| record.objects).unwrap_or_default();
+            if !remembered || self.asked.says_something() || self.purge {
+                ensure!(
+                    foreign.is_empty() || remembered,
+                    "another Istio is installed, which this command does not remove:\n  {}",
+                    foreign.join("\n  ")
+                );
+                // Installed by other means, or only in part: everything that an installation may have.
+                let request = if self.asked.says_something() {
+                    asked.clone()
+                } else {
+                    Request {
+                        sets: vec![("profile=ambient".to_owned(), false)],
+                        ..asked.clone()
+                    }
+                };
+                let plan = told(&request)?;
+                for object in remove::objects(&render::objects(&plan, render::Options::default())?) {
+                    let known = objects
+                        .iter()
+                        .any(|there| corten_install::cluster::title(there) == corten_install::cluster::title(&object));
+                    if !known {
+                        objects.push(object);
+                    }
+                }
+            }
+            let name = if revision.is_empty() {
+                "corten-install".to_owned()
+            } else {
+                format!("corten-install-{revision}")
+            };
+            objects.push(json!({"kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}}));
+            let mut there = Vec::new();
+            for object in objects {
+                let kept =
+                    matches!(object["kind"].as_str(), Some("Namespace" | "CustomResourceDefinition")) && !self.purge;
+                if !kept && place.live(&object).await?.is_some() {
+                    there.push(object);
+                }
+            }
+            if there.is_empty() {
+                output::line(format!("nothing is installed in namespace {namespace}"))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            let proxies = there.iter().any(|object| object["kind"] == "DaemonSet");
+            let mut question = format!("{} objects will be removed from {}", there.len(), cluster.server());
+            if self.purge {
+                question += ", with all objects of Istio's kinds";
+            }
+            if proxies {
+                question += "; pods leave the mesh and talk in plaintext";
+            }
+            if !confirm(&format!("{question}. Proceed?"), self.skip_confirmation || self.dry_run)? {
+                output::line("nothing was changed")?;
+                return Ok(ExitCode::FAILURE);
+            }
+            let removal = Removal {
+                objects: there,
+                namespace,
+                purge: self.purge,
+            };
+            let mut count = 0;
+            let left = remove::remove(&place, &removal, &mut |object| {
+                count += 1;
+                if self.verbose || self.dry_run {
+                    eprintln!("- {object}");
+                }
+            })
+            .await?;
+            if !left.is_empty() {
+                bail!(
+                    "not gone yet:\n  {}\nsomething holds them; the same command goes on from here",
+                    left.join("\n  ")
+                );
+            }
+            let would = if self.dry_run { "would be" } else { "were" };
+            output::line(format!("✔ {count} objects {would} removed"))?;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}

@@ -1,0 +1,400 @@
+//! The requests that an installation makes of a cluster.
+
+use std::time::Duration;
+
+use http::{Method, Request};
+use serde_json::{Value, json};
+
+/// Who owns the fields that an installation writes.
+pub const MANAGER: &str = "corten-install";
+
+/// Resource definitions need a moment before objects of theirs are served.
+const SERVED_WITHIN: Duration = Duration::from_secs(15);
+
+/// The kinds of objects that are installed, looked for or removed: group and version, plural, and whether they are in namespaces.
+const KINDS: [(&str, &str, &str, bool); 22] = [
+    ("Namespace", "v1", "namespaces", false),
+    ("Node", "v1", "nodes", false),
+    ("Pod", "v1", "pods", true),
+    ("Event", "v1", "events", true),
+    ("ConfigMap", "v1", "configmaps", true),
+    ("Secret", "v1", "secrets", true),
+    ("Service", "v1", "services", true),
+    ("ServiceAccount", "v1", "serviceaccounts", true),
+    ("ResourceQuota", "v1", "resourcequotas", true),
+    ("Deployment", "apps/v1", "deployments", true),
+    ("DaemonSet", "apps/v1", "daemonsets", true),
+    ("Lease", "coordination.k8s.io/v1", "leases", true),
+    ("NetworkPolicy", "networking.k8s.io/v1", "networkpolicies", true),
+    (
+        "HorizontalPodAutoscaler",
+        "autoscaling/v2",
+        "horizontalpodautoscalers",
+        true,
+    ),
+    ("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets", true),
+    ("Role", "rbac.authorization.k8s.io/v1", "roles", true),
+    ("RoleBinding", "rbac.authorization.k8s.io/v1", "rolebindings", true),
+    ("ClusterRole", "rbac.authorization.k8s.io/v1", "clusterroles", false),
+    (
+        "ClusterRoleBinding",
+        "rbac.authorization.k8s.io/v1",
+        "clusterrolebindings",
+        false,
+    ),
+    (
+        "CustomResourceDefinition",
+        "apiextensions.k8s.io/v1",
+        "customresourcedefinitions",
+        false,
+    ),
+    (
+        "ValidatingWebhookConfiguration",
+        "admissionregistration.k8s.io/v1",
+        "validatingwebhookconfigurations",
+        false,
+    ),
+    (
+        "MutatingWebhookConfiguration",
+        "admissionregistration.k8s.io/v1",
+        "mutatingwebhookconfigurations",
+        false,
+    ),
+];
+
+/// A cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    client: kube::Client,
+    dry_run: bool,
+}
+
+/// The cluster did not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// Whoever asks may not.
+    #[error(
+        "you may not {action}: {message}; use a kubeconfig of somebody who may administer the cluster, or ask them to run this"
+    )]
+    Forbidden {
+        /// What was to be done.
+        action: String,
+        /// The server's words.
+        message: String,
+    },
+    /// There is no answer.
+    #[error(
+        "cannot {action}: the API server does not answer: {source}; is it running, and does the kubeconfig's context name the right cluster?"
+    )]
+    NoAnswer {
+        /// What was to be done.
+        action: String,
+        /// Why not.
+        source: Box<kube::Error>,
+    },
+    /// The server refuses.
+    #[error("cannot {action}: {message}")]
+    Refused {
+        /// What was to be done.
+        action: String,
+        /// The server's words.
+        message: String,
+        /// The HTTP code.
+        code: u16,
+    },
+    /// An object of a kind that no chart has.
+    #[error("nothing is known of the kind {0:?}")]
+    Kind(String),
+}
+
+/// What became of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is new.
+    Created,
+    /// It is another than before.
+    Configured,
+    /// It was like this.
+    Unchanged,
+    /// The server does not have such objects, and the mesh runs without.
+    NotServed,
+}
+
+/// Kinds that small servers do not have: what they do is of use, and the mesh runs without.
+const OPTIONAL: [&str; 4] = [
+    "HorizontalPodAutoscaler",
+    "PodDisruptionBudget",
+    "ResourceQuota",
+    "NetworkPolicy",
+];
+
+/// An object's title: `Kind namespace/name`.
+pub fn title(object: &Value) -> String {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (kind, meta) = (word(&object["kind"]), &object["metadata"]);
+    match meta["namespace"].as_str() {
+        Some(namespace) => format!("{kind} {namespace}/{}", word(&meta["name"])),
+        None => format!("{kind} {}", word(&meta["name"])),
+    }
+}
+
+/// The path of a kind's objects, in a namespace or all of them; and of one, if a name is given.
+pub fn path(kind: &str, namespace: Option<&str>, name: Option<&str>) -> Result<String, ClusterError> {
+    let known = KINDS.iter().find(|(known, ..)| *known == kind);
+    let (_, version, plural, namespaced) = known.ok_or_else(|| ClusterError::Kind(kind.to_owned()))?;
+    let root = if version.contains('/') { "/apis" } else { "/api" };
+    let mut path = format!("{root}/{version}");
+    if let (true, Some(namespace)) = (namespaced, namespace) {
+        path += &format!("/namespaces/{namespace}");
+    }
+    path += &format!("/{plural}");
+    if let Some(name) = name {
+        path += &format!("/{name}");
+    }
+    Ok(path)
+}
+
+fn path_of(object: &Value) -> Result<String, ClusterError> {
+    let meta = &object["metadata"];
+    path(
+        object["kind"].as_str().unwrap_or_default(),
+        meta["namespace"].as_str(),
+        Some(meta["name"].as_str().unwrap_or_default()),
+    )
+}
+
+impl Cluster {
+    /// By a client; with `dry_run` the server judges what is written and keeps nothing of it.
+    pub fn new(client: kube::Client, dry_run: bool) -> Cluster {
+        Cluster { client, dry_run }
+    }
+
+    /// The same cluster, in which nothing is kept.
+    pub fn trial(&self) -> Cluster {
+        Cluster::new(self.client.clone(), true)
+    }
+
+    /// What applying an object would make of it; nothing, if it is not there.
+    pub async fn tried(&self, object: &Value, live: &Value) -> Result<Option<Value>, ClusterError> {
+        let mut object = object.clone();
+        if object["kind"] == "ValidatingWebhookConfiguration" {
+            keep_policy(&mut object, Some(live));
+        }
+        let path = path_of(&object)? + &format!("?fieldManager={MANAGER}&force=true");
+        let action = format!("compare {}", title(&object));
+        let body = Some(("application/apply-patch+yaml", &object));
+        self.trial().request(&action, Method::PATCH, &path, body).await
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// One request. Nothing, if there is no such thing.
+    pub async fn request(
+        &self,
+        action: &str,
+        method: Method,
+        path: &str,
+        body: Option<(&str, &Value)>,
+    ) -> Result<Option<Value>, ClusterError> {
+        let mut path = path.to_owned();
+        if self.dry_run && method != Method::GET && !path.contains("authorization.k8s.io") {
+            path += if path.contains('?') {
+                "&dryRun=All"
+            } else {
+                "?dryRun=All"
+            };
+        }
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("accept", "application/json");
+        let mut bytes = Vec::new();
+        if let Some((media, value)) = body {
+            request = request.header("content-type", media);
+            bytes = value.to_string().into_bytes();
+        }
+        let failed = |source: kube::Error| ClusterError::NoAnswer {
+            action: action.to_owned(),
+            source: Box::new(source),
+        };
+        let request = request
+            .body(bytes)
+            .map_err(|error| failed(kube::Error::HttpError(error)))?;
+        match self.client.request::<Value>(request).await {
+            Ok(value) => Ok(Some(value)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(kube::Error::Api(status)) => {
+                let (action, message) = (action.to_owned(), status.message.clone());
+                Err(match status.code {
+                    401 | 403 if !message.contains("terminat") => ClusterError::Forbidden { action, message },
+                    code => ClusterError::Refused { action, message, code },
+                })
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Reads a path; nothing, if there is nothing.
+    pub async fn read(&self, path: &str) -> Result<Option<Value>, ClusterError> {
+        self.request(&format!("read {path}"), Method::GET, path, None).await
+    }
+
+    /// An object as it is in the cluster.
+    pub async fn live(&self, object: &Value) -> Result<Option<Value>, ClusterError> {
+        let action = format!("read {}", title(object));
+        self.request(&action, Method::GET, &path_of(object)?, None).await
+    }
+
+    /// The objects of a kind with these labels; none where the kind is not served.
+    pub async fn list(&self, kind: &str, namespace: Option<&str>, labels: &str) -> Result<Vec<Value>, ClusterError> {
+        let mut path = path(kind, namespace, None)?;
+        if !labels.is_empty() {
+            path += &format!("?labelSelector={}", labels.replace('=', "%3D").replace(',', "%2C"));
+        }
+        let list = self.request(&format!("list {kind}s"), Method::GET, &path, None).await?;
+        let items = list.map(|mut list| list["items"].take());
+        let mut items = match items {
+            Some(Value::Array(items)) => items,
+            _ => Vec::new(),
+        };
+        for item in &mut items {
+            // Items of a list do not carry their type.
+            item["kind"] = json!(kind);
+        }
+        Ok(items)
+    }
+
+    /// Makes an object what it should be. Fields of others that we do not set stay theirs.
+    pub async fn apply(&self, object: &Value) -> Result<Applied, ClusterError> {
+        let before = self.live(object).await?;
+        let mut object = object.clone();
+        if object["kind"] == "ValidatingWebhookConfiguration" {
+            keep_policy(&mut object, before.as_ref());
+        }
+        let path = path_of(&object)? + &format!("?fieldManager={MANAGER}&force=true");
+        let action = format!("apply {}", title(&object));
+        let begin = tokio::time::Instant::now();
+        let after = loop {
+            let body = Some(("application/apply-patch+yaml", &object));
+            if let Some(after) = self.request(&action, Method::PATCH, &path, body).await? {
+                break after;
+            }
+            if !self.serves(&object).await? {
+                return Ok(Applied::NotServed);
+            }
+            // Its namespace or kind is only just made, or in a dry run never is.
+            if self.dry_run {
+                return Ok(Applied::Created);
+            }
+            if begin.elapsed() > SERVED_WITHIN {
+                let message = "the server does not know the kind, or the namespace is missing".to_owned();
+                return Err(ClusterError::Refused {
+                    action,
+                    message,
+                    code: 404,
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+        Ok(match before {
+            None => Applied::Created,
+            Some(before) if version(&before) == version(&after) => Applied::Unchanged,
+            Some(_) => Applied::Configured,
+        })
+    }
+
+    /// Whether the server has objects like this; only asked of kinds that may be missing.
+    pub async fn serves(&self, object: &Value) -> Result<bool, ClusterError> {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        Ok(!OPTIONAL.contains(&kind) || self.read(&path(kind, None, None)?).await?.is_some())
+    }
+
+    /// Puts an object in the place of another's, whole.
+    pub async fn replace(&self, object: &Value, live: &Value) -> Result<(), ClusterError> {
+        let mut object = object.clone();
+        object["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
+        let path = path_of(&object)? + &format!("?fieldManager={MANAGER}");
+        let action = format!("replace {}", title(&object));
+        let body = Some(("application/json", &object));
+        self.request(&action, Method::PUT, &path, body).await.map(drop)
+    }
+
+    /// Deletes an object, and what it owns; whether there was one.
+    pub async fn delete(&self, object: &Value, grace: Option<u32>) -> Result<bool, ClusterError> {
+        let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
+        if let Some(grace) = grace {
+            options["gracePeriodSeconds"] = json!(grace);
+        }
+        let action = format!("delete {}", title(object));
+        let body = Some(("application/json", &options));
+        let gone = self.request(&action, Method::DELETE, &path_of(object)?, body).await?;
+        Ok(gone.is_some())
+    }
+
+    /// Whether whoever asks may do something to a kind in all namespaces.
+    pub async fn may(&self, verb: &str, kind: &str) -> Result<bool, ClusterError> {
+        let known = KINDS.iter().find(|(known, ..)| *known == kind);
+        let (_, version, plural, _) = known.ok_or_else(|| ClusterError::Kind(kind.to_owned()))?;
+        let group = version.split_once('/').map_or("", |(group, _)| group);
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {"verb": verb, "group": group, "resource": plural}},
+        });
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let body = Some(("application/json", &review));
+        let answer = self.request("ask what you may do", Method::POST, path, body).await?;
+        // A server that does not know reviews lets whoever may connect do everything.
+        Ok(answer.is_none_or(|answer| answer["status"]["allowed"] == json!(true)))
+    }
+}
+
+/// What the control plane has filled into a webhook stays: once it answers, objects are to be refused while it is away.
+fn keep_policy(object: &mut Value, live: Option<&Value>) {
+    let live: Vec<Value> = live
+        .and_then(|live| live["webhooks"].as_array())
+        .cloned()
+        .unwrap_or_default();
+    for webhook in object["webhooks"].as_array_mut().into_iter().flatten() {
+        let there = live.iter().find(|there| there["name"] == webhook["name"]);
+        if let Some(there) = there
+            && there["failurePolicy"] == "Fail"
+            && there["clientConfig"]["caBundle"]
+                .as_str()
+                .is_some_and(|bundle| !bundle.is_empty())
+        {
+            webhook["failurePolicy"] = json!("Fail");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_kubernetes_own() {
+        let path = |kind, namespace, name| path(kind, namespace, name).unwrap();
+        assert_eq!(path("Pod", None, None), "/api/v1/pods");
+        assert_eq!(
+            path("Deployment", Some("n"), Some("x")),
+            "/apis/apps/v1/namespaces/n/deployments/x"
+        );
+        assert_eq!(path("Namespace", Some("n"), Some("x")), "/api/v1/namespaces/x");
+    }
+
+    #[test]
+    fn a_webhook_that_works_stays_closed() {
+        let fresh = json!({"webhooks": [{"name": "a", "failurePolicy": "Ignore"}]});
+        let live = |bundle: &str| json!({"webhooks": [{"name": "a", "failurePolicy": "Fail", "clientConfig": {"caBundle": bundle}}]});
+        for (live, policy) in [(Some(live("x")), "Fail"), (Some(live("")), "Ignore"), (None, "Ignore")] {
+            let mut object = fresh.clone();
+            keep_policy(&mut object, live.as_ref());
+            assert_eq!(object["webhooks"][0]["failurePolicy"], policy);
+        }
+    }
+}

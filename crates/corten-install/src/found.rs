@@ -1,0 +1,143 @@
+//! What is in a cluster already: a mesh of our own, or somebody else's Istio.
+
+use serde_json::Value;
+
+use crate::charts::Component;
+use crate::cluster::{Cluster, ClusterError, title};
+
+/// A workload of a mesh.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// What it is.
+    pub component: Component,
+    /// Its revision; `default` if it names none.
+    pub revision: String,
+    /// It is Corten's.
+    pub is_ours: bool,
+    /// The image that it runs.
+    pub image: String,
+    /// The object.
+    pub object: Value,
+}
+
+impl Found {
+    /// For messages.
+    pub fn describe(&self) -> String {
+        format!(
+            "{} (revision {}, image {})",
+            title(&self.object),
+            self.revision,
+            self.image
+        )
+    }
+}
+
+/// Looks for control planes, node proxies and node agents in all namespaces.
+pub async fn look(cluster: &Cluster) -> Result<Vec<Found>, ClusterError> {
+    let mut all = Vec::new();
+    for (component, kind, labels) in [
+        (Component::Pilot, "Deployment", "app=istiod"),
+        (Component::Ztunnel, "DaemonSet", "app=ztunnel"),
+        (Component::Ztunnel, "DaemonSet", "app.kubernetes.io/name=ztunnel"),
+        (Component::Cni, "DaemonSet", "k8s-app=istio-cni-node"),
+    ] {
+        for object in cluster.list(kind, None, labels).await? {
+            let known = |found: &Found| found.object["metadata"]["uid"] == object["metadata"]["uid"];
+            if !all.iter().any(known) {
+                all.push(judge(component, object));
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn judge(component: Component, object: Value) -> Found {
+    let containers = object["spec"]["template"]["spec"]["containers"].as_array();
+    let containers: Vec<&Value> = containers.into_iter().flatten().collect();
+    // Ours are known by their program, whatever registry their image comes from.
+    let program = |container: &&&Value| {
+        let words = container["command"].as_array().into_iter().flatten();
+        let command = words.filter_map(Value::as_str).next().unwrap_or_default();
+        command.contains("/corten-")
+            || container["image"]
+                .as_str()
+                .is_some_and(|image| image.starts_with("corten.dev/"))
+    };
+    let is_ours = containers.iter().any(|container| program(&container));
+    let image = containers.first().and_then(|container| container["image"].as_str());
+    Found {
+        component,
+        revision: object["metadata"]["labels"]["istio.io/rev"]
+            .as_str()
+            .unwrap_or("default")
+            .to_owned(),
+        is_ours,
+        image: image.unwrap_or_default().to_owned(),
+        object,
+    }
+}
+
+/// What of somebody else's mesh stands in the way of installing these components as this revision: control planes of other
+/// revisions do not, node agents and proxies always do, because a node has one network.
+pub fn in_the_way<'a>(found: &'a [Found], components: &[Component], revision: &str) -> Vec<&'a Found> {
+    let revision = if revision.is_empty() { "default" } else { revision };
+    found
+        .iter()
+        .filter(|found| !found.is_ours && components.contains(&found.component))
+        .filter(|found| found.component != Component::Pilot || found.revision == revision)
+        .collect()
+}
+
+/// Pods that another control plane's proxies run beside: they cannot be taken over, because Corten does not speak to such proxies.
+pub async fn sidecars(cluster: &Cluster) -> Result<usize, ClusterError> {
+    let pods = cluster.list("Pod", None, "security.istio.io/tlsMode=istio").await?;
+    Ok(pods.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn workload(component: Component, revision: &str, image: &str, command: &str) -> Found {
+        judge(
+            component,
+            json!({"kind": "Deployment", "metadata": {"name": "x", "namespace": "n", "labels": {"istio.io/rev": revision}},
+                "spec": {"template": {"spec": {"containers": [{"image": image, "command": [command]}]}}}}),
+        )
+    }
+
+    #[test]
+    fn ours_are_known_by_their_program() {
+        assert!(
+            workload(
+                Component::Pilot,
+                "default",
+                "registry.example/x:1",
+                "/usr/local/bin/corten-control"
+            )
+            .is_ours
+        );
+        assert!(!workload(Component::Pilot, "default", "registry.istio.io/release/pilot:1.30", "").is_ours);
+    }
+
+    #[test]
+    fn other_revisions_of_a_control_plane_are_not_in_the_way() {
+        let found = [
+            workload(Component::Pilot, "default", "istio/pilot", ""),
+            workload(Component::Pilot, "green", "istio/pilot", ""),
+            workload(Component::Ztunnel, "green", "istio/ztunnel", ""),
+            workload(Component::Cni, "default", "corten.dev/corten", ""),
+        ];
+        let names = |revision: &str| {
+            let found = in_the_way(&found, &Component::ALL, revision);
+            found
+                .iter()
+                .map(|found| format!("{:?} {}", found.component, found.revision))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(""), ["Pilot default", "Ztunnel green"]);
+        assert_eq!(names("blue"), ["Ztunnel green"]);
+        assert!(in_the_way(&found, &[Component::Base], "").is_empty());
+    }
+}

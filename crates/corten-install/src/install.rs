@@ -1,0 +1,282 @@
+//! Objects into a cluster, and waiting until what they make runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::charts::Component;
+use crate::cluster::{Applied, Cluster, ClusterError, title};
+use crate::found::{self, Found};
+use crate::operator::{Plan, Request};
+use crate::render::{Rendered, rank};
+use crate::{ready, record};
+
+/// Objects of the same rank are applied side by side, so many at a time.
+const AT_ONCE: usize = 12;
+
+/// How often the cluster is asked whether something is ready.
+const ASK_EVERY: Duration = Duration::from_millis(150);
+
+/// What happens, as it happens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Progress {
+    /// A component's objects are in the cluster: how many, and how many of them are new or other than before.
+    Applied(Component, usize, usize),
+    /// A component is not ready yet: what it waits for.
+    Waiting(Component, Vec<String>),
+    /// A component is ready.
+    Ready(Component),
+    /// The cluster has no objects of this kind, and the installation is without this one.
+    NotServed(String),
+    /// An object is no longer part of the installation.
+    Removed(String),
+}
+
+/// How to install.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Take over from another Istio.
+    pub adopt: bool,
+    /// How long to wait for readiness.
+    pub timeout: Duration,
+}
+
+/// It is not installed, or not wholly.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// Somebody else's mesh is there.
+    #[error("{0}")]
+    Foreign(String),
+    /// The cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The time is over.
+    #[error("not ready within {} s:\n{}\nwhat is there stays: the same command goes on from here, and `corten uninstall` removes it", .0.as_secs(), .1.join("\n"))]
+    Timeout(Duration, Vec<String>),
+}
+
+/// Says no if another mesh is in the way, unless it can be and is to be taken over.
+pub async fn check_foreign(cluster: &Cluster, plan: &Plan, adopt: bool) -> Result<Vec<Found>, InstallError> {
+    let found = found::look(cluster).await?;
+    let components: Vec<Component> = plan.parts.iter().map(|part| part.component).collect();
+    let foreign = found::in_the_way(&found, &components, &plan.revision);
+    if foreign.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list: Vec<String> = foreign.iter().map(|found| format!("  {}", found.describe())).collect();
+    let list = list.join("\n");
+    if !adopt {
+        return Err(InstallError::Foreign(format!(
+            "another Istio is installed:\n{list}\nremove it, install beside it with --revision (a control plane only), or take over from it with --adopt"
+        )));
+    }
+    // Objects have to be the very ones that ours replace.
+    let elsewhere = foreign.iter().find(|found| {
+        let part = plan.parts.iter().find(|part| part.component == found.component);
+        found.object["metadata"]["namespace"] != json!(part.map(|part| part.namespace.as_str()))
+    });
+    if let Some(found) = elsewhere {
+        return Err(InstallError::Foreign(format!(
+            "{} cannot be adopted: it is in another namespace than ours would be; name it with --istioNamespace or components.{}.namespace",
+            found.describe(),
+            found.component.key()
+        )));
+    }
+    if foreign.iter().any(|found| found.component == Component::Pilot) {
+        let sidecars = found::sidecars(cluster).await?;
+        if sidecars > 0 {
+            return Err(InstallError::Foreign(format!(
+                "the control plane cannot be adopted:\n{list}\n{sidecars} pods have sidecars that it configures, and Corten configures none; move them to ambient first, or adopt the data plane alone (--set components.pilot.enabled=false)"
+            )));
+        }
+    }
+    Ok(foreign.into_iter().cloned().collect())
+}
+
+/// Installs a plan's objects, and waits until they are what they should be.
+pub async fn install(
+    cluster: &Cluster,
+    plan: &Plan,
+    request: &Request,
+    objects: &[Rendered],
+    options: &Options,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<(), InstallError> {
+    let adopted = check_foreign(cluster, plan, options.adopt).await?;
+    let before = record::read(cluster, &plan.namespace, &plan.revision).await?;
+    // First the namespaces, then what remembers the rest: whatever happens after, uninstalling finds it.
+    apply_ranked(cluster, objects, &adopted, |kind| kind == "Namespace").await?;
+    if !cluster.is_dry_run() {
+        let mut all = objects.to_vec();
+        if let Some(before) = &before {
+            let old = before.left_over(objects).into_iter().map(|object| Rendered {
+                component: Component::Base,
+                object,
+            });
+            all.extend(old);
+        }
+        cluster.apply(&record::object(plan, request, &all)).await?;
+    }
+    let (mut counts, not_served) = apply_ranked(cluster, objects, &adopted, |kind| kind != "Namespace").await?;
+    not_served
+        .into_iter()
+        .for_each(|object| tell(Progress::NotServed(object)));
+    for part in &plan.parts {
+        let (all, changed) = counts.remove(&part.component).unwrap_or_default();
+        tell(Progress::Applied(part.component, all, changed));
+    }
+    if cluster.is_dry_run() {
+        return Ok(());
+    }
+    if let Some(before) = before {
+        for object in before.left_over(objects) {
+            cluster.delete(&object, None).await?;
+            tell(Progress::Removed(title(&object)));
+        }
+        cluster.apply(&record::object(plan, request, objects)).await?;
+    }
+    wait(cluster, plan, objects, options.timeout, tell).await
+}
+
+/// How many objects a component has, and how many of them changed.
+type Counts = BTreeMap<Component, (usize, usize)>;
+
+/// Applies the objects of the kinds that are wanted; counts, and what the cluster has no kind for.
+async fn apply_ranked(
+    cluster: &Cluster,
+    objects: &[Rendered],
+    adopted: &[Found],
+    wanted: impl Fn(&str) -> bool,
+) -> Result<(Counts, Vec<String>), InstallError> {
+    let mut ranks: BTreeMap<usize, Vec<&Rendered>> = BTreeMap::new();
+    for rendered in objects {
+        let kind = rendered.object["kind"].as_str().unwrap_or_default();
+        if wanted(kind) {
+            ranks.entry(rank(kind)).or_default().push(rendered);
+        }
+    }
+    let mut counts = Counts::new();
+    let mut not_served = Vec::new();
+    for same in ranks.into_values() {
+        let each = futures_util::stream::iter(same).map(async |rendered| {
+            let object = &rendered.object;
+            let foreign = adopted.iter().find(|found| title(&found.object) == title(object));
+            if let Some(found) = foreign {
+                cluster.replace(object, &found.object).await?;
+            }
+            let applied = cluster.apply(object).await?;
+            Ok::<_, ClusterError>((rendered, applied))
+        });
+        let mut each = each.buffer_unordered(AT_ONCE);
+        while let Some(done) = each.next().await {
+            let (rendered, applied) = done?;
+            if applied == Applied::NotServed {
+                not_served.push(title(&rendered.object));
+            }
+            let (all, changed) = counts.entry(rendered.component).or_insert((0, 0));
+            *all += 1;
+            *changed += usize::from(matches!(applied, Applied::Created | Applied::Configured));
+        }
+    }
+    Ok((counts, not_served))
+}
+
+/// Waits until every component of a plan is ready.
+pub async fn wait(
+    cluster: &Cluster,
+    plan: &Plan,
+    objects: &[Rendered],
+    timeout: Duration,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<(), InstallError> {
+    let begin = Instant::now();
+    let mut open: BTreeSet<Component> = plan.parts.iter().map(|part| part.component).collect();
+    let mut said: BTreeMap<Component, Vec<String>> = BTreeMap::new();
+    loop {
+        let mut problems = Vec::new();
+        for component in open.clone() {
+            let waits = waits_for(cluster, objects, component).await?;
+            if waits.is_empty() {
+                open.remove(&component);
+                tell(Progress::Ready(component));
+                continue;
+            }
+            if said.get(&component) != Some(&waits) {
+                tell(Progress::Waiting(component, waits.clone()));
+                said.insert(component, waits.clone());
+            }
+            problems.extend(waits.into_iter().map(|what| format!("  {}: {what}", component.title())));
+        }
+        if open.is_empty() {
+            return Ok(());
+        }
+        if begin.elapsed() > timeout {
+            return Err(InstallError::Timeout(timeout, problems));
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+/// What a component waits for.
+pub async fn waits_for(
+    cluster: &Cluster,
+    objects: &[Rendered],
+    component: Component,
+) -> Result<Vec<String>, ClusterError> {
+    let mut waits = Vec::new();
+    if component == Component::Base {
+        let definitions = cluster.list("CustomResourceDefinition", None, "").await?;
+        for rendered in objects
+            .iter()
+            .filter(|rendered| rendered.object["kind"] == "CustomResourceDefinition")
+        {
+            let name = &rendered.object["metadata"]["name"];
+            let live = definitions
+                .iter()
+                .find(|definition| definition["metadata"]["name"] == *name);
+            if !live.is_some_and(ready::definition) {
+                waits.push(format!(
+                    "the definition {} is not served yet",
+                    name.as_str().unwrap_or_default()
+                ));
+            }
+        }
+        return Ok(waits);
+    }
+    for rendered in objects.iter().filter(|rendered| rendered.component == component) {
+        let object = &rendered.object;
+        if object["kind"] != "Deployment" && object["kind"] != "DaemonSet" {
+            continue;
+        }
+        let Some(live) = cluster.live(object).await? else {
+            waits.push(format!("{} is gone", title(object)));
+            continue;
+        };
+        let Some(waiting) = ready::workload(&live) else {
+            continue;
+        };
+        waits.push(format!("{}: {waiting}", title(object)));
+        for pod in pods(cluster, &live).await? {
+            if let Some(what) = ready::pod(&pod) {
+                waits.push(format!("{}: {what}", title(&pod)));
+            }
+        }
+    }
+    Ok(waits)
+}
+
+/// The pods of a workload that are not on their way out.
+pub async fn pods(cluster: &Cluster, workload: &Value) -> Result<Vec<Value>, ClusterError> {
+    let labels = workload["spec"]["selector"]["matchLabels"].as_object();
+    let labels = labels.into_iter().flatten();
+    let labels: Vec<String> = labels
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    let namespace = workload["metadata"]["namespace"].as_str();
+    let mut pods = cluster.list("Pod", namespace, &labels.join(",")).await?;
+    pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    Ok(pods)
+}

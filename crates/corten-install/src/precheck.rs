@@ -1,0 +1,223 @@
+//! What would keep an installation from working, found before anything is written.
+
+use serde_json::{Value, json};
+
+use crate::charts::Component;
+use crate::cluster::{Cluster, ClusterError};
+use crate::found;
+
+/// The oldest Kubernetes that is supported: what the charts use is stable from there.
+pub const KUBERNETES_MIN: (u32, u32) = (1, 29);
+
+/// How grave a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Worth knowing.
+    Info,
+    /// Something will not work.
+    Warning,
+    /// The installation will not work.
+    Error,
+}
+
+/// Something that was found, in the form of istioctl's messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// How grave.
+    pub level: Level,
+    /// Istio's code, such as IST0141.
+    pub code: &'static str,
+    /// What it is about: `Kind namespace/name`; empty for the cluster.
+    pub origin: String,
+    /// What is wrong, and what to do.
+    pub text: String,
+}
+
+/// What has to be created for an installation.
+const NEEDED: [&str; 11] = [
+    "Namespace",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "Role",
+    "RoleBinding",
+    "ServiceAccount",
+    "Service",
+    "Deployment",
+    "DaemonSet",
+    "ValidatingWebhookConfiguration",
+];
+
+/// The server's version, as numbers. Vendors write a minor version as `29+`.
+fn version(info: &Value) -> Option<(u32, u32)> {
+    let number = |key: &str| {
+        let text = info[key].as_str()?;
+        text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok()
+    };
+    Some((number("major")?, number("minor")?))
+}
+
+/// The server's version is old, or nothing.
+pub fn old(info: &Value) -> Option<Message> {
+    let found = version(info)?;
+    (found < KUBERNETES_MIN).then(|| Message {
+        level: Level::Error,
+        code: "IST0142",
+        origin: String::new(),
+        text: format!(
+            "the cluster runs Kubernetes {}.{}, and {}.{} is the oldest that is supported; upgrade the cluster first",
+            found.0, found.1, KUBERNETES_MIN.0, KUBERNETES_MIN.1
+        ),
+    })
+}
+
+/// What stands in the way before anything is written: an old server, and what may not be done.
+pub async fn gate(cluster: &Cluster) -> Result<Vec<Message>, ClusterError> {
+    let mut messages = Vec::new();
+    match cluster.read("/version").await? {
+        Some(info) => messages.extend(old(&info)),
+        None => messages.push(Message {
+            level: Level::Error,
+            code: "IST0142",
+            origin: String::new(),
+            text: "the server has no /version, so it is no Kubernetes API server; does the kubeconfig's context name the right cluster?".to_owned(),
+        }),
+    }
+    for kind in NEEDED {
+        if !cluster.may("create", kind).await? {
+            messages.push(Message {
+                level: Level::Error,
+                code: "IST0141",
+                origin: String::new(),
+                text: format!("you may not create objects of kind {kind}; use a kubeconfig of somebody who may administer the cluster"),
+            });
+        }
+    }
+    Ok(messages)
+}
+
+/// Everything that can be found. `skip_control_plane` leaves out what only matters for installing one.
+pub async fn run(cluster: &Cluster, skip_control_plane: bool) -> Result<Vec<Message>, ClusterError> {
+    let mut messages = Vec::new();
+    if !skip_control_plane {
+        messages.extend(gate(cluster).await?);
+    }
+    for found in found::look(cluster).await? {
+        if !found.is_ours {
+            let how = if found.component == Component::Pilot {
+                ", stands beside it with --revision,"
+            } else {
+                ""
+            };
+            messages.push(Message {
+                level: Level::Warning,
+                code: "IST0139",
+                origin: crate::cluster::title(&found.object),
+                text: format!("another Istio is installed (image {}); Corten is not installed over it unless it is removed{how} or taken over with --adopt", found.image),
+            });
+        }
+    }
+    let namespaces = cluster.list("Namespace", None, "").await?;
+    messages.extend(namespaces.iter().filter_map(torn));
+    let definitions = cluster.list("CustomResourceDefinition", None, "").await?;
+    messages.extend(gateway_api(&definitions));
+    messages.sort_by(|left, right| {
+        right
+            .level
+            .cmp(&left.level)
+            .then_with(|| left.origin.cmp(&right.origin))
+    });
+    Ok(messages)
+}
+
+/// A namespace that is labelled for sidecars as well as for ambient.
+pub fn torn(namespace: &Value) -> Option<Message> {
+    let labels = &namespace["metadata"]["labels"];
+    let sidecar = labels["istio-injection"] == "enabled";
+    let ambient = labels["istio.io/dataplane-mode"] == "ambient";
+    let name = namespace["metadata"]["name"].as_str().unwrap_or_default();
+    (sidecar && ambient).then(|| Message {
+        level: Level::Warning,
+        code: "IST0123",
+        origin: format!("Namespace {name}"),
+        text: format!(
+            "it is labelled for sidecars (istio-injection) and for ambient (istio.io/dataplane-mode); pods with a sidecar are left out of ambient, so take one away: kubectl label namespace {name} istio-injection-"
+        ),
+    })
+}
+
+/// Definitions of the Gateway API that are missing or too old.
+fn gateway_api(definitions: &[Value]) -> Vec<Message> {
+    let named = |name: &str| {
+        definitions
+            .iter()
+            .find(|definition| definition["metadata"]["name"] == name)
+    };
+    let mut messages = Vec::new();
+    match named("gateways.gateway.networking.k8s.io") {
+        None => messages.push(Message {
+            level: Level::Info,
+            code: "IST0156",
+            origin: String::new(),
+            text: "the Gateway API is not installed, so there are no gateways and no waypoints; `corten crds | kubectl apply --server-side -f -` brings it".to_owned(),
+        }),
+        Some(definition) => {
+            let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
+            let served = versions.into_iter().any(|version| version["name"] == json!("v1") && version["served"] == json!(true));
+            if !served {
+                messages.push(Message {
+                    level: Level::Warning,
+                    code: "IST0172",
+                    origin: "CustomResourceDefinition gateways.gateway.networking.k8s.io".to_owned(),
+                    text: "the Gateway API that is installed does not serve v1; upgrade its definitions".to_owned(),
+                });
+            }
+        }
+    }
+    messages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_servers_are_named() {
+        assert!(
+            old(&json!({"major": "1", "minor": "28+"}))
+                .unwrap()
+                .text
+                .contains("1.28")
+        );
+        assert_eq!(old(&json!({"major": "1", "minor": "29"})), None);
+        assert_eq!(old(&json!({"major": "1", "minor": "34"})), None);
+        assert_eq!(old(&json!({})), None);
+    }
+
+    #[test]
+    fn a_namespace_is_for_sidecars_or_for_ambient() {
+        let namespace = |labels: Value| json!({"metadata": {"name": "n", "labels": labels}});
+        let both = json!({"istio-injection": "enabled", "istio.io/dataplane-mode": "ambient"});
+        assert!(
+            torn(&namespace(both))
+                .unwrap()
+                .text
+                .contains("kubectl label namespace n istio-injection-")
+        );
+        assert_eq!(
+            torn(&namespace(
+                json!({"istio.io/dataplane-mode": "ambient", "istio.io/rev": "x"})
+            )),
+            None
+        );
+        assert_eq!(torn(&namespace(json!({}))), None);
+    }
+
+    #[test]
+    fn the_gateway_api_is_looked_for() {
+        assert_eq!(gateway_api(&[])[0].level, Level::Info);
+        let definition = |name: &str| json!({"metadata": {"name": "gateways.gateway.networking.k8s.io"}, "spec": {"versions": [{"name": name, "served": true}]}});
+        assert_eq!(gateway_api(&[definition("v1beta1")])[0].code, "IST0172");
+        assert!(gateway_api(&[definition("v1")]).is_empty());
+    }
+}

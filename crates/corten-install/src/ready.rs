@@ -1,0 +1,172 @@
+//! Whether what was installed is ready, and what a pod that is not is waiting for: judged from objects alone.
+
+use serde_json::Value;
+
+/// Whether a workload runs as it was last written: `None`, or what it waits for.
+pub fn workload(object: &Value) -> Option<String> {
+    let number = |value: &Value| value.as_i64().unwrap_or(0);
+    let (spec, status) = (&object["spec"], &object["status"]);
+    if number(&status["observedGeneration"]) < number(&object["metadata"]["generation"]) {
+        return Some("the cluster has not taken notice of it yet".to_owned());
+    }
+    if object["kind"] == "DaemonSet" {
+        let wanted = number(&status["desiredNumberScheduled"]);
+        let (updated, ready) = (
+            number(&status["updatedNumberScheduled"]),
+            number(&status["numberReady"]),
+        );
+        // Before the controller has looked at the nodes there is nothing to wait for, which is not the same as being there.
+        if status["desiredNumberScheduled"].is_null() {
+            return Some("no pods were made yet".to_owned());
+        }
+        if updated < wanted {
+            return Some(format!("{updated} of {wanted} nodes have the new pod"));
+        }
+        return (ready < wanted).then(|| format!("{ready} of {wanted} nodes are ready"));
+    }
+    let wanted = spec["replicas"].as_i64().unwrap_or(1);
+    let (updated, ready) = (number(&status["updatedReplicas"]), number(&status["availableReplicas"]));
+    if updated < wanted {
+        return Some(format!("{updated} of {wanted} replicas are new"));
+    }
+    if number(&status["replicas"]) > updated {
+        return Some(format!(
+            "{} old replicas still run",
+            number(&status["replicas"]) - updated
+        ));
+    }
+    (ready < wanted).then(|| format!("{ready} of {wanted} replicas are available"))
+}
+
+/// What a pod that is not ready is waiting for; `None` when it is ready.
+pub fn pod(object: &Value) -> Option<String> {
+    let status = &object["status"];
+    let condition = |name: &str| {
+        let conditions = status["conditions"].as_array().into_iter().flatten();
+        conditions.into_iter().find(|condition| condition["type"] == name)
+    };
+    let is_ready = condition("Ready").is_some_and(|ready| ready["status"] == "True");
+    if is_ready || status["phase"] == "Succeeded" {
+        return None;
+    }
+    if let Some(scheduled) = condition("PodScheduled")
+        && scheduled["status"] == "False"
+    {
+        let why = scheduled["message"].as_str().unwrap_or("no reason is given");
+        return Some(format!("no node takes it: {why}"));
+    }
+    let containers = ["initContainerStatuses", "containerStatuses"]
+        .into_iter()
+        .flat_map(|key| status[key].as_array().into_iter().flatten());
+    for container in containers {
+        let name = container["name"].as_str().unwrap_or_default();
+        let image = container["image"].as_str().unwrap_or_default();
+        let said = |state: &Value| {
+            let message = state["message"]
+                .as_str()
+                .map(|text| format!(": {text}"))
+                .unwrap_or_default();
+            (state["reason"].as_str().unwrap_or_default().to_owned(), message)
+        };
+        let state = &container["state"];
+        if state["waiting"].is_object() {
+            let (reason, message) = said(&state["waiting"]);
+            return Some(match reason.as_str() {
+                "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => format!(
+                    "container {name} has no image {image} ({reason}{message}); load it onto the nodes (`cargo xtask image` makes it), or name another with --set hub=... --set tag=..."
+                ),
+                "CrashLoopBackOff" => {
+                    let (reason, _) = said(&container["lastState"]["terminated"]);
+                    format!(
+                        "container {name} ends again and again ({reason}); its log says why: kubectl logs -n {} {} -c {name} --previous",
+                        object["metadata"]["namespace"].as_str().unwrap_or_default(),
+                        object["metadata"]["name"].as_str().unwrap_or_default()
+                    )
+                }
+                "ContainerCreating" | "PodInitializing" | "" => format!("container {name} is being made"),
+                reason => format!("container {name}: {reason}{message}"),
+            });
+        }
+        if state["terminated"].is_object() {
+            let code = state["terminated"]["exitCode"].as_i64().unwrap_or_default();
+            return Some(format!("container {name} ended with code {code}"));
+        }
+        if container["ready"] != Value::Bool(true) {
+            return Some(format!("container {name} runs and is not ready"));
+        }
+    }
+    let phase = status["phase"].as_str().unwrap_or("Pending");
+    Some(format!("it is {phase}"))
+}
+
+/// Whether a resource definition is served.
+pub fn definition(object: &Value) -> bool {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions
+        .into_iter()
+        .any(|condition| condition["type"] == "Established" && condition["status"] == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn workloads_say_what_is_missing() {
+        let deployment = |status: Value| json!({"kind": "Deployment", "metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": status});
+        for (status, expected) in [
+            (json!({"observedGeneration": 1}), Some("has not taken notice")),
+            (
+                json!({"observedGeneration": 2, "updatedReplicas": 1}),
+                Some("1 of 2 replicas are new"),
+            ),
+            (
+                json!({"observedGeneration": 2, "updatedReplicas": 2, "replicas": 3}),
+                Some("1 old"),
+            ),
+            (
+                json!({"observedGeneration": 2, "updatedReplicas": 2, "replicas": 2, "availableReplicas": 1}),
+                Some("1 of 2 replicas are available"),
+            ),
+            (
+                json!({"observedGeneration": 2, "updatedReplicas": 2, "replicas": 2, "availableReplicas": 2}),
+                None,
+            ),
+        ] {
+            let said = workload(&deployment(status));
+            assert_eq!(said.is_some(), expected.is_some(), "{said:?}");
+            assert!(said.unwrap_or_default().contains(expected.unwrap_or_default()));
+        }
+        let set =
+            |status: Value| workload(&json!({"kind": "DaemonSet", "metadata": {"generation": 1}, "status": status}));
+        assert!(set(json!({"observedGeneration": 1})).is_some());
+        assert!(set(json!({"observedGeneration": 1, "desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberReady": 1})).is_some());
+        assert!(set(json!({"observedGeneration": 1, "desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberReady": 2})).is_none());
+    }
+
+    #[test]
+    fn pods_say_what_they_wait_for() {
+        let waiting = |reason: &str| {
+            json!({"metadata": {"name": "p", "namespace": "n"}, "status": {"phase": "Pending", "containerStatuses": [
+                {"name": "c", "image": "i:1", "ready": false, "state": {"waiting": {"reason": reason, "message": "m"}}, "lastState": {}}
+            ]}})
+        };
+        for (reason, expected) in [
+            ("ErrImageNeverPull", "no image i:1 (ErrImageNeverPull: m); load it"),
+            ("CrashLoopBackOff", "kubectl logs -n n p -c c --previous"),
+            ("CreateContainerConfigError", "CreateContainerConfigError: m"),
+            ("ContainerCreating", "being made"),
+        ] {
+            assert!(pod(&waiting(reason)).unwrap().contains(expected), "{reason}");
+        }
+        let unscheduled =
+            json!({"status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/2 nodes"}]}});
+        assert!(pod(&unscheduled).unwrap().contains("no node takes it: 0/2 nodes"));
+        assert_eq!(
+            pod(&json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})),
+            None
+        );
+        assert_eq!(pod(&json!({"status": {"phase": "Pending"}})).unwrap(), "it is Pending");
+    }
+}
