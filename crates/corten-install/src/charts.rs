@@ -179,6 +179,12 @@ impl Component {
         values["_internal_defaults_do_not_set"].take()
     }
 
+    /// The texts of the chart's templates, one after the other.
+    #[cfg(test)]
+    pub(crate) fn template_text(self) -> String {
+        self.chart().templates.iter().map(|(_, text)| *text).collect()
+    }
+
     /// The texts of the chart's objects.
     pub fn render(self, values: &Value, release: &Release<'_>) -> Result<Vec<(String, String)>, TemplateError> {
         let chart = self.chart();

@@ -116,7 +116,7 @@ fn profile(name: &str) -> Option<Value> {
     };
     for kind in gateways {
         let gateway = format!("istio-{}gateway", kind.trim_end_matches("Gateways"));
-        spec["components"][*kind] = json!([{"name": gateway, "enabled": true, "ofProfile": true}]);
+        spec["components"][*kind] = json!([{"name": gateway, "enabled": true}]);
     }
     if name.starts_with("openshift") {
         spec["values"] = json!({"global": {"platform": "openshift"}});
@@ -244,6 +244,8 @@ pub fn plan(request: &Request) -> Result<Plan, RequestError> {
         })
         .collect();
     warnings.extend(gateways(&spec["components"]));
+    let mut parts = parts;
+    warnings.extend(parts.iter_mut().filter_map(injector));
     let has = |component| parts.iter().any(|part| part.component == component);
     if has(Component::Pilot) && !has(Component::Ztunnel) && asked["components"].is_null() {
         warnings.push(format!(
@@ -258,6 +260,19 @@ pub fn plan(request: &Request) -> Result<Plan, RequestError> {
         values,
         parts,
         warnings,
+    })
+}
+
+/// Takes patches of the sidecar injector away, which there is not.
+fn injector(part: &mut Part) -> Option<String> {
+    let overlays = part.k8s.get_mut("overlays")?.as_array_mut()?;
+    let before = overlays.len();
+    overlays.retain(|overlay| overlay["kind"] != "MutatingWebhookConfiguration");
+    (overlays.len() < before).then(|| {
+        format!(
+            "components.{}.k8s.overlays of a MutatingWebhookConfiguration have no effect: Corten injects no sidecars",
+            part.component.key()
+        )
     })
 }
 
