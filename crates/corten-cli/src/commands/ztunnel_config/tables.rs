@@ -129,7 +129,7 @@ pub(super) fn policies(dump: &Dump, namespace: Option<&str>) -> String {
     columns(&rows, 1)
 }
 
-/// The table of certificates.
+/// The table of certificates, and below it why there is none where there is none.
 pub(super) fn certificates(dump: &Dump, now: Timestamp) -> String {
     let mut rows = vec![row([
         "CERTIFICATE NAME",
@@ -172,7 +172,13 @@ pub(super) fn certificates(dump: &Dump, now: Timestamp) -> String {
                 }),
         );
     }
-    columns(&rows, 5)
+    let mut text = columns(&rows, 5);
+    for certificate in &dump.certificates {
+        if let Some(why) = certificate.state.strip_prefix("Unavailable: ") {
+            text.push_str(&format!("{}: {why}\n", certificate.identity));
+        }
+    }
+    text
 }
 
 /// The pods whose connections are asked for, in order.

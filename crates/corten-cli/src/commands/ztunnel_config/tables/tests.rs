@@ -128,6 +128,7 @@ fn certificates_are_listed_with_their_chain() {
         spiffe://cluster.local/ns/orders/sa/orders-api     Root             Available        true           b                                     2036-01-01T00:00:00Z     2026-01-01T00:00:00Z
         spiffe://cluster.local/ns/orders/sa/new            NA               Initializing     false          NA                                    NA                       NA
         spiffe://cluster.local/ns/orders/sa/lost           NA               Unavailable      false          NA                                    NA                       NA
+        spiffe://cluster.local/ns/orders/sa/lost: the CA is away
     "#]],
     );
 }
