@@ -4,7 +4,6 @@
 //! An end that has said all is passed on when everything before it is.
 
 use std::io::IoSlice;
-use std::os::fd::BorrowedFd;
 
 use corten_hbone::h2::{Reason, StreamId};
 use rustix::io::Errno;
@@ -252,7 +251,7 @@ impl Shard {
 
 /// Reads, and notes what that says about the socket.
 fn read_leg(leg: &mut Leg, buffer: &mut [u8]) -> Result<usize, Errno> {
-    match rustix::io::retry_on_intr(|| rustix::io::read(&leg.socket, &mut *buffer)) {
+    match super::sockets::receive(leg.fd(), buffer) {
         Ok(0) => {
             leg.eof = true;
             leg.readable = false;
@@ -285,7 +284,7 @@ fn write_leg(leg: &mut Leg, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
         if !leg.writable {
             break;
         }
-        match rustix::io::retry_on_intr(|| write_parts(leg.fd(), some)) {
+        match super::sockets::send(leg.fd(), some) {
             Ok(count) => {
                 leg.writable = count == total;
                 written += count;
@@ -295,13 +294,6 @@ fn write_leg(leg: &mut Leg, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
         }
     }
     Ok(written)
-}
-
-fn write_parts(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
-    match parts {
-        [one] => rustix::io::write(socket, one),
-        many => rustix::io::writev(socket, many),
-    }
 }
 
 /// Writes what was kept; says how much of it.

@@ -1,12 +1,13 @@
 //! Sockets inside pods' network namespaces: made by a thread that enters the namespace, used from anywhere.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use corten_linux::{NetNs, sockets};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 
 use super::source_port::SourcePorts;
 use crate::config::{Connections, OriginalSource};
@@ -172,7 +173,7 @@ fn set_transparent(socket: impl AsFd, address: IpAddr) -> io::Result<()> {
 fn connect(socket: OwnedFd, to: SocketAddr) -> io::Result<Dialled> {
     let connected = match rustix::net::connect(&socket, &to) {
         Ok(()) => true,
-        Err(rustix::io::Errno::INPROGRESS) => false,
+        Err(Errno::INPROGRESS) => false,
         Err(error) => return Err(error.into()),
     };
     Ok(Dialled { socket, connected })
@@ -222,6 +223,20 @@ fn prepare(socket: impl AsFd, how: &Connections) -> io::Result<()> {
     Ok(())
 }
 
+/// Reads what is there. As a call for sockets, because one for any file costs a little more, twice for each request.
+pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut *buffer, RecvFlags::empty()))
+        .map(|(received, _)| received)
+}
+
+/// Writes what it takes.
+pub(crate) fn send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    rustix::io::retry_on_intr(|| match parts {
+        [one] => rustix::net::send(socket, one, SendFlags::NOSIGNAL),
+        many => rustix::io::writev(socket, many),
+    })
+}
+
 /// Accepts one connection, if there is one.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<(OwnedFd, SocketAddr)>> {
     match rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
@@ -229,7 +244,7 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<(OwnedFd, So
             let peer = SocketAddr::try_from(peer).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
             Ok(Some((socket, canonical(peer))))
         }
-        Ok((_, None)) | Err(rustix::io::Errno::AGAIN) => Ok(None),
+        Ok((_, None)) | Err(Errno::AGAIN) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

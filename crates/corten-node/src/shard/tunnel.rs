@@ -155,17 +155,17 @@ pub(crate) struct Wire<'a>(pub(crate) BorrowedFd<'a>);
 
 impl Read for Wire<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::retry_on_intr(|| rustix::io::read(self.0, &mut *buffer))?)
+        Ok(super::sockets::receive(self.0, buffer)?)
     }
 }
 
 impl Write for Wire<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::io::retry_on_intr(|| rustix::io::write(self.0, bytes))?)
+        Ok(super::sockets::send(self.0, &[IoSlice::new(bytes)])?)
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        Ok(rustix::io::retry_on_intr(|| rustix::io::writev(self.0, parts))?)
+        Ok(super::sockets::send(self.0, parts)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
