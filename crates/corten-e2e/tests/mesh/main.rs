@@ -60,6 +60,16 @@ const DIFFERENCES: &[Difference] = &[
         why: "it changes a self-made root only when that is about to end, and only with a restart",
     },
     Difference {
+        scenario: "invalid_objects_are_refused",
+        half: Half::Istiod,
+        why: "it closes the webhook of its own namespace too, and words its refusals otherwise",
+    },
+    Difference {
+        scenario: "nobody_validates",
+        half: Half::Istiod,
+        why: "it closes the webhook of its own namespace too",
+    },
+    Difference {
         scenario: "node_proxy_upgrade",
         half: Half::Ztunnel,
         why: "one that is replaced cuts its connections when its grace period is over",
