@@ -1,6 +1,6 @@
 //! The mesh's part of `corten status`: its components, who is in it, the certificates, what is wrong and what to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -78,6 +78,8 @@ struct Objects {
     network_policies: Vec<Value>,
     /// What each node proxy says, by node.
     dumps: Vec<(String, Result<Dump, String>)>,
+    /// What the control planes say is wrong with the mesh's configuration.
+    configuration: BTreeSet<String>,
 }
 
 /// The mesh of a cluster; `None`: it has none.
@@ -107,19 +109,27 @@ pub(super) async fn of(cluster: &Cluster) -> Result<Option<Mesh>> {
     if workloads.is_empty() {
         return Ok(None);
     }
-    let ztunnels = pods.iter().filter(|pod| {
-        pod["metadata"]["namespace"] == SYSTEM
-            && pod["metadata"]["labels"]["app"] == "ztunnel"
-            && pod["metadata"]["deletionTimestamp"].is_null()
-            && pod["status"]["phase"] == "Running"
-    });
-    let dumps = join_all(ztunnels.map(async |pod| {
+    let running = |app: &'static str| {
+        pods.iter().filter(move |pod| {
+            pod["metadata"]["namespace"] == SYSTEM
+                && pod["metadata"]["labels"]["app"] == app
+                && pod["metadata"]["deletionTimestamp"].is_null()
+                && pod["status"]["phase"] == "Running"
+        })
+    };
+    let dumps = join_all(running("ztunnel").map(async |pod| {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default();
         let node = pod["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
         (node, dump(cluster, name).await)
     }));
+    let configuration = join_all(running("istiod").map(async |pod| {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        configuration_problems(cluster, name).await
+    }));
+    let (dumps, configuration) = tokio::join!(dumps, configuration);
     let objects = Objects {
-        dumps: dumps.await,
+        dumps,
+        configuration: configuration.into_iter().flatten().collect(),
         workloads,
         pods,
         namespaces,
@@ -127,6 +137,15 @@ pub(super) async fn of(cluster: &Cluster) -> Result<Option<Mesh>> {
         network_policies,
     };
     Ok(Some(judge(&objects, Timestamp::now())))
+}
+
+/// What a control plane says about the mesh's configuration; nothing, if it does not know how to: whether it is ready is judged elsewhere.
+async fn configuration_problems(cluster: &Cluster, istiod: &str) -> Vec<String> {
+    let asked = cluster.ask_pod(SYSTEM, istiod, 15014, Method::GET, "/debug/problemz");
+    match tokio::time::timeout(DUMP_WITHIN, asked).await {
+        Ok(Ok(answer)) if answer.status.is_success() => serde_json::from_slice(&answer.body).unwrap_or_default(),
+        _ => Vec::new(),
+    }
 }
 
 async fn dump(cluster: &Cluster, ztunnel: &str) -> Result<Dump, String> {
@@ -148,6 +167,9 @@ fn judge(objects: &Objects, now: Timestamp) -> Mesh {
     enrolments(&mut mesh, objects);
     certificates(&mut mesh, &objects.dumps, now);
     policies(&mut mesh, &objects.policies);
+    for message in &objects.configuration {
+        mesh.problem("ConfigMap istio", message.clone());
+    }
     beside(&mut mesh, objects);
     mesh
 }

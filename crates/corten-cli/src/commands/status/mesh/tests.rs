@@ -125,6 +125,7 @@ fn what_is_wrong_comes_with_what_to_do() {
             ),
             ("node-2".to_owned(), Err("it does not answer within 2 s".to_owned())),
         ],
+        configuration: BTreeSet::new(),
         network_policies: vec![json!({"metadata": {"namespace": "orders", "name": "by-port"},
             "spec": {"podSelector": {}, "ingress": [{"ports": [{"port": 8080}]}]}})],
     };
@@ -166,4 +167,20 @@ fn a_part_that_was_scaled_away_is_missed() {
     let mesh = judge(&objects, now());
     assert_eq!(mesh.problems.len(), 1, "{mesh:?}");
     assert!(mesh.problems[0].message.starts_with("none is wanted: "), "{mesh:?}");
+}
+
+#[test]
+fn what_the_control_plane_says_of_the_configuration_is_told() {
+    let waits = "trustDomain: 'b' takes effect when the control plane is restarted; until then it is 'a'";
+    let objects = Objects {
+        workloads: parts(1, 2),
+        configuration: [waits.to_owned()].into(),
+        ..Objects::default()
+    };
+    let mesh = judge(&objects, now());
+    let told = Problem {
+        subject: "ConfigMap istio".to_owned(),
+        message: waits.to_owned(),
+    };
+    assert_eq!(mesh.problems, [told]);
 }
