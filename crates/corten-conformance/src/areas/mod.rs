@@ -8,6 +8,7 @@ mod ambient_traffic;
 mod cni;
 mod crds;
 mod files;
+mod install;
 mod pending;
 mod ruleset;
 mod security;
@@ -28,6 +29,8 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-ambient-policy" => return ambient::run_policy(area),
         "istio-ambient-traffic" => return ambient_traffic::run(area),
         "istio-cni" => return cni::run(area),
+        "istio-helm" => return install::run_helm(area),
+        "istio-install" => return install::run(area),
         "istio-security-policies" => return security::run(area),
         "istio-semantics" => return semantics::run(area),
         "istio-validation" => return validation::run(area),
@@ -40,7 +43,6 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         | "istio-xds" => "xDS generation",
         "istio-gateway-api-conversion" | "istio-ingress-conversion" => "Gateway API conversion",
         "istio-gateway-deployment" => "gateway deployment",
-        "istio-helm" | "istio-install" => "installation on Kubernetes",
         "istio-istioctl" => "inspection commands",
         "istio-sidecar-injection" => "sidecar injection",
         _ => "an area without a runner",

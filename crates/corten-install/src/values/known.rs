@@ -98,6 +98,10 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("pilot.cni", SIDECAR),
     ("istio_cni", SIDECAR),
     ("gateways", GATEWAY),
+    ("global.arch", GATEWAY),
+    ("global.defaultNodeSelector", GATEWAY),
+    ("global.defaultTolerations", GATEWAY),
+    ("cni.enabled", SIDECAR),
     ("gatewayClasses", GATEWAY),
     ("pilot.gatewayClasses", GATEWAY),
     ("global.waypoint", WAYPOINT),
@@ -106,7 +110,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("global.certSigners", AUTHORITY),
     ("global.externalIstiod", REMOTE),
     ("global.istiod", "this version analyzes with `corten analyze` alone"),
-    ("global.logAsJson", "only node proxies write JSON: ztunnel.logAsJson"),
     ("global.nativeNftables", ALWAYS),
     ("pilot.traceSampling", TRACING),
     ("global.tracer", TRACING),
@@ -278,7 +281,11 @@ fn without_effect(path: &str, honoured: Option<&Value>) -> Option<&'static str> 
         let own = ["pilot.", "cni.", "ztunnel."]
             .iter()
             .find_map(|own| path.strip_prefix(own));
-        path == *known || own == Some(*known) || path.strip_prefix(known).is_some_and(|rest| rest.starts_with('.'))
+        // And what is a component's own may stand at the top, as in its chart.
+        let bare = known.strip_prefix("pilot.").or_else(|| known.strip_prefix("cni."));
+        let is_or_beneath =
+            |known: &str| path == known || path.strip_prefix(known).is_some_and(|rest| rest.starts_with('.'));
+        is_or_beneath(known) || own == Some(*known) || bare.is_some_and(is_or_beneath)
     })?;
     honoured.is_none().then_some(why)
 }
@@ -398,6 +405,14 @@ mod tests {
                 .iter()
                 .any(|it| it == "values.global.proxy.logLevel has no effect: Corten injects no sidecars")
         );
+    }
+
+    #[test]
+    fn charts_values_may_stand_at_the_top() {
+        let (warnings, errors) =
+            said(json!({"traceSampling": 1, "taint": {"enabled": true}, "ambient": {"configDir": "x", "ipv6": false}}));
+        assert_eq!(errors, Vec::<String>::new());
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
     }
 
     #[test]
