@@ -17,6 +17,8 @@ use corten_linux::NetNs;
 use corten_linux::net::{LinkChange, LinkKind, NewLink, Rtnl};
 use corten_rt::TaskGroup;
 
+use super::authority::Authority;
+
 /// How long a proxy may take to serve its pods.
 const START: Duration = Duration::from_secs(30);
 
@@ -190,7 +192,13 @@ impl Pods for All {
 
 impl Node {
     /// Starts one in a namespace of its own, and waits until it is connected to its agent.
-    pub(crate) async fn start(kind: &Kind, name: &str, folder: &Path, workloads: &str) -> Result<Node> {
+    pub(crate) async fn start(
+        kind: &Kind,
+        name: &str,
+        folder: &Path,
+        workloads: &str,
+        authority: &Arc<Authority>,
+    ) -> Result<Node> {
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder)?;
         let file = folder.join("workloads.yaml");
@@ -207,12 +215,16 @@ impl Node {
         let mut command = match kind {
             Kind::Corten(binary) => {
                 let mut command = Command::new(binary);
-                command.env("CORTEN_TEST_CA_DIR", folder.parent().unwrap_or(&folder).join("ca"));
+                command.env("CORTEN_TEST_CA_DIR", &authority.folder);
                 command
             }
             Kind::Ztunnel(binary) => {
                 let mut command = Command::new(binary);
-                command.args(["proxy", "ztunnel"]).env("FAKE_CA", "true");
+                let listener = netns.run(super::authority::listen)??;
+                command
+                    .args(["proxy", "ztunnel"])
+                    .env("CA_ADDRESS", authority.serve(listener, &tasks)?)
+                    .env("CA_ROOT_CA", authority.root());
                 command
             }
         };
