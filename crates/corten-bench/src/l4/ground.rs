@@ -152,7 +152,7 @@ impl Pod {
     /// The workload as a control plane would tell of it, in the form that both proxies read from files.
     fn line(&self) -> String {
         format!(
-            "- {{uid: 'bench//Pod/bench/{0}', name: {0}, namespace: bench, serviceAccount: {0}, workloadIps: ['{1}'], protocol: HBONE, node: node, network: ''}}\n",
+            "- {{uid: 'bench//Pod/bench/{0}', name: {0}, namespace: bench, serviceAccount: {0}, workloadIps: ['{1}'], protocol: HBONE, node: node, network: '', services: {{}}}}\n",
             self.name, self.ip
         )
     }
