@@ -58,8 +58,8 @@ pub async fn objects(cluster: &Cluster, objects: &[Rendered]) -> Result<Check, C
     Ok(Check::new("objects", found))
 }
 
-/// The fields that differ, apart from what servers keep for themselves.
-fn differences(live: &Value, wanted: &Value) -> Vec<String> {
+/// The fields that differ, at most five, apart from what servers keep for themselves.
+pub fn differences(live: &Value, wanted: &Value) -> Vec<String> {
     let mut paths = Vec::new();
     walk(live, wanted, "", &mut paths);
     paths.retain(|path| {
