@@ -84,13 +84,13 @@ pub enum ClusterError {
     },
     /// There is no answer.
     #[error(
-        "cannot {action}: the API server does not answer: {source}; is it running, and does the kubeconfig's context name the right cluster?"
+        "cannot {action}: the API server does not answer: {problem}; is it running, and does the kubeconfig's context name the right cluster?"
     )]
     NoAnswer {
         /// What was to be done.
         action: String,
         /// Why not.
-        source: Box<kube::Error>,
+        problem: String,
     },
     /// The server refuses.
     #[error("cannot {action}: {message}")]
@@ -216,9 +216,9 @@ impl Cluster {
             request = request.header("content-type", media);
             bytes = value.to_string().into_bytes();
         }
-        let failed = |source: kube::Error| ClusterError::NoAnswer {
+        let failed = |error: kube::Error| ClusterError::NoAnswer {
             action: action.to_owned(),
-            source: Box::new(source),
+            problem: last_cause(&error),
         };
         let request = request
             .body(bytes)
@@ -351,6 +351,15 @@ impl Cluster {
         // A server that does not know reviews lets whoever may connect do everything.
         Ok(answer.is_none_or(|answer| answer["status"]["allowed"] == json!(true)))
     }
+}
+
+/// The last cause of an error: it says what happened, those before only wrap it.
+fn last_cause(error: &kube::Error) -> String {
+    let mut last: &dyn std::error::Error = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
 }
 
 /// What the control plane has filled into a webhook stays: once it answers, objects are to be refused while it is away.

@@ -76,9 +76,9 @@ pub fn pod(object: &Value) -> Option<String> {
                     "container {name} has no image {image} ({reason}{message}); load it onto the nodes (`cargo xtask image` makes it), or name another with --set hub=... --set tag=..."
                 ),
                 "CrashLoopBackOff" => {
-                    let (reason, _) = said(&container["lastState"]["terminated"]);
+                    let (reason, message) = said(&container["lastState"]["terminated"]);
                     format!(
-                        "container {name} ends again and again ({reason}); its log says why: kubectl logs -n {} {} -c {name} --previous",
+                        "container {name} ends again and again ({reason}{message}); its log says why: kubectl logs -n {} {} -c {name} --previous",
                         object["metadata"]["namespace"].as_str().unwrap_or_default(),
                         object["metadata"]["name"].as_str().unwrap_or_default()
                     )
