@@ -1,6 +1,6 @@
 //! `cargo xtask image`: the container images, made without a container engine.
 //!
-//! All of the product's programs are one layer, which the images share; they differ in what they start and as whom. There is no
+//! All of the product's programs are one image, and the programs of tests another layer, which their images share. There is no
 //! distribution below: beside the programs lie only the loader and the shared libraries that they are linked with, as the machine that
 //! builds has them. The CNI plugin is linked statically, because it is copied to nodes and runs on what is there.
 //! For another machine, `--target` builds with its compiler and takes its libraries from `/usr/TARGET/lib`; an archive is for one machine.
@@ -38,14 +38,6 @@ const TEST_PROGRAMS: [&str; 3] = ["corten-echo", "corten-load", "corten-capture"
 /// What test scenarios call in test pods, from the machine that builds.
 const TOOLS: [&str; 14] = [
     "bash", "sh", "cat", "date", "env", "grep", "head", "id", "ls", "mkdir", "od", "sleep", "timeout", "true",
-];
-
-/// Names of the product's images, the program each starts, and its user: only those that work in the node's network are root.
-const IMAGES: [(&str, &str, &str); 4] = [
-    ("corten", "corten", "65532:65532"),
-    ("control", "corten-control", "1337:1337"),
-    ("node", "corten-node", "0:1337"),
-    ("agent", "corten-agent", "0:0"),
 ];
 
 /// What to build.
@@ -164,7 +156,8 @@ fn images<'a>(options: &Options, product: &'a Layer, tests: Option<&'a Layer>) -
             ("org.opencontainers.image.licenses".into(), "Apache-2.0".into()),
         ]),
     };
-    let product = IMAGES.map(|(name, program, user)| image(name, product, program, user));
+    // Whoever starts another of its programs says so, and as whom: the charts do.
+    let product = [image("corten", product, "corten", "65532:65532")];
     let tests = tests.into_iter().flat_map(|layer| {
         let name = |program: &'static str| program.trim_start_matches("corten-");
         TEST_PROGRAMS.map(|program| image(name(program), layer, program, "0:0"))

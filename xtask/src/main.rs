@@ -7,6 +7,7 @@ mod cargo;
 mod demo;
 mod fuzz;
 mod image;
+mod kubernetes;
 mod layers;
 mod licences;
 mod stock;
@@ -22,8 +23,11 @@ usage: cargo xtask COMMAND
   demo [--check]                         build what it needs, start a small Kubernetes, run the main job and show what happened;
                                          --check runs unattended and fails if a printed claim did not hold
        [--ztunnel PATH] [--istiod PATH]  play it with Istio's own node proxy, or control plane, in place of ours
-  test [--kubernetes] [FILTER]           everything that must hold: format, lints, layers, licences, conformance, tests
+  test [FILTER]                          everything that must hold: format, lints, layers, licences, conformance, tests
        [--ztunnel PATH] [--istiod PATH]  play the scenarios of the mesh with Istio's own programs
+  test --kubernetes [--load-image COMMAND] [FILTER]
+                                         the mesh's scenarios on the cluster of KUBECONFIG (COMMAND gets the image archive onto its
+                                         nodes), without one on a two-node cluster of ../shared/kubernetes/lab.sh
   conformance [--data DIR] [--area A] [--json FILE] [--verbose]
                                          judge the product by the data in DIR (default ../shared/testdata)
   bench NAME [--json FILE]               run a benchmark beside its baseline; without NAME, list them
@@ -50,7 +54,10 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     };
     match command.as_str() {
         "demo" => demo::run(rest),
-        "test" => test::run(rest),
+        "test" => match rest.split_first() {
+            Some((first, rest)) if first == "--kubernetes" => kubernetes::run(&kubernetes::parse(rest)?),
+            _ => test::run(rest),
+        },
         "conformance" => cargo::run_tool("corten-conformance", &[], rest),
         "bench" => cargo::run_tool("corten-bench", &["--release"], rest),
         "image" => image::run(rest),

@@ -66,7 +66,8 @@ impl Election {
             leadership.send_if_modified(|before| std::mem::replace(before, leads) != leads);
             // Having just lost an update to another, there is no use in hurrying either.
             let mut pause = self.retry_period.mul_f64(1.0 - 0.2 * f64::from(self.spread()));
-            if let Some(renewed) = candidate.renewed {
+            // Who leads notices the moment at which it no longer does; who does not has none to wait for.
+            if let Some(renewed) = candidate.renewed.filter(|_| leads) {
                 let left = self.renew_deadline.saturating_sub(renewed.elapsed());
                 pause = pause.min(left.max(Duration::from_millis(10)));
             }

@@ -26,6 +26,11 @@ pub(crate) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,app
 /// What the client library gives as reason when an answer is no Kubernetes Status.
 const UNREADABLE: &str = "Failed to parse error data";
 
+/// What an API server answers about a group of kinds that nobody has defined: no Status, but these words.
+fn is_unknown_path(code: u16, message: &str) -> bool {
+    code == 404 && message.trim() == "404 page not found"
+}
+
 /// Which cluster, and which namespace in it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Connection {
@@ -215,11 +220,15 @@ impl Cluster {
     /// What went wrong, in the words of the server if it answered.
     pub(crate) fn refusal(&self, error: kube::Error) -> Refusal {
         match error {
-            kube::Error::Api(status) if status.reason == UNREADABLE => Refusal::Other(anyhow::anyhow!(
-                "{} answers with code {} and no Kubernetes Status, so it is no Kubernetes API server; does the kubeconfig name the right one?",
-                self.server,
-                status.code
-            )),
+            kube::Error::Api(status)
+                if status.reason == UNREADABLE && !is_unknown_path(status.code, &status.message) =>
+            {
+                Refusal::Other(anyhow::anyhow!(
+                    "{} answers with code {} and no Kubernetes Status, so it is no Kubernetes API server; does the kubeconfig name the right one?",
+                    self.server,
+                    status.code
+                ))
+            }
             kube::Error::Api(status) => Refusal::Status {
                 code: status.code,
                 reason: status.reason.clone(),

@@ -163,7 +163,7 @@ const PARTS: [&str; 3] = ["istiod", "istio-cni-node", "ztunnel"];
 
 fn judge(objects: &Objects, now: Timestamp) -> Mesh {
     let mut mesh = Mesh::default();
-    components(&mut mesh, &objects.workloads);
+    components(&mut mesh, &objects.workloads, &objects.pods);
     enrolments(&mut mesh, objects);
     certificates(&mut mesh, &objects.dumps, now);
     policies(&mut mesh, &objects.policies);
@@ -174,7 +174,24 @@ fn judge(objects: &Objects, now: Timestamp) -> Mesh {
     mesh
 }
 
-fn components(mesh: &mut Mesh, workloads: &[Value]) {
+/// On how many nodes a DaemonSet of the mesh has a pod that is ready and stays.
+fn nodes_served(name: &str, pods: &[Value]) -> u64 {
+    let each = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let of_set = |pod: &&Value| {
+        let mut owners = each(&pod["metadata"]["ownerReferences"]).into_iter();
+        pod["metadata"]["namespace"] == SYSTEM && owners.any(|it| it["kind"] == "DaemonSet" && it["name"] == name)
+    };
+    let stays = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
+    let is_ready = |pod: &&Value| {
+        let mut conditions = each(&pod["status"]["conditions"]).into_iter();
+        conditions.any(|it| it["type"] == "Ready" && it["status"] == "True")
+    };
+    let serving = pods.iter().filter(of_set).filter(stays).filter(is_ready);
+    let nodes: BTreeSet<&str> = serving.filter_map(|pod| pod["spec"]["nodeName"].as_str()).collect();
+    nodes.len() as u64
+}
+
+fn components(mesh: &mut Mesh, workloads: &[Value], pods: &[Value]) {
     for name in PARTS {
         let Some(object) = workloads.iter().find(|it| it["metadata"]["name"] == name) else {
             mesh.problem(
@@ -192,6 +209,8 @@ fn components(mesh: &mut Mesh, workloads: &[Value]) {
         let ready = number(&status["numberReady"])
             .or_else(|| number(&status["readyReplicas"]))
             .unwrap_or(0);
+        // A DaemonSet's status is of each node's oldest pod, which may be one that is being replaced and only serves what it still has.
+        let ready = ready.max(nodes_served(name, pods));
         mesh.components.push(Component { name, ready, desired });
         // None wanted is as bad as none ready: somebody scaled it away.
         if ready < desired || desired == 0 {

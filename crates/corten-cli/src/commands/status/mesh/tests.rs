@@ -184,3 +184,32 @@ fn what_the_control_plane_says_of_the_configuration_is_told() {
     };
     assert_eq!(mesh.problems, [told]);
 }
+
+#[test]
+fn a_node_proxy_that_drains_hides_none_that_serves() {
+    let proxy = |node: &str, leaves: Option<&str>, ready: &str| {
+        json!({
+            "metadata": {"namespace": "istio-system", "name": format!("ztunnel-{node}"), "deletionTimestamp": leaves,
+                "ownerReferences": [{"kind": "DaemonSet", "name": "ztunnel"}]},
+            "spec": {"nodeName": node},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]},
+        })
+    };
+    let left = Some("2026-11-20T12:00:00Z");
+    let mut objects = Objects {
+        workloads: parts(1, 2),
+        pods: vec![
+            proxy("n1", left, "False"),
+            proxy("n1", None, "True"),
+            proxy("n2", left, "False"),
+            proxy("n2", None, "True"),
+        ],
+        ..Objects::default()
+    };
+    // What Kubernetes counts while the old ones drain.
+    objects.workloads[2]["status"]["numberReady"] = json!(0);
+    assert!(judge(&objects, now()).problems.is_empty());
+    objects.pods.remove(3);
+    let mesh = judge(&objects, now());
+    assert!(mesh.problems[0].message.starts_with("1 of 2 are ready: "), "{mesh:?}");
+}

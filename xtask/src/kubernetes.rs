@@ -1,0 +1,204 @@
+//! `cargo xtask test --kubernetes`: the scenarios of the local runtime on a real Kubernetes.
+//!
+//! The cluster of `KUBECONFIG`, or else the two-node one of `../shared/kubernetes/lab.sh`, which is started for it and stopped after it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{cargo, image};
+
+/// Which cluster, and how images get there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// A shell command that gets the archive's path as a further word.
+    load_image: Option<String>,
+    /// Plays only scenarios with this in their names.
+    filter: Option<String>,
+}
+
+/// A cluster to test on.
+#[derive(Debug)]
+struct Cluster {
+    kubeconfig: PathBuf,
+    /// The lab's script, if the cluster is the lab's.
+    lab: Option<PathBuf>,
+    /// It was started here, and ends here.
+    started: bool,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(lab) = self.lab.as_ref().filter(|_| self.started) {
+            drop(Command::new("bash").arg(lab).arg("down").status());
+        }
+    }
+}
+
+/// Reads what stands after `--kubernetes`.
+pub(crate) fn parse(arguments: &[String]) -> Result<Options> {
+    let mut options = Options::default();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--load-image" => {
+                let command = arguments.next();
+                options.load_image = Some(command.context("--load-image takes a command")?.clone());
+            }
+            other if other.starts_with('-') || options.filter.is_some() => {
+                bail!("usage: cargo xtask test --kubernetes [--load-image COMMAND] [FILTER]")
+            }
+            filter => options.filter = Some(filter.to_owned()),
+        }
+    }
+    Ok(options)
+}
+
+/// Installs the mesh, plays the scenarios, and removes the mesh.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let Some(cluster) = find()? else {
+        let reason = "no cluster: KUBECONFIG is not set, and there is no ../shared/kubernetes/lab.sh";
+        println!("SKIPPED: {reason}\n\n0 passed, 0 failed, 1 skipped");
+        ensure!(
+            std::env::var("CORTEN_TEST_REQUIRE").as_deref() != Ok("all"),
+            "CORTEN_TEST_REQUIRE=all, but {reason}"
+        );
+        return Ok(ExitCode::SUCCESS);
+    };
+    let bin = cargo::build_binaries(&["--locked"])?;
+    let archive = image::build(&image::Options {
+        tests: true,
+        profile: "dev".into(),
+        ..image::Options::default()
+    })?;
+    load(&cluster, options, &archive)?;
+    let corten = |arguments: &[&str]| {
+        println!("--      corten {}", arguments.join(" "));
+        let mut command = Command::new(bin.join("corten"));
+        command.args(arguments).env("KUBECONFIG", &cluster.kubeconfig);
+        let status = command.status().context("running corten")?;
+        ensure!(status.success(), "corten {} failed: {status}", arguments.join(" "));
+        Ok(())
+    };
+    corten(&["install", "--set", "profile=ambient", "-y"])?;
+    corten(&["verify-install"])?;
+    let mut tests = cargo::command();
+    // All packages, so that dependencies are built as ever.
+    tests
+        .args(["test", "--workspace", "--locked", "--test", "mesh", "--"])
+        .args(["--ignored", "on_kubernetes", "--nocapture"])
+        .env("KUBECONFIG", &cluster.kubeconfig)
+        .env("CORTEN_BIN", &bin)
+        // A scenario that only one ground can play is left out on the other, whatever else is required.
+        .env_remove("CORTEN_TEST_REQUIRE")
+        .env("CORTEN_SCENARIO", options.filter.as_deref().unwrap_or_default());
+    let outcome = tests.status().context("running cargo test")?;
+    // The lab goes as a whole.
+    if cluster.lab.is_none() {
+        corten(&["uninstall", "--purge", "-y"])?;
+    }
+    Ok(if outcome.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The user's cluster, or the lab's; `None`: there is neither.
+fn find() -> Result<Option<Cluster>> {
+    if let Some(kubeconfig) = std::env::var_os("KUBECONFIG").filter(|it| !it.is_empty()) {
+        return Ok(Some(Cluster {
+            kubeconfig: kubeconfig.into(),
+            lab: None,
+            started: false,
+        }));
+    }
+    let script = cargo::root().join("../shared/kubernetes/lab.sh");
+    if !script.exists() {
+        return Ok(None);
+    }
+    let state = std::env::var_os("LAB").map_or_else(|| PathBuf::from("/var/tmp/corten-kube"), PathBuf::from);
+    let mut cluster = Cluster {
+        kubeconfig: state.join("admin.kubeconfig"),
+        lab: Some(script.clone()),
+        started: false,
+    };
+    if is_running(&state.join("pid/apiserver")) {
+        println!("--      the lab runs already, and stays");
+        return Ok(Some(cluster));
+    }
+    println!("--      lab.sh up 2");
+    cluster.started = true;
+    let status = Command::new("bash")
+        .arg(&script)
+        .args(["up", "2"])
+        .stdin(Stdio::null())
+        .status();
+    ensure!(
+        status.context("running bash")?.success(),
+        "{} up 2 failed",
+        script.display()
+    );
+    Ok(Some(cluster))
+}
+
+/// Whether the process of a file of its id is there.
+fn is_running(file: &Path) -> bool {
+    let pid = std::fs::read_to_string(file).unwrap_or_default();
+    let pid = pid.trim();
+    !pid.is_empty() && Path::new("/proc").join(pid).exists()
+}
+
+fn load(cluster: &Cluster, options: &Options, archive: &Path) -> Result<()> {
+    let mut command = match (&options.load_image, &cluster.lab) {
+        (Some(words), _) => {
+            let mut shell = Command::new("sh");
+            shell
+                .args(["-c", &format!("{words} \"$1\""), "sh"])
+                .env("KUBECONFIG", &cluster.kubeconfig);
+            shell
+        }
+        (None, Some(lab)) => {
+            let mut script = Command::new("bash");
+            script.arg(lab).arg("load");
+            script
+        }
+        (None, None) => {
+            println!(
+                "--      no --load-image: the nodes are taken to have the images of {}",
+                archive.display()
+            );
+            return Ok(());
+        }
+    };
+    println!("--      images onto the nodes");
+    let status = command.arg(archive).stdout(Stdio::null()).status();
+    ensure!(
+        status.context("loading the images")?.success(),
+        "the images could not be loaded"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ')
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn options_are_read() {
+        assert_eq!(parse(&[]).unwrap(), Options::default());
+        let options = parse(&["--load-image".into(), "kind load image-archive".into(), "strict".into()]).unwrap();
+        assert_eq!(options.load_image.as_deref(), Some("kind load image-archive"));
+        assert_eq!(options.filter.as_deref(), Some("strict"));
+        assert!(parse(&words("--load-image")).is_err());
+        assert!(parse(&words("a b")).is_err());
+    }
+}
