@@ -9,7 +9,7 @@ use prost::Message as _;
 
 /// A discovery message of a recording.
 enum Said {
-    Asked(DeltaDiscoveryRequest),
+    Asked(Box<DeltaDiscoveryRequest>),
     Answered(DeltaDiscoveryResponse),
 }
 
@@ -22,7 +22,7 @@ fn recording(text: &str) -> Vec<Said> {
         let mut words = line.split(' ').skip(1);
         let (kind, hex) = (words.next().unwrap(), words.next().unwrap());
         Some(match kind {
-            "DeltaDiscoveryRequest" => Said::Asked(DeltaDiscoveryRequest::decode(&*bytes(hex)).unwrap()),
+            "DeltaDiscoveryRequest" => Said::Asked(Box::new(DeltaDiscoveryRequest::decode(&*bytes(hex)).unwrap())),
             "DeltaDiscoveryResponse" => Said::Answered(DeltaDiscoveryResponse::decode(&*bytes(hex)).unwrap()),
             _ => return None,
         })
@@ -86,7 +86,7 @@ fn replay(text: &str) -> usize {
                     store.set(&request.type_url, resource);
                 }
                 apply(&mut store, answer);
-                let (event, response) = session.delta(&store, request.clone());
+                let (event, response) = session.delta(&store, (**request).clone());
                 assert_eq!(event, Event::Subscribed);
                 let response = response.expect("a first request is answered");
                 same(&response, answer);
@@ -95,7 +95,7 @@ fn replay(text: &str) -> usize {
             }
             Said::Asked(request) => {
                 assert_eq!(request.error_detail, None, "a response was rejected");
-                let mut request = request.clone();
+                let mut request = (**request).clone();
                 request.response_nonce = nonces[&request.response_nonce].clone();
                 assert_eq!(session.delta(&store, request).0, Event::Accepted);
                 accepted += 1;

@@ -67,7 +67,7 @@ fn judge(area: &Area, row: &Value) -> Result<Outcome> {
     } else {
         generated(area, row)?
     };
-    let selectors = row["selectResources"].as_str().or(row["diffSelect"].as_str());
+    let selectors = row["selectResources"].as_str().or_else(|| row["diffSelect"].as_str());
     let selected = |object: &&Value| {
         selectors.is_none_or(|selectors| selectors.split(',').any(|one| is_selected(object, one.trim())))
     };

@@ -113,7 +113,9 @@ fn all_problems_are_told_with_the_variable_and_the_value() {
 
 #[test]
 fn what_cannot_be_is_refused_with_the_value_and_what_to_write() {
-    let refused: &[(&[(&str, &str)], &str, &str)] = &[
+    /// Settings, the one that is refused, and a part of the reason.
+    type Refused = (&'static [(&'static str, &'static str)], &'static str, &'static str);
+    let refused: &[Refused] = &[
         (
             &[("XDS_ON_DEMAND", "true")],
             "XDS_ON_DEMAND",

@@ -1,6 +1,7 @@
 //! Questions over loopback sockets, with a name server of the test's own behind the proxy.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 
 use arc_swap::ArcSwap;
 use corten_linux::NetNs;
@@ -8,6 +9,8 @@ use corten_proto::workload as proto;
 use corten_traffic::dns::Family;
 use corten_traffic::dns::message::{addresses, question};
 use corten_traffic::{Change, Settings, Tables, TablesWriter};
+
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::dns::{DnsMetrics, SocketThread};
@@ -242,7 +245,12 @@ async fn a_successor_takes_over_and_no_question_is_lost() {
     };
     let (udp, tcp) = (old.udp, old.tcp);
     // One question waits for a name server while everything below happens.
-    let waiting = tokio::spawn(async move { ask_udp(udp, &question(7, "elsewhere.test", Family::V4).unwrap()).await });
+    let askers = TaskGroup::new("askers");
+    let (answered, waiting) = oneshot::channel();
+    askers.spawn("waiting", async move {
+        let answer = ask_udp(udp, &question(7, "elsewhere.test", Family::V4).unwrap()).await;
+        answered.send(answer).ok();
+    });
     is_asked.wait_for(|asked| *asked).await.unwrap();
     let new = fixture_on(udp.port(), "client", async |_: &TaskGroup| Vec::new())
         .await
@@ -253,7 +261,8 @@ async fn a_successor_takes_over_and_no_question_is_lost() {
     let asking: Vec<_> = (0..4)
         .map(|_| {
             let stop = stop.clone();
-            tokio::spawn(async move {
+            let (done, waiting) = oneshot::channel();
+            askers.spawn("asking", async move {
                 let web = question(8, "web.ns", Family::V4).unwrap();
                 let mut longest = Duration::ZERO;
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
@@ -263,8 +272,9 @@ async fn a_successor_takes_over_and_no_question_is_lost() {
                     assert_eq!(texts(&ask_tcp(&mut stream, &web).await), ["10.1.1.1"]);
                     longest = longest.max(begin.elapsed());
                 }
-                longest
-            })
+                done.send(longest).ok();
+            });
+            waiting
         })
         .collect();
     old.hand_over.send_replace(true);
@@ -281,12 +291,12 @@ async fn a_successor_takes_over_and_no_question_is_lost() {
     assert_ne!(count(&new), before_new);
 
     let Fixture { served, tasks, .. } = old;
-    let ending = tokio::spawn(async move { served.shutdown(Duration::from_secs(5)).await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!ending.is_finished(), "it waits for what it has passed on");
+    let mut ending = pin!(served.shutdown(Duration::from_secs(5)));
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut ending).await;
+    assert!(early.is_err(), "it waits for what it has passed on");
     go.send_replace(true);
     assert_eq!(texts(&waiting.await.unwrap()), ["10.1.1.1"]);
-    assert!(ending.await.unwrap().is_empty());
+    assert!(ending.await.is_empty());
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     for asking in asking {
         let longest = asking.await.unwrap();
