@@ -117,10 +117,14 @@ async fn fixture_on(port: u16, pod: &str, servers: impl AsyncFn(&TaskGroup) -> V
         metrics: Arc::new(DnsMetrics::default()),
     });
     let here = Arc::new(NetNs::current().unwrap());
-    let listeners = match dns.sockets.listen(here, port, true, true).await {
-        Ok(listeners) => listeners,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
-        Err(error) => panic!("{error}"),
+    let listeners = loop {
+        match dns.sockets.listen(here.clone(), port, true, true).await {
+            Ok(listeners) => break listeners,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
+            // A port that was free for UDP may be in use for TCP.
+            Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => panic!("{error}"),
+        }
     };
     let udp = listeners.udp[0].local_addr().unwrap();
     let tcp = listeners.tcp[0].local_addr().unwrap();
