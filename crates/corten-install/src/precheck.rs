@@ -1,5 +1,7 @@
 //! What would keep an installation from working, found before anything is written.
 
+use corten_api::diagnostic::{Diagnostic, Severity};
+use corten_model::analyze::{Objects, analyze};
 use serde_json::{Value, json};
 
 use crate::charts::Component;
@@ -118,7 +120,11 @@ pub async fn run(cluster: &Cluster, skip_control_plane: bool) -> Result<Vec<Mess
         }
     }
     let namespaces = cluster.list("Namespace", None, "").await?;
-    messages.extend(namespaces.iter().filter_map(torn));
+    messages.extend(analyzed(Objects {
+        namespaces: &namespaces,
+        pods: &cluster.list("Pod", None, "").await?,
+        network_policies: &cluster.list("NetworkPolicy", None, "").await?,
+    }));
     let definitions = cluster.list("CustomResourceDefinition", None, "").await?;
     messages.extend(gateway_api(&definitions));
     messages.sort_by(|left, right| {
@@ -130,20 +136,22 @@ pub async fn run(cluster: &Cluster, skip_control_plane: bool) -> Result<Vec<Mess
     Ok(messages)
 }
 
-/// A namespace that is labelled for sidecars as well as for ambient.
-pub fn torn(namespace: &Value) -> Option<Message> {
-    let labels = &namespace["metadata"]["labels"];
-    let sidecar = labels["istio-injection"] == "enabled";
-    let ambient = labels["istio.io/dataplane-mode"] == "ambient";
-    let name = namespace["metadata"]["name"].as_str().unwrap_or_default();
-    (sidecar && ambient).then(|| Message {
-        level: Level::Warning,
-        code: "IST0123",
-        origin: format!("Namespace {name}"),
-        text: format!(
-            "it is labelled for sidecars (istio-injection) and for ambient (istio.io/dataplane-mode); pods with a sidecar are left out of ambient, so take one away: kubectl label namespace {name} istio-injection-"
-        ),
-    })
+/// What the mesh's own analysis says of what is in the cluster: restrictions by port, and namespaces that ask for both modes.
+pub fn analyzed(objects: Objects<'_>) -> Vec<Message> {
+    let message = |found: Diagnostic| Message {
+        level: match found.severity {
+            Severity::Info => Level::Info,
+            Severity::Warning => Level::Warning,
+            Severity::Error => Level::Error,
+        },
+        code: found.code.0,
+        origin: found.object.map(|object| object.to_string()).unwrap_or_default(),
+        text: match found.path.as_str() {
+            "" => found.message,
+            path => format!("{path}: {}", found.message),
+        },
+    };
+    analyze(objects).into_iter().map(message).collect()
 }
 
 /// Definitions of the Gateway API that are missing or too old.
@@ -195,22 +203,25 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_is_for_sidecars_or_for_ambient() {
-        let namespace = |labels: Value| json!({"metadata": {"name": "n", "labels": labels}});
-        let both = json!({"istio-injection": "enabled", "istio.io/dataplane-mode": "ambient"});
-        assert!(
-            torn(&namespace(both))
-                .unwrap()
-                .text
-                .contains("kubectl label namespace n istio-injection-")
-        );
-        assert_eq!(
-            torn(&namespace(
-                json!({"istio.io/dataplane-mode": "ambient", "istio.io/rev": "x"})
-            )),
-            None
-        );
-        assert_eq!(torn(&namespace(json!({}))), None);
+    fn what_is_there_is_analyzed() {
+        let labels = json!({"istio-injection": "enabled", "istio.io/dataplane-mode": "ambient"});
+        let namespaces = [json!({"metadata": {"name": "n", "labels": labels}})];
+        let pods = [json!({
+            "metadata": {"name": "p", "namespace": "n", "labels": {"app": "p"}, "annotations": {"ambient.istio.io/redirection": "enabled"}},
+        })];
+        let policies = [json!({
+            "metadata": {"name": "by-port", "namespace": "n"},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"ports": [{"port": 8080}]}]},
+        })];
+        let found = analyzed(Objects {
+            namespaces: &namespaces,
+            pods: &pods,
+            network_policies: &policies,
+        });
+        let origins: Vec<&str> = found.iter().map(|message| &*message.origin).collect();
+        assert!(origins.contains(&"Namespace n"), "{found:?}");
+        assert!(origins.contains(&"NetworkPolicy n/by-port"), "{found:?}");
+        assert!(found.iter().any(|message| message.text.contains("15008")), "{found:?}");
     }
 
     #[test]

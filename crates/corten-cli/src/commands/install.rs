@@ -10,6 +10,7 @@ use corten_install::install::{self, Options, Progress};
 use corten_install::operator::{Plan, Request};
 use corten_install::render::{self, Rendered};
 use corten_install::{precheck, record};
+use corten_model::analyze::Objects;
 
 use super::verify_install;
 use crate::cluster::Cluster;
@@ -88,10 +89,13 @@ impl Install {
         }
         gate(&place).await?;
         install::check_foreign(&place, plan, self.adopt).await?;
-        for namespace in place.list("Namespace", None, "").await? {
-            if let Some(message) = precheck::torn(&namespace) {
-                eprintln!("warning: {}: {}", message.origin, message.text);
-            }
+        let namespaces = place.list("Namespace", None, "").await?;
+        let objects_there = Objects {
+            namespaces: &namespaces,
+            ..Objects::default()
+        };
+        for message in precheck::analyzed(objects_there) {
+            eprintln!("warning: {}: {}", message.origin, message.text);
         }
         let what = format!(
             "The profile {} ({}) will be {done} in {}, namespace {}.",
