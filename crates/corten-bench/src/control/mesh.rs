@@ -137,8 +137,7 @@ impl Mesh {
 
     /// Makes a pod ready, or not.
     async fn set_ready(&self, number: usize, ready: bool) -> Result<()> {
-        let service = number / PODS_PER_SERVICE;
-        let (namespace, name) = (format!("ns-{}", service % NAMESPACES), pod_name(number));
+        let (namespace, name) = place(number);
         self.set_status(&namespace, &name, json!({"conditions": conditions(ready)}))
             .await
     }
@@ -163,9 +162,14 @@ impl Mesh {
         Ok(count)
     }
 
-    /// Changes one pod, another in each round.
+    /// Changes one pod, another in each round, from what it is: how far the changes before went depends on the machine's speed.
     pub(crate) async fn change_one(&self, round: usize) -> Result<()> {
-        self.set_ready(self.pods - 1 - round, false).await
+        let number = self.pods - 1 - round;
+        let (namespace, name) = place(number);
+        let pod = self.client.get(&resources::PODS, &namespace, &name).await;
+        let pod = pod.map_err(|status| anyhow!("reading pod {name}: {status:?}"))?;
+        let is_ready = pod["status"]["conditions"] == conditions(true);
+        self.set_ready(number, !is_ready).await
     }
 
     pub(crate) fn kubeconfig(&self) -> PathBuf {
@@ -205,6 +209,12 @@ fn address(first: u8, number: usize) -> String {
     // 250 in a block of 256, so that no address ends in 0 or 255.
     let (block, last) = (number / 250, number % 250 + 1);
     format!("{place}.{block}.{last}")
+}
+
+/// A pod's namespace and name.
+fn place(number: usize) -> (String, String) {
+    let service = number / PODS_PER_SERVICE;
+    (format!("ns-{}", service % NAMESPACES), pod_name(number))
 }
 
 fn pod_name(number: usize) -> String {
