@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use corten_e2e::{Namespace, Processes, eventually};
 
-use super::support::{Counted, Load, SETTLING, all_enrolled, expect, join, pod_of, pods, service, start};
+use super::support::{Counted, ECHO, Load, SETTLING, all_enrolled, expect, join, pod_of, pods, service, start};
 
 /// How long load goes on around a fault.
 const LOAD: &str = "20s";
@@ -163,8 +163,10 @@ pub(crate) fn agent_away(ns: &Namespace<'_>) {
         }
     });
     start(&outside, &[("stranger", 1)]);
-    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: late}\nspec: {containers: [{name: c, image: x, command: [sleep, \"600\"]}]}\n";
-    ns.apply(pod);
+    let pod = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: late}}\nspec: {{containers: [{{name: c, image: {ECHO}}}]}}\n"
+    );
+    ns.apply(&pod);
     eventually(SETTLING * 2, || {
         let events = ns.corten("get", &["events", "-o", "json"]).stdout;
         if events.contains("node agent does not answer") && events.contains("late") {
