@@ -121,6 +121,9 @@ pub(crate) fn agent_restart(ns: &Namespace<'_>) {
     expect(ns, "client", "http://server:8080/", true);
 }
 
+/// A program that no image has.
+const NOWHERE: &str = "/nonexistent";
+
 /// Without an agent pods of the mesh do not start, and an Event says why; others do, and at once.
 pub(crate) fn agent_away(ns: &Namespace<'_>) {
     let outside = Namespace::new(ns.runtime(), &format!("{}-outside", ns.name()));
@@ -136,7 +139,15 @@ pub(crate) fn agent_away(ns: &Namespace<'_>) {
         ns.corten_in("istio-system", "apply", &["--force-conflicts", "-f", &file])
             .ok();
     };
-    command(", command: [/nonexistent]");
+    let set = ns
+        .corten_in("istio-system", "get", &["daemonset/istio-cni-node", "-o", "json"])
+        .ok();
+    let set: serde_json::Value = serde_json::from_str(&set).expect("-o json is JSON");
+    let original = match &set["spec"]["template"]["spec"]["containers"][0]["command"] {
+        serde_json::Value::Null => String::new(),
+        command => format!(", command: {command}"),
+    };
+    command(&format!(", command: [{NOWHERE}]"));
     let agents = || {
         let pods = ns
             .corten_in(
@@ -147,7 +158,7 @@ pub(crate) fn agent_away(ns: &Namespace<'_>) {
             .ok();
         let pods: serde_json::Value = serde_json::from_str(&pods).expect("-o json is JSON");
         let pods = pods["items"].as_array().cloned().unwrap_or_default();
-        let is_agent = |pod: &&serde_json::Value| pod["spec"]["containers"][0]["command"].is_null();
+        let is_agent = |pod: &&serde_json::Value| pod["spec"]["containers"][0]["command"][0] != NOWHERE;
         pods.iter().filter(is_agent).count()
     };
     eventually(SETTLING, || match agents() {
@@ -175,7 +186,7 @@ pub(crate) fn agent_away(ns: &Namespace<'_>) {
             Err(events)
         }
     });
-    command("");
+    command(&original);
     ns.corten_in(
         "istio-system",
         "delete",
