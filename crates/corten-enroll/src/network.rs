@@ -132,7 +132,11 @@ impl PodNetwork {
     /// With the rules the tracking ends, but not what it holds: the kernel would keep it for minutes or days, miss how these
     /// connections end, and on the pod's return take a new connection with the same ports for one of them: it would be led to a
     /// proxy that knows nothing of it, or past the proxy. What others translated in this namespace stays theirs.
+    ///
+    /// The kernel ends the tracking in the background, after the rules are gone; until then each packet of a connection that
+    /// lives on makes it remember that connection anew. Closing a socket of netfilter's waits for this work to be done.
     fn forget_connections(&mut self) -> Result<(), NetworkError> {
+        drop(self.netns.run(Conntrack::open)??);
         let mut conntrack = self.netns.run(Conntrack::open)??;
         for connection in conntrack.list()? {
             if connection.answers == connection.destination || PROXY_PORTS.contains(&connection.answers.port()) {

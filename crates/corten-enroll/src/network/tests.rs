@@ -5,6 +5,7 @@ mod proxy;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use corten_linux::net::{LinkChange, LinkKind, NewLink, Route, Rtnl};
@@ -146,7 +147,18 @@ fn joining_and_leaving(v6: bool) {
     eventually("the proxy is done when the last connection through it is", || {
         network.proxied_connections().unwrap() == 0
     });
-    network.remove().unwrap();
+    let gone = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // What goes on while the rules go is not remembered either.
+        scope.spawn(|| {
+            while !gone.load(Ordering::Relaxed) {
+                direct.iter_mut().for_each(Held::used);
+            }
+        });
+        let removed = network.remove();
+        gone.store(true, Ordering::Relaxed);
+        removed.unwrap();
+    });
     assert_eq!(network.state(&rules).unwrap(), State::Absent);
     let tracked = setup.pod.run(|| Conntrack::open().unwrap().list().unwrap()).unwrap();
     assert_eq!(
