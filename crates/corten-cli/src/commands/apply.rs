@@ -1,5 +1,7 @@
 //! `corten apply`.
 
+mod owned;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -218,9 +220,11 @@ impl Apply {
                 other => other.into(),
             })?;
         let version = |object: &Value| text(&object["metadata"]["resourceVersion"]);
+        let is_same =
+            |before: &Value| version(before) == version(&after) || owned::is_same(&self.field_manager, before, &after);
         let did = match before {
             None => "created",
-            Some(before) if version(&before) == version(&after) => "unchanged",
+            Some(before) if is_same(&before) => "unchanged",
             Some(_) => "configured",
         };
         Ok(if dry {
