@@ -169,24 +169,10 @@ fn unknown(info: &'static MessageInfo, key: &str) -> String {
 }
 
 /// The number of letters to change to turn one name into the other; case does not count.
-fn distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().take(64).map(|c| c.to_ascii_lowercase()).collect();
-    let b: Vec<char> = b.chars().map(|c| c.to_ascii_lowercase()).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (y, cell) in b.iter().zip(row.iter_mut().skip(1)) {
-            let up = *cell;
-            *cell = (diagonal + usize::from(x != y)).min(up + 1).min(left + 1);
-            diagonal = up;
-            left = *cell;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
+fn distance(key: &str, name: &str) -> usize {
+    // No name is longer, and a key may be as long as a document.
+    let key: String = key.chars().take(64).collect();
+    strsim::levenshtein(&key.to_ascii_lowercase(), &name.to_ascii_lowercase())
 }
 
 /// Encodes a struct.
