@@ -1,0 +1,17 @@
+//! Envoy's messages: the typed ones that generators fill, the wrapping into `Any`, and JSON for people and for patches.
+//!
+//! Types are those of the package `envoy-types`. JSON follows protobuf's canonical mapping and goes through descriptors, which are
+//! unpacked when first asked for: who only sends messages never pays for them.
+
+mod descriptors;
+mod json;
+mod values;
+
+pub use envoy_types::pb::{envoy, google, xds};
+pub use prost;
+
+pub use self::{
+    descriptors::pool,
+    json::{JsonError, from_json, message_from_json, message_to_json, to_json, type_name},
+    values::{any, any_named, boolean, decode, double, duration, number, seconds, string_value, structure, uint32},
+};
