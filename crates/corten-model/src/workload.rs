@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use crate::{
     input::ObjectKey,
     service::Port,
-    text::Name,
+    text::{Labels, Name},
     waypoint::{ApplicationTunnel, GatewayAddress},
 };
 
@@ -48,6 +48,8 @@ pub struct Workload {
     pub policies: Arc<[Name]>,
     /// Keys of the services it belongs to, sorted, with its ports for each.
     pub services: Arc<[(Name, Arc<[Port]>)]>,
+    /// Its labels.
+    pub labels: Labels,
     /// Whether it takes traffic.
     pub healthy: bool,
     /// The cluster; empty for what belongs to none.

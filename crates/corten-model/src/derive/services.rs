@@ -89,7 +89,7 @@ pub(crate) fn of_service(
 ) -> Candidate {
     let meta = &service.meta;
     let attachment = attach(lookup, meta, service.canary_weight.as_ref(), false);
-    let Some(addresses) = service.addresses.as_ref().filter(|_| !service.external_name) else {
+    let Some(addresses) = service.addresses.as_ref().filter(|_| service.external_name.is_none()) else {
         return attachment.candidate(Vec::new(), Visibility::Public);
     };
     let hostname = hostname(&meta.name, &meta.namespace, &settings.domain);

@@ -72,6 +72,7 @@ impl Common {
             canonical_revision: none(),
             policies: Arc::default(),
             services: Arc::default(),
+            labels: Labels::default(),
             healthy: true,
             cluster: Arc::clone(&self.settings.cluster),
             locality: None,
@@ -161,6 +162,7 @@ impl Attached {
             }
         }
         workload.policies = keys.into();
+        workload.labels = labels.clone();
     }
 }
 

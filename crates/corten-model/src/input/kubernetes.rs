@@ -62,8 +62,14 @@ pub struct Pod {
 pub struct Service {
     /// Name and labels.
     pub meta: Meta,
-    /// Only a name for something outside.
-    pub external_name: bool,
+    /// The host it is only another name for.
+    pub external_name: Option<Name>,
+    /// Who sees it, as its annotation lists them; `None`: it says nothing.
+    pub export_to: Option<Box<[Name]>>,
+    /// Identities that its endpoints may have besides their own, by its annotation.
+    pub identities: Box<[Name]>,
+    /// Service accounts of its namespace that its endpoints may have besides their own, by its annotation.
+    pub service_accounts: Box<[Name]>,
     /// Its addresses; `None`: one of them is none.
     pub addresses: Option<Box<[IpAddr]>>,
     /// Its ports.

@@ -214,7 +214,15 @@ impl Reader {
             _ => annotation(value, TRAFFIC_DISTRIBUTION).and_then(written_distribution),
         };
         Service {
-            external_name: text(value, &["spec", "type"]) == "ExternalName",
+            external_name: (text(value, &["spec", "type"]) == "ExternalName")
+                .then(|| self.names.name(text(value, &["spec", "externalName"]))),
+            export_to: annotation(value, EXPORT_TO).map(|listed| self.listed(listed).collect()),
+            identities: self
+                .listed(annotation(value, CANONICAL_ACCOUNTS).unwrap_or_default())
+                .collect(),
+            service_accounts: self
+                .listed(annotation(value, KUBERNETES_ACCOUNTS).unwrap_or_default())
+                .collect(),
             addresses: addresses(ips.into_iter()),
             ports: items(value, &["spec", "ports"])
                 .filter_map(|listed| self.service_port(listed))
@@ -232,6 +240,12 @@ impl Reader {
             canary_weight: self.optional(annotation(value, CANARY_WEIGHT)),
             meta,
         }
+    }
+
+    /// Texts separated by commas.
+    fn listed<'a>(&mut self, text: &'a str) -> impl Iterator<Item = Name> + use<'a, '_> {
+        let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+        texts.map(|text| self.names.name(text))
     }
 
     fn service_port(&mut self, listed: &Value) -> Option<ServicePort> {
@@ -397,6 +411,9 @@ impl Reader {
     }
 }
 
+const EXPORT_TO: &str = "networking.istio.io/exportTo";
+const CANONICAL_ACCOUNTS: &str = "alpha.istio.io/canonical-serviceaccounts";
+const KUBERNETES_ACCOUNTS: &str = "alpha.istio.io/kubernetes-serviceaccounts";
 const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 const CANARY_WEIGHT: &str = "istio.io/use-waypoint-canary-weight";
 const REDIRECTION: &str = "ambient.istio.io/redirection";
