@@ -2,3 +2,35 @@
 //!
 //! A generator sees only its arguments, and what it makes refers only to what it makes.
 
+pub mod names;
+
+use std::collections::BTreeMap;
+
+use corten_envoy::envoy::config::{
+    cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener, route::v3::RouteConfiguration,
+};
+use corten_routing::{Proxy, Scope, Snapshot};
+
+/// What a generator sees.
+#[derive(Debug, Clone)]
+pub struct Context<'a> {
+    /// Everything there is.
+    pub snapshot: &'a Snapshot,
+    /// Who is sent it.
+    pub proxy: &'a Proxy,
+    /// What the proxy sees.
+    pub scope: &'a Scope,
+}
+
+/// What a proxy is sent, in the order in which Envoy takes it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Resources {
+    /// Clusters (CDS).
+    pub clusters: Vec<Cluster>,
+    /// Endpoints by the name of their cluster (EDS).
+    pub endpoints: BTreeMap<String, ClusterLoadAssignment>,
+    /// Listeners (LDS).
+    pub listeners: Vec<Listener>,
+    /// Routes by name (RDS).
+    pub routes: BTreeMap<String, RouteConfiguration>,
+}

@@ -1,0 +1,210 @@
+//! Istio's configuration, decoded: what is written, before it is resolved.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use corten_api::{
+    decode::SpannedObject,
+    diagnostic::Diagnostic,
+    istio::{
+        authorization_policy::AuthorizationPolicySpec,
+        destination_rule::DestinationRuleSpec,
+        envoy_filter::EnvoyFilterSpec,
+        extensions::{TrafficExtensionSpec, WasmPluginSpec},
+        gateway::GatewaySpec,
+        peer_authentication::PeerAuthenticationSpec,
+        proxy_config_resource::ProxyConfigSpec,
+        request_authentication::RequestAuthenticationSpec,
+        sidecar::SidecarSpec,
+        telemetry::TelemetrySpec,
+        virtual_service::VirtualServiceSpec,
+    },
+    resource::{Resource, Spec},
+};
+use corten_core::LabelMap;
+use corten_model::{Name, input};
+use serde_json::Value;
+
+/// An object of a kind, as it is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config<S> {
+    /// The namespace.
+    pub namespace: Name,
+    /// The name.
+    pub name: Name,
+    /// When it was created, in seconds since 1970; the largest number when it does not say.
+    pub created: i64,
+    /// The labels.
+    pub labels: LabelMap,
+    /// The annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// What is wanted.
+    pub spec: S,
+}
+
+impl<S> Config<S> {
+    /// The place in an order in which older objects come first.
+    pub fn age(&self) -> (i64, &str, &str) {
+        (self.created, &self.name, &self.namespace)
+    }
+}
+
+/// Kinds of configuration. Services and ServiceEntries are among them, because routing needs more of them than the model keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "they are the names of the kinds")]
+pub enum ConfigKind {
+    Service,
+    ServiceEntry,
+    VirtualService,
+    DestinationRule,
+    Gateway,
+    Sidecar,
+    EnvoyFilter,
+    RequestAuthentication,
+    AuthorizationPolicy,
+    PeerAuthentication,
+    Telemetry,
+    WasmPlugin,
+    TrafficExtension,
+    ProxyConfig,
+}
+
+/// Which object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConfigKey {
+    /// The kind.
+    pub kind: ConfigKind,
+    /// The namespace.
+    pub namespace: Name,
+    /// The name.
+    pub name: Name,
+}
+
+/// Objects of a kind, by namespace and name.
+pub type Table<S> = BTreeMap<(Name, Name), Arc<Config<S>>>;
+
+/// All configuration, as it is written.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[expect(missing_docs, reason = "they are the names of the kinds")]
+pub struct Configs {
+    pub services: BTreeMap<(Name, Name), Arc<input::Service>>,
+    pub service_entries: BTreeMap<(Name, Name), Arc<input::ServiceEntry>>,
+    pub virtual_services: Table<VirtualServiceSpec>,
+    pub destination_rules: Table<DestinationRuleSpec>,
+    pub gateways: Table<GatewaySpec>,
+    pub sidecars: Table<SidecarSpec>,
+    pub envoy_filters: Table<EnvoyFilterSpec>,
+    pub request_authentications: Table<RequestAuthenticationSpec>,
+    pub authorization_policies: Table<AuthorizationPolicySpec>,
+    pub peer_authentications: Table<PeerAuthenticationSpec>,
+    pub telemetries: Table<TelemetrySpec>,
+    pub wasm_plugins: Table<WasmPluginSpec>,
+    pub traffic_extensions: Table<TrafficExtensionSpec>,
+    pub proxy_configs: Table<ProxyConfigSpec>,
+}
+
+impl ConfigKind {
+    /// The kind of a group and kind, in any version.
+    pub fn of(group: &str, kind: &str) -> Option<ConfigKind> {
+        Some(match (group, kind) {
+            ("", "Service") => ConfigKind::Service,
+            ("networking.istio.io", "ServiceEntry") => ConfigKind::ServiceEntry,
+            ("networking.istio.io", "VirtualService") => ConfigKind::VirtualService,
+            ("networking.istio.io", "DestinationRule") => ConfigKind::DestinationRule,
+            ("networking.istio.io", "Gateway") => ConfigKind::Gateway,
+            ("networking.istio.io", "Sidecar") => ConfigKind::Sidecar,
+            ("networking.istio.io", "EnvoyFilter") => ConfigKind::EnvoyFilter,
+            ("networking.istio.io", "ProxyConfig") => ConfigKind::ProxyConfig,
+            ("security.istio.io", "RequestAuthentication") => ConfigKind::RequestAuthentication,
+            ("security.istio.io", "AuthorizationPolicy") => ConfigKind::AuthorizationPolicy,
+            ("security.istio.io", "PeerAuthentication") => ConfigKind::PeerAuthentication,
+            ("telemetry.istio.io", "Telemetry") => ConfigKind::Telemetry,
+            ("extensions.istio.io", "WasmPlugin") => ConfigKind::WasmPlugin,
+            ("extensions.istio.io", "TrafficExtension") => ConfigKind::TrafficExtension,
+            _ => return None,
+        })
+    }
+}
+
+impl Configs {
+    /// Stores an object of one of Istio's kinds; what is wrong with it is returned. Services and ServiceEntries come as the
+    /// model's reader reads them, by [`put_input`](Self::put_input).
+    pub fn put(&mut self, kind: ConfigKind, value: &Value) -> Vec<Diagnostic> {
+        match kind {
+            ConfigKind::Service | ConfigKind::ServiceEntry => Vec::new(),
+            ConfigKind::VirtualService => put(&mut self.virtual_services, value),
+            ConfigKind::DestinationRule => put(&mut self.destination_rules, value),
+            ConfigKind::Gateway => put(&mut self.gateways, value),
+            ConfigKind::Sidecar => put(&mut self.sidecars, value),
+            ConfigKind::EnvoyFilter => put(&mut self.envoy_filters, value),
+            ConfigKind::RequestAuthentication => put(&mut self.request_authentications, value),
+            ConfigKind::AuthorizationPolicy => put(&mut self.authorization_policies, value),
+            ConfigKind::PeerAuthentication => put(&mut self.peer_authentications, value),
+            ConfigKind::Telemetry => put(&mut self.telemetries, value),
+            ConfigKind::WasmPlugin => put(&mut self.wasm_plugins, value),
+            ConfigKind::TrafficExtension => put(&mut self.traffic_extensions, value),
+            ConfigKind::ProxyConfig => put(&mut self.proxy_configs, value),
+        }
+    }
+
+    /// Stores an object that the model's reader has read, if it is one of these kinds.
+    pub fn put_input(&mut self, object: &input::Object) {
+        let key = |meta: &input::Meta| (Name::clone(&meta.namespace), Name::clone(&meta.name));
+        match object {
+            input::Object::Service(service) => {
+                self.services.insert(key(&service.meta), Arc::clone(service));
+            }
+            input::Object::ServiceEntry(entry) => {
+                self.service_entries.insert(key(&entry.meta), Arc::clone(entry));
+            }
+            _ => {}
+        }
+    }
+
+    /// Removes an object.
+    pub fn remove(&mut self, key: &ConfigKey) {
+        let place = (Name::clone(&key.namespace), Name::clone(&key.name));
+        match key.kind {
+            ConfigKind::Service => drop(self.services.remove(&place)),
+            ConfigKind::ServiceEntry => drop(self.service_entries.remove(&place)),
+            ConfigKind::VirtualService => drop(self.virtual_services.remove(&place)),
+            ConfigKind::DestinationRule => drop(self.destination_rules.remove(&place)),
+            ConfigKind::Gateway => drop(self.gateways.remove(&place)),
+            ConfigKind::Sidecar => drop(self.sidecars.remove(&place)),
+            ConfigKind::EnvoyFilter => drop(self.envoy_filters.remove(&place)),
+            ConfigKind::RequestAuthentication => drop(self.request_authentications.remove(&place)),
+            ConfigKind::AuthorizationPolicy => drop(self.authorization_policies.remove(&place)),
+            ConfigKind::PeerAuthentication => drop(self.peer_authentications.remove(&place)),
+            ConfigKind::Telemetry => drop(self.telemetries.remove(&place)),
+            ConfigKind::WasmPlugin => drop(self.wasm_plugins.remove(&place)),
+            ConfigKind::TrafficExtension => drop(self.traffic_extensions.remove(&place)),
+            ConfigKind::ProxyConfig => drop(self.proxy_configs.remove(&place)),
+        }
+    }
+}
+
+fn put<S: Spec>(table: &mut Table<S>, value: &Value) -> Vec<Diagnostic> {
+    let mut object = SpannedObject::from_value(value);
+    S::KIND.kind.clone_into(&mut object.reference.kind);
+    let (resource, diagnostics) = Resource::<S>::decode(&object);
+    let meta = resource.metadata;
+    let config = Config {
+        namespace: Name::from(meta.namespace),
+        name: Name::from(meta.name),
+        created: meta.creation_timestamp.map_or(i64::MAX, |time| time.0.as_second()),
+        labels: meta.labels,
+        annotations: meta.annotations,
+        spec: resource.spec,
+    };
+    table.insert(
+        (Name::clone(&config.namespace), Name::clone(&config.name)),
+        Arc::new(config),
+    );
+    diagnostics
+}
+
+/// The objects of a table, oldest first.
+pub(crate) fn by_age<S>(table: &Table<S>) -> Vec<Arc<Config<S>>> {
+    let mut all: Vec<Arc<Config<S>>> = table.values().cloned().collect();
+    all.sort_by(|a, b| a.age().cmp(&b.age()));
+    all
+}

@@ -1,0 +1,31 @@
+//! Services, routes and rules as an L7 proxy sees them.
+//!
+//! A [`World`] takes objects and keeps two views of them up to date: the model's snapshot (workloads, who belongs to which service,
+//! policies of L4) and a [`Catalog`]: services with everything that routing needs, and Istio's configuration resolved, merged and
+//! sorted as it takes effect. A [`Scope`] is what one proxy sees of the catalog. No clock, no I/O.
+
+mod catalog;
+mod config;
+mod delegate;
+mod destination_rule;
+mod endpoint;
+mod proxy;
+mod scope;
+mod service;
+mod virtual_service;
+mod visibility;
+mod world;
+
+pub use self::{
+    catalog::Catalog,
+    config::{Config, ConfigKey, ConfigKind, Configs, Table},
+    delegate::{conflicts, merge_matches, merge_route},
+    destination_rule::{DestinationRule, DestinationRules, for_port, merge_policies, policy_for},
+    endpoint::{Endpoint, endpoints},
+    proxy::{Interception, IpMode, Proxy, ProxyError, ProxyKind},
+    scope::{EgressListener, Scope},
+    service::{Registry, Resolution, Service, ServicePort, Services},
+    virtual_service::{GatewayName, MESH_GATEWAY, Semantics, VirtualService, VirtualServices},
+    visibility::Visibility,
+    world::{Snapshot, World},
+};
