@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -14,6 +15,8 @@ use crate::{cargo, image};
 pub(crate) struct Options {
     /// A shell command that gets the archive's path as a further word.
     load_image: Option<String>,
+    /// A piece of shell that gets a node's name, a program and its arguments, and runs that on the node.
+    node_shell: Option<String>,
     /// Plays only scenarios with this in their names.
     filter: Option<String>,
 }
@@ -46,8 +49,12 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Options> {
                 let command = arguments.next();
                 options.load_image = Some(command.context("--load-image takes a command")?.clone());
             }
+            "--node-shell" => {
+                let command = arguments.next();
+                options.node_shell = Some(command.context("--node-shell takes a command")?.clone());
+            }
             other if other.starts_with('-') || options.filter.is_some() => {
-                bail!("usage: cargo xtask test --kubernetes [--load-image COMMAND] [FILTER]")
+                bail!("usage: cargo xtask test --kubernetes [--load-image COMMAND] [--node-shell COMMAND] [FILTER]")
             }
             filter => options.filter = Some(filter.to_owned()),
         }
@@ -81,28 +88,67 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         ensure!(status.success(), "corten {} failed: {status}", arguments.join(" "));
         Ok(())
     };
+    let play = |test: &str| {
+        let mut tests = cargo::command();
+        // All packages, so that dependencies are built as ever.
+        tests
+            .args(["test", "--workspace", "--locked", "--test", "mesh", "--"])
+            .args(["--ignored", test, "--nocapture"])
+            .env("KUBECONFIG", &cluster.kubeconfig)
+            .env("CORTEN_BIN", &bin)
+            // A scenario that only one ground can play is left out on the other, whatever else is required.
+            .env_remove("CORTEN_TEST_REQUIRE")
+            .env("CORTEN_SCENARIO", options.filter.as_deref().unwrap_or_default())
+            .envs(node_shell(&cluster, options).map(|shell| ("CORTEN_NODE_SHELL", shell)));
+        Ok::<_, anyhow::Error>(tests.status().context("running cargo test")?.success())
+    };
+    let begin = Instant::now();
+    // A mesh that is there already is somebody's, but for the lab's.
+    let wanted = |name: &str| options.filter.as_ref().is_none_or(|filter| name.contains(filter));
+    let mut well = if !wanted("installed_and_removed") {
+        true
+    } else if has_mesh(&bin, &cluster)? && cluster.lab.is_none() {
+        println!("SKIPPED: installed_and_removed: a mesh is installed already");
+        true
+    } else {
+        corten(&["uninstall", "--purge", "-y"])?;
+        play("from_nothing_to_nothing")?
+    };
+    if options.filter.as_deref() == Some("installed_and_removed") {
+        return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     corten(&["install", "--set", "profile=ambient", "-y"])?;
     corten(&["verify-install"])?;
-    let mut tests = cargo::command();
-    // All packages, so that dependencies are built as ever.
-    tests
-        .args(["test", "--workspace", "--locked", "--test", "mesh", "--"])
-        .args(["--ignored", "on_kubernetes", "--nocapture"])
-        .env("KUBECONFIG", &cluster.kubeconfig)
-        .env("CORTEN_BIN", &bin)
-        // A scenario that only one ground can play is left out on the other, whatever else is required.
-        .env_remove("CORTEN_TEST_REQUIRE")
-        .env("CORTEN_SCENARIO", options.filter.as_deref().unwrap_or_default());
-    let outcome = tests.status().context("running cargo test")?;
+    well &= play("on_kubernetes")?;
     // The lab goes as a whole.
     if cluster.lab.is_none() {
         corten(&["uninstall", "--purge", "-y"])?;
     }
-    Ok(if outcome.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    println!("--      {} s", begin.elapsed().as_secs());
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether there is a control plane, whoever's.
+fn has_mesh(bin: &Path, cluster: &Cluster) -> Result<bool> {
+    let mut get = Command::new(bin.join("corten"));
+    get.args(["get", "deployments", "-A", "-l", "app=istiod", "-o", "name"])
+        .env("KUBECONFIG", &cluster.kubeconfig);
+    let output = get.output().context("running corten")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "corten get deployments failed: {said}");
+    Ok(!output.stdout.trim_ascii().is_empty())
+}
+
+/// How a command is run on a node.
+fn node_shell(cluster: &Cluster, options: &Options) -> Option<String> {
+    let of_the_lab = |lab: &PathBuf| {
+        let lab = lab.display();
+        format!("on() {{ number=${{1#node}}; shift; bash '{lab}' node \"$number\" \"$@\"; }}; on")
+    };
+    options
+        .node_shell
+        .clone()
+        .or_else(|| cluster.lab.as_ref().map(of_the_lab))
 }
 
 /// The user's cluster, or the lab's; `None`: there is neither.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corten_enroll::zds::{Limits, Pods, Server, Workload};
 use corten_enroll::{Backend, HostNetwork, NetworkError, NoBackend};
@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::driver::{Driver, Signals, Sources};
 use crate::install::{self, Installation, host_path, keeper};
 use crate::kubernetes::Kubernetes;
+use crate::leavings::Leavings;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::plugin;
@@ -44,6 +45,10 @@ pub enum RunError {
 
 const QUESTIONS_MAX: usize = 64;
 const SHUTDOWN_MAX: Duration = Duration::from_secs(4);
+/// What Kubernetes gives a pod to end, unless somebody says otherwise.
+const GIVEN: Duration = Duration::from_secs(30);
+/// Of that time, what is kept for cleaning up after the last connection.
+const TIDYING: Duration = Duration::from_secs(8);
 
 /// What a proxy is told, and what is told of proxies.
 struct Node {
@@ -165,6 +170,7 @@ pub async fn run(config: Config, mut drain: Drain) -> Result<(), RunError> {
     }
 
     drain.wait().await;
+    let asked = Instant::now();
     let stays = config.safe_upgrade
         && kubernetes
             .has_successor(&config.namespace, &daemon_set(&config.pod))
@@ -180,9 +186,18 @@ pub async fn run(config: Config, mut drain: Drain) -> Result<(), RunError> {
     if let Err(error) = installation.remove() {
         tracing::warn!(%error, "the CNI plugin was not removed");
     }
-    worker.release_all(config.release_max).await;
-    clean_up(&[&list, &config.plugin_socket, &config.zds_socket]);
-    tracing::info!("no agent will follow: the plugin is removed and pods are on their own");
+    let given = kubernetes.time_to_end(&config.namespace).await.unwrap_or(GIVEN);
+    let patience = config.release_max.unwrap_or_else(|| given.saturating_sub(TIDYING));
+    tracing::info!(?patience, "no agent will follow: all pods of this node leave the mesh");
+    worker.release_all(asked + patience).await;
+    let leavings = Leavings {
+        files: vec![list, config.plugin_socket.clone(), config.zds_socket.clone()],
+        proxy_state: config.proxy_state.clone(),
+        host_prefix: config.host_prefix.clone(),
+    };
+    let until = asked + given.saturating_sub(TIDYING / 2).max(patience);
+    leavings.remove(until).await;
+    tracing::info!("nothing of the mesh is left on this node but its proxies' last connections, if any");
     Ok(())
 }
 
@@ -201,18 +216,6 @@ async fn leave_list(path: PathBuf, mut outside: watch::Receiver<BTreeSet<String>
         let written = tokio::task::spawn_blocking(move || install::replace(&path, text.as_bytes(), 0o644)).await;
         if let Ok(Err(error)) = written {
             tracing::warn!(%error, "while no agent runs, no pods will start: the list of namespaces outside of the mesh was not written");
-        }
-    }
-}
-
-/// Removes files of ours that nobody needs any more.
-fn clean_up(files: &[&Path]) {
-    for file in files {
-        match std::fs::remove_file(file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(file = %file.display(), %error, "a file stays behind");
-            }
-            _ => {}
         }
     }
 }

@@ -59,8 +59,11 @@ pub struct Config {
     pub metrics_port: u16,
     /// What stays behind when a successor follows.
     pub safe_upgrade: bool,
-    /// How long an agent without a successor waits for connections that go through the proxy before it takes away what carries them.
-    pub release_max: Duration,
+    /// How long an agent without a successor waits for connections that go through the proxy before it takes away what carries them;
+    /// absent: as long as Kubernetes gives it to end.
+    pub release_max: Option<Duration>,
+    /// Where the node's proxies keep what outlives them; it goes with the mesh.
+    pub proxy_state: PathBuf,
     /// What is done about pods that were started without the redirection to their sidecar.
     pub repair: Option<Repair>,
     /// What is to be said about settings that are given and not honoured.
@@ -129,10 +132,15 @@ impl Reader<'_> {
     }
 
     fn time(&mut self, name: &str, default: Duration) -> Duration {
-        self.parsed(name, default, |text| {
+        self.optional_time(name).unwrap_or(default)
+    }
+
+    fn optional_time(&mut self, name: &str) -> Option<Duration> {
+        self.parsed(name, None, |text| {
             let parsed: Result<corten_core::Duration, _> = text.parse();
             let positive = parsed.map_err(|error| error.to_string())?.to_std();
-            positive.ok_or_else(|| "write a time that is not negative".into())
+            let positive = positive.ok_or_else(|| "write a time that is not negative".to_owned())?;
+            Ok(Some(positive))
         })
     }
 }
@@ -203,7 +211,8 @@ impl Config {
             health_port: r.value("HEALTH_PORT", 8000, "a port number"),
             metrics_port: r.value("MONITORING_PORT", 15014, "a port number"),
             safe_upgrade: !r.is("AMBIENT_DISABLE_SAFE_UPGRADE", false),
-            release_max: r.time("CORTEN_RELEASE_MAX", Duration::from_secs(20)),
+            release_max: r.optional_time("CORTEN_RELEASE_MAX"),
+            proxy_state: r.path("CORTEN_NODE_STATE_DIR", "/var/run/corten-node"),
             repair: repair(&mut r),
             notes: unhonoured::notes(vars),
             namespace,

@@ -145,6 +145,16 @@ impl Kubernetes {
         wanted
     }
 
+    /// How long Kubernetes gives this agent's pod to end, from when it was told to; nothing, if it was not, or that cannot be known.
+    ///
+    /// Whoever deletes the pod says it, so it is not in the pod's environment.
+    pub async fn time_to_end(&self, namespace: &str) -> Option<std::time::Duration> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource("", "Pod"));
+        let pod = tokio::time::timeout(ASK_MAX, api.get_opt(&self.instance)).await;
+        let seconds = pod.ok()?.ok()??.metadata.deletion_grace_period_seconds?;
+        Some(std::time::Duration::from_secs(u64::try_from(seconds).ok()?))
+    }
+
     /// Whether the DaemonSet that this agent belongs to is to stay: then another agent follows this one.
     pub async fn has_successor(&self, namespace: &str, name: &str) -> bool {
         let api: Api<DynamicObject> =

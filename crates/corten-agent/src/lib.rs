@@ -12,6 +12,7 @@ pub mod driver;
 pub mod eligibility;
 pub mod install;
 pub mod kubernetes;
+mod leavings;
 pub mod machine;
 pub mod metrics;
 mod placement;

@@ -1,9 +1,10 @@
 //! Doing what the [machine](crate::machine) says: namespaces, the proxy, the node's probe set, the API.
 //!
 //! The order is what keeps traffic whole. Joining: the proxy listens before anything is redirected to it, and only then are others told
-//! (the machine has that written). Leaving: redirection ends first, announcement next, the proxy last.
+//! (the machine has that written). Leaving: what comes in is let past the proxy first, then all redirection ends, announcement next, the
+//! proxy last.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
@@ -69,6 +70,13 @@ impl Served {
 
     fn network(&self, uid: &str) -> Option<Arc<Mutex<PodNetwork>>> {
         self.lock().get(uid)?.network.clone()
+    }
+
+    /// What is needed to let a pod go.
+    fn leaving(&self, uid: &str) -> Option<(Arc<Mutex<PodNetwork>>, PodRules)> {
+        let pods = self.lock();
+        let known = pods.get(uid)?;
+        Some((known.network.clone()?, known.rules.clone()))
     }
 }
 
@@ -141,6 +149,11 @@ pub struct Worker {
 
 /// How often is looked whether a pod that was given back still has connections through the proxy.
 const RELEASE_INTERVAL: Duration = Duration::from_millis(200);
+/// A pod that leaves takes plaintext before it sends any, for so long: others that leave with it, on other nodes too, are as far by then.
+/// The other way round, one that takes only mutual TLS would refuse those that left a moment earlier.
+const ADMITTED_FIRST: Duration = Duration::from_millis(500);
+/// The same where all agents end: they are told by their kubelets, one later than the other.
+const ALL_ADMITTED_FIRST: Duration = Duration::from_millis(1500);
 /// For how long a look at all processes counts.
 const SCAN_FRESH: Duration = Duration::from_millis(200);
 
@@ -289,7 +302,9 @@ impl Worker {
 
     async fn leave(&self, pod: &Pod) -> Result<(), WorkError> {
         self.known(&pod.uid, |known| known.is_enrolled = false);
-        if let Some(network) = self.served.network(&pod.uid) {
+        if let Some((network, rules)) = self.served.leaving(&pod.uid) {
+            self.admit(&network, rules).await?;
+            tokio::time::sleep(ADMITTED_FIRST).await;
             self.in_namespace(&network, PodNetwork::leave).await?;
         }
         // Its probes need no detour any more: nothing of it is redirected.
@@ -300,6 +315,20 @@ impl Worker {
             "pod leaves the mesh; the proxy keeps its connections"
         );
         Ok(())
+    }
+
+    /// The first step of leaving: whoever calls the pod gets to it, in plaintext too. A pod that has begun already stays as it is.
+    async fn admit(&self, network: &Arc<Mutex<PodNetwork>>, rules: PodRules) -> Result<(), WorkError> {
+        self.in_namespace(network, move |network| {
+            if network.state(&rules)? != State::Enrolled {
+                return Ok(());
+            }
+            network.enroll(&PodRules {
+                inbound_bypass: true,
+                ..rules
+            })
+        })
+        .await
     }
 
     async fn drain(&self, pod: &Pod, force: bool) -> Result<Outcome, WorkError> {
@@ -390,42 +419,55 @@ impl Worker {
     /// Gives all pods back, for an agent that goes without a successor.
     ///
     /// First all redirection ends, so that whatever is opened from then on goes its own way. What carries connections through the proxy stays
-    /// until they have ended, but no longer than `patience`: nothing is to be left behind, and nobody will come back for it.
-    pub async fn release_all(&self, patience: Duration) {
-        let end = Instant::now() + patience;
-        let all: HashMap<String, _> = std::mem::take(&mut *self.served.lock())
+    /// until they have ended, but no longer than `until`: nothing is to be left behind, and nobody will come back for it.
+    pub async fn release_all(&self, until: Instant) {
+        let all: Vec<_> = std::mem::take(&mut *self.served.lock())
             .into_iter()
-            .filter_map(|(uid, known)| Some((uid, (known.network?, known.info))))
+            .filter_map(|(uid, known)| Some((uid, known.network?, known.info, known.rules)))
             .collect();
-        let mut left = Vec::new();
-        for (uid, (network, info)) in all {
-            if let Err(error) = self.in_namespace(&network, PodNetwork::leave).await {
+        let mut admitted = false;
+        for (_, network, info, rules) in &all {
+            match self.admit(network, rules.clone()).await {
+                Ok(()) => admitted = true,
+                Err(error) => {
+                    tracing::warn!(pod = info.name, namespace = info.namespace, %error, "the pod takes no plaintext yet");
+                }
+            }
+        }
+        if admitted {
+            tokio::time::sleep(ALL_ADMITTED_FIRST).await;
+        }
+        for (_, network, info, _) in &all {
+            if let Err(error) = self.in_namespace(network, PodNetwork::leave).await {
                 tracing::warn!(pod = info.name, namespace = info.namespace, %error, "the pod stays redirected");
             }
-            let pod = Pod {
-                uid,
-                name: info.name,
-                namespace: info.namespace,
-                ..Pod::default()
-            };
-            self.kubernetes.annotate(&pod, Redirection::None).await.ok();
-            left.push((pod, network));
         }
         if let Err(error) = self.host(HostNetwork::close) {
             tracing::warn!(%error, "the node's probe rules stay");
         }
-        for (pod, network) in left {
+        for (uid, _, info, _) in &all {
+            let pod = Pod {
+                uid: uid.clone(),
+                name: info.name.clone(),
+                namespace: info.namespace.clone(),
+                ..Pod::default()
+            };
+            if let Err(error) = self.kubernetes.annotate(&pod, Redirection::None).await {
+                tracing::warn!(%error, "the pod's annotation stays");
+            }
+        }
+        for (_, network, info, _) in all {
             let carries = async || {
                 let counted = self
                     .in_namespace(&network, |network| network.proxied_connections())
                     .await;
                 counted.is_ok_and(|connections| connections > 0)
             };
-            while Instant::now() < end && carries().await {
+            while Instant::now() < until && carries().await {
                 tokio::time::sleep(RELEASE_INTERVAL).await;
             }
             if let Err(error) = self.in_namespace(&network, PodNetwork::remove).await {
-                tracing::warn!(pod = pod.name, namespace = pod.namespace, %error, "rules without effect stay in the pod");
+                tracing::warn!(pod = info.name, namespace = info.namespace, %error, "rules without effect stay in the pod");
             }
         }
     }

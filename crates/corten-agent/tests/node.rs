@@ -191,6 +191,7 @@ fn who_goes_for_good_leaves_nothing_behind() {
         ground.outside("istio-system").await;
         let mut through = Held::open(&pod.netns, ground.echo_on_node());
         ground.daemon_set_gone().await;
+        ground.proxy_kept("discovery");
         // A connection through the proxy is waited for.
         let agent = ground.agent_ending();
         let ended = async {

@@ -7,6 +7,7 @@ mod binaries;
 mod cluster;
 mod host;
 mod runtime;
+mod snapshot;
 mod stock;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 pub use cluster::Namespace;
 pub use host::{Processes, everything_gone, interfaces};
 pub use runtime::{As, Output, Runtime, run};
+pub use snapshot::Snapshot;
 pub use stock::{Difference, Half};
 
 /// Tries until `condition` holds; fails with its last complaint when the deadline has passed.

@@ -12,7 +12,7 @@ pub const MANAGER: &str = "corten-install";
 const SERVED_WITHIN: Duration = Duration::from_secs(15);
 
 /// The kinds of objects that are installed, looked for or removed: group and version, plural, and whether they are in namespaces.
-const KINDS: [(&str, &str, &str, bool); 22] = [
+const KINDS: [(&str, &str, &str, bool); 23] = [
     ("Namespace", "v1", "namespaces", false),
     ("Node", "v1", "nodes", false),
     ("Pod", "v1", "pods", true),
@@ -24,6 +24,7 @@ const KINDS: [(&str, &str, &str, bool); 22] = [
     ("ResourceQuota", "v1", "resourcequotas", true),
     ("Deployment", "apps/v1", "deployments", true),
     ("DaemonSet", "apps/v1", "daemonsets", true),
+    ("ControllerRevision", "apps/v1", "controllerrevisions", true),
     ("Lease", "coordination.k8s.io/v1", "leases", true),
     ("NetworkPolicy", "networking.k8s.io/v1", "networkpolicies", true),
     (
@@ -118,6 +119,15 @@ pub enum Applied {
     Unchanged,
     /// The server does not have such objects, and the mesh runs without.
     NotServed,
+}
+
+/// What becomes of what an object owns when it is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dependents {
+    /// It is deleted, too.
+    Go,
+    /// It stays, on its own.
+    Stay,
 }
 
 /// Kinds that small servers do not have: what they do is of use, and the mesh runs without.
@@ -323,9 +333,27 @@ impl Cluster {
         self.request(&action, Method::PUT, &path, body).await.map(drop)
     }
 
-    /// Deletes an object, and what it owns; whether there was one.
+    /// Deletes an object, and what it owns; whether there was one. A pod gets so many seconds to end, if they are given.
     pub async fn delete(&self, object: &Value, grace: Option<u32>) -> Result<bool, ClusterError> {
-        let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
+        self.delete_with(object, grace, Dependents::Go).await
+    }
+
+    /// Deletes an object; whether there was one.
+    pub async fn delete_only(&self, object: &Value, dependents: Dependents) -> Result<bool, ClusterError> {
+        self.delete_with(object, None, dependents).await
+    }
+
+    async fn delete_with(
+        &self,
+        object: &Value,
+        grace: Option<u32>,
+        dependents: Dependents,
+    ) -> Result<bool, ClusterError> {
+        let policy = match dependents {
+            Dependents::Go => "Background",
+            Dependents::Stay => "Orphan",
+        };
+        let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy});
         if let Some(grace) = grace {
             options["gracePeriodSeconds"] = json!(grace);
         }

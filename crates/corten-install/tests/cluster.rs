@@ -73,6 +73,7 @@ async fn half_an_installation_is_found_again_and_removed() {
         objects: known.objects,
         namespace: "istio-system".to_owned(),
         purge: false,
+        drain: Duration::ZERO,
     };
     let left = remove::remove(&cluster, &removal, &mut |_| {}).await.unwrap();
     assert_eq!(left, Vec::<String>::new());

@@ -201,6 +201,7 @@ impl Ground {
             ("ZTUNNEL_UDS_ADDRESS", self.path("ztunnel.sock")),
             ("CNI_AGENT_RUN_DIR", self.path("run")),
             ("CORTEN_RUN_DIR_ON_HOST", self.path("run")),
+            ("CORTEN_NODE_STATE_DIR", self.path("state")),
             ("CORTEN_HOST_PREFIX", "/".into()),
             ("CORTEN_CNI_BINARY", self.path("program")),
             ("CNI_BIN_TARGET_DIR", self.path("bin")),
@@ -320,10 +321,23 @@ impl Ground {
         .await;
     }
 
+    /// A proxy of the node has kept something.
+    pub(crate) fn proxy_kept(&self, name: &str) {
+        let state = self.dir.path().join("state");
+        std::fs::create_dir_all(&state).unwrap();
+        std::fs::write(state.join(name), "x").unwrap();
+    }
+
     /// What an agent that has gone for good has left: files, and rules in a pod.
     pub(crate) fn left_behind(&self, pod: &Pod) -> Vec<String> {
         let mut left = Vec::new();
-        for sub in ["run", "bin", "net.d"] {
+        left.extend(
+            ["run", "state"]
+                .into_iter()
+                .filter(|sub| self.dir.path().join(sub).exists())
+                .map(str::to_owned),
+        );
+        for sub in ["bin", "net.d"] {
             let entries = std::fs::read_dir(self.dir.path().join(sub)).unwrap();
             let names = entries.map(|entry| format!("{sub}/{}", entry.unwrap().file_name().display()));
             left.extend(names.filter(|name| name != "net.d/10-net.conflist"));

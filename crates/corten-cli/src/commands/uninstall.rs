@@ -1,11 +1,12 @@
 //! `corten uninstall`.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use corten_install::cluster::Cluster as Place;
 use corten_install::operator::Request;
-use corten_install::remove::{self, Removal};
+use corten_install::remove::{self, Progress, Removal};
 use corten_install::render;
 use corten_install::{found, record};
 use serde_json::json;
@@ -23,6 +24,9 @@ pub(crate) struct Uninstall {
     /// Everything: also resource definitions with all objects of theirs, the authority's keys and the namespace
     #[arg(long)]
     purge: bool,
+    /// How long open connections through node proxies may take to end; what is left then is cut
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    drain_timeout: corten_core::Duration,
     /// Do not ask
     #[arg(short = 'y', long)]
     skip_confirmation: bool,
@@ -39,6 +43,8 @@ impl Uninstall {
         self.target.run(async |cluster| {
             let place = Place::new(cluster.client(), self.dry_run);
             let asked = self.asked.request()?;
+            let drain = self.drain_timeout.to_std();
+            let drain = drain.context("--drain-timeout has to be a time that is not negative")?;
             let namespace = asked.namespace.clone().unwrap_or_else(|| "istio-system".to_owned());
             let revision = asked.revision.clone().unwrap_or_default();
             let foreign: Vec<String> = found::look(&place)
@@ -99,7 +105,10 @@ impl Uninstall {
                 question += ", with all objects of Istio's kinds";
             }
             if proxies {
-                question += "; pods leave the mesh and talk in plaintext";
+                question += &format!(
+                    "; pods leave the mesh and talk in plaintext, and connections that are open through node proxies get {} s to end",
+                    drain.as_secs()
+                );
             }
             if !confirm(&format!("{question}. Proceed?"), self.skip_confirmation || self.dry_run)? {
                 output::line("nothing was changed")?;
@@ -109,15 +118,10 @@ impl Uninstall {
                 objects: there,
                 namespace,
                 purge: self.purge,
+                drain,
             };
-            let mut count = 0;
-            let left = remove::remove(&place, &removal, &mut |object| {
-                count += 1;
-                if self.verbose || self.dry_run {
-                    eprintln!("- {object}");
-                }
-            })
-            .await?;
+            let mut view = View::new(self.verbose || self.dry_run);
+            let left = remove::remove(&place, &removal, &mut |progress| view.show(progress)).await?;
             if !left.is_empty() {
                 bail!(
                     "not gone yet:\n  {}\nsomething holds them; the same command goes on from here",
@@ -125,8 +129,65 @@ impl Uninstall {
                 );
             }
             let would = if self.dry_run { "would be" } else { "were" };
-            output::line(format!("✔ {count} objects {would} removed"))?;
-            Ok(ExitCode::SUCCESS)
+            output::line(format!("✔ {} objects {would} removed", view.count))?;
+            Ok(if view.stranded {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            })
         })
+    }
+}
+
+/// How often is told who is waited for.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// What the user sees while it goes on.
+struct View {
+    names: bool,
+    count: usize,
+    stranded: bool,
+    waiting: Instant,
+}
+
+impl View {
+    fn new(names: bool) -> View {
+        View {
+            names,
+            count: 0,
+            stranded: false,
+            waiting: Instant::now(),
+        }
+    }
+
+    fn show(&mut self, progress: Progress) {
+        match progress {
+            Progress::Removed(object) => {
+                self.count += 1;
+                if self.names {
+                    eprintln!("- {object}");
+                }
+            }
+            Progress::Left(agents) => {
+                eprintln!("✔ pods of {agents} nodes left the mesh: what they open from now on goes in plaintext");
+                self.waiting = Instant::now();
+            }
+            Progress::Stranded(pods) => {
+                self.stranded = true;
+                eprintln!(
+                    "✘ no agent took these pods out of the mesh; delete them, so that others start without it:\n    {}",
+                    pods.join("\n    ")
+                );
+            }
+            Progress::Draining(nodes, left) if self.waiting.elapsed() > TELL_EVERY => {
+                self.waiting = Instant::now();
+                eprintln!(
+                    "  node proxies still serve open connections: {}; these have {} s left (--drain-timeout)",
+                    nodes.join(", "),
+                    left.as_secs()
+                );
+            }
+            Progress::Draining(..) => {}
+        }
     }
 }

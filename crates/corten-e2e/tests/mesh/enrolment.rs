@@ -3,20 +3,10 @@
 use std::time::Duration;
 
 use corten_e2e::{Namespace, eventually};
-use serde_json::Value;
 
-use super::support::{ECHO, Load, SETTLING, all_enrolled, expect, is_enrolled, join, pods, start};
+use super::support::{ECHO, Load, SETTLING, all_enrolled, expect, is_enrolled, join, lives, pods, start};
 
 const STRICT: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default}\nspec: {mtls: {mode: STRICT}}\n";
-
-/// Names and restarts of the pods: what a restart would change.
-fn lives(ns: &Namespace<'_>) -> Vec<(Value, Value)> {
-    let life = |pod: Value| {
-        let restarts = pod["status"]["containerStatuses"][0]["restartCount"].clone();
-        (pod["metadata"]["uid"].clone(), restarts)
-    };
-    pods(ns).into_iter().map(life).collect()
-}
 
 pub(crate) fn running_pods_join_and_leave(ns: &Namespace<'_>) {
     start(ns, &[("server", 2), ("client", 1)]);

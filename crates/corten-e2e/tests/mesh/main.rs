@@ -9,6 +9,7 @@ mod commands;
 mod dns;
 mod enrolment;
 mod faults;
+mod lifecycle;
 mod policies;
 mod support;
 
@@ -96,6 +97,16 @@ fn faults() {
     for fault in FAULTS {
         play_on(user, true, std::slice::from_ref(fault), DIFFERENCES);
     }
+}
+
+/// The Kubernetes of `KUBECONFIG`, without a mesh.
+#[test]
+#[ignore = "played by `cargo xtask test --kubernetes`, which prepares the cluster"]
+fn from_nothing_to_nothing() {
+    let kubeconfig = std::env::var_os("KUBECONFIG").expect("KUBECONFIG names a cluster");
+    let runtime = Runtime::kubernetes(kubeconfig.as_ref());
+    let scenario: Scenario = ("installed_and_removed", lifecycle::installed_and_removed);
+    play_in(&runtime, &[scenario], &[]);
 }
 
 /// The Kubernetes of `KUBECONFIG`, with the mesh installed and the images of the test programs on its nodes.

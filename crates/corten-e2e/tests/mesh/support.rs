@@ -79,6 +79,16 @@ pub(crate) fn pods(ns: &Namespace<'_>) -> Vec<Value> {
         .collect()
 }
 
+/// Names and restarts of the pods: what a restart would change.
+#[track_caller]
+pub(crate) fn lives(ns: &Namespace<'_>) -> Vec<(Value, Value)> {
+    let life = |pod: Value| {
+        let restarts = pod["status"]["containerStatuses"][0]["restartCount"].clone();
+        (pod["metadata"]["uid"].clone(), restarts)
+    };
+    pods(ns).into_iter().map(life).collect()
+}
+
 /// A pod of a service.
 #[track_caller]
 pub(crate) fn pod_of(ns: &Namespace<'_>, service: &str) -> Value {

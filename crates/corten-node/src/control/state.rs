@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use bytes::{Buf, BufMut, Bytes};
 use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
 use corten_rt::Drain;
 use corten_xds::client::Changes;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use tokio::sync::Notify;
 
 /// What the file begins with: the name and version of its form.
@@ -40,6 +42,8 @@ pub struct State {
     path: PathBuf,
     resources: Mutex<Resources>,
     changed: Notify,
+    /// Locked for as long as this proxy lives: whoever takes the mesh out of the node waits for that before the folder goes.
+    _in_use: OwnedFd,
 }
 
 impl State {
@@ -47,10 +51,17 @@ impl State {
     pub fn open(folder: &Path) -> io::Result<Arc<State>> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+        let in_use = rustix::fs::open(
+            folder,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        rustix::fs::flock(&in_use, FlockOperation::LockShared)?;
         Ok(Arc::new(State {
             path: folder.join("discovery"),
             resources: Mutex::default(),
             changed: Notify::new(),
+            _in_use: in_use,
         }))
     }
 
