@@ -3,6 +3,7 @@
 //! A generator sees only its arguments, and what it makes refers only to what it makes.
 
 pub mod names;
+pub mod security;
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,5 @@
+//! What the mesh's security resources mean in Envoy's configuration: certificates, identities, and who may do what.
+
+pub mod peer;
+pub mod secret;
+pub mod tls;
