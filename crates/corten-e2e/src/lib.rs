@@ -5,6 +5,7 @@
 
 mod binaries;
 mod cluster;
+mod front;
 mod host;
 mod runtime;
 mod snapshot;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use cluster::Namespace;
+pub use front::{Front, Says};
 pub use host::{Processes, everything_gone, interfaces};
 pub use runtime::{As, Output, Runtime, run};
 pub use snapshot::Snapshot;

@@ -67,6 +67,8 @@ const KINDS: [(&str, &str, &str, bool); 23] = [
 #[derive(Clone)]
 pub struct Cluster {
     client: kube::Client,
+    /// Where the API server is, for messages.
+    server: String,
     dry_run: bool,
 }
 
@@ -75,7 +77,8 @@ pub struct Cluster {
 pub enum ClusterError {
     /// Whoever asks may not.
     #[error(
-        "you may not {action}: {message}; use a kubeconfig of somebody who may administer the cluster, or ask them to run this"
+        "you may not {action}: {message}; use the kubeconfig of somebody who administers the cluster{}",
+        granted(message)
     )]
     Forbidden {
         /// What was to be done.
@@ -83,14 +86,40 @@ pub enum ClusterError {
         /// The server's words.
         message: String,
     },
+    /// The server does not know who asks.
+    #[error(
+        "cannot {action}: {server} does not know who you are ({message}); are the credentials of the kubeconfig's context expired, or those of another cluster?"
+    )]
+    Unknown {
+        /// What was to be done.
+        action: String,
+        /// Where the server is.
+        server: String,
+        /// Its words.
+        message: String,
+    },
     /// There is no answer.
     #[error(
-        "cannot {action}: the API server does not answer: {problem}; is it running, and does the kubeconfig's context name the right cluster?"
+        "cannot {action}: the API server {server} does not answer: {problem}; is it running, and does the kubeconfig's context name the right cluster (`kubectl config get-contexts`; --context names another)?"
     )]
     NoAnswer {
         /// What was to be done.
         action: String,
+        /// Where the server is.
+        server: String,
         /// Why not.
+        problem: String,
+    },
+    /// What answers is no API server.
+    #[error(
+        "cannot {action}: {server} answers ({problem}) and is no Kubernetes API server; does the kubeconfig's context name the right cluster (`kubectl config get-contexts`; --context names another)?"
+    )]
+    Foreign {
+        /// What was to be done.
+        action: String,
+        /// Where the server is.
+        server: String,
+        /// What is strange about its answer.
         problem: String,
     },
     /// The server refuses.
@@ -150,11 +179,10 @@ pub fn title(object: &Value) -> String {
 
 /// The path of a kind's objects, in a namespace or all of them; and of one, if a name is given.
 pub fn path(kind: &str, namespace: Option<&str>, name: Option<&str>) -> Result<String, ClusterError> {
-    let known = KINDS.iter().find(|(known, ..)| *known == kind);
-    let (_, version, plural, namespaced) = known.ok_or_else(|| ClusterError::Kind(kind.to_owned()))?;
+    let (_, version, plural, namespaced) = known(kind)?;
     let root = if version.contains('/') { "/apis" } else { "/api" };
     let mut path = format!("{root}/{version}");
-    if let (true, Some(namespace)) = (namespaced, namespace) {
+    if let (true, Some(namespace)) = (*namespaced, namespace) {
         path += &format!("/namespaces/{namespace}");
     }
     path += &format!("/{plural}");
@@ -162,6 +190,22 @@ pub fn path(kind: &str, namespace: Option<&str>, name: Option<&str>) -> Result<S
         path += &format!("/{name}");
     }
     Ok(path)
+}
+
+fn known(kind: &str) -> Result<&'static (&'static str, &'static str, &'static str, bool), ClusterError> {
+    let mut kinds = KINDS.iter();
+    kinds
+        .find(|(known, ..)| *known == kind)
+        .ok_or_else(|| ClusterError::Kind(kind.to_owned()))
+}
+
+/// A kind as roles name it: `deployments.apps`.
+pub fn qualified(kind: &str) -> Result<String, ClusterError> {
+    let (_, version, plural, _) = known(kind)?;
+    Ok(match version.split_once('/') {
+        Some((group, _)) => format!("{plural}.{group}"),
+        None => (*plural).to_owned(),
+    })
 }
 
 fn path_of(object: &Value) -> Result<String, ClusterError> {
@@ -174,14 +218,22 @@ fn path_of(object: &Value) -> Result<String, ClusterError> {
 }
 
 impl Cluster {
-    /// By a client; with `dry_run` the server judges what is written and keeps nothing of it.
-    pub fn new(client: kube::Client, dry_run: bool) -> Cluster {
-        Cluster { client, dry_run }
+    /// By a client of a server; with `dry_run` the server judges what is written and keeps nothing of it.
+    pub fn new(client: kube::Client, server: &str, dry_run: bool) -> Cluster {
+        let server = server.to_owned();
+        Cluster {
+            client,
+            server,
+            dry_run,
+        }
     }
 
     /// The same cluster, in which nothing is kept.
     pub fn trial(&self) -> Cluster {
-        Cluster::new(self.client.clone(), true)
+        Cluster {
+            dry_run: true,
+            ..self.clone()
+        }
     }
 
     /// What applying an object would make of it; nothing, if it is not there.
@@ -226,9 +278,20 @@ impl Cluster {
             request = request.header("content-type", media);
             bytes = value.to_string().into_bytes();
         }
-        let failed = |error: kube::Error| ClusterError::NoAnswer {
-            action: action.to_owned(),
-            problem: last_cause(&error),
+        let failed = |error: kube::Error| {
+            let (action, server, problem) = (action.to_owned(), self.server.clone(), last_cause(&error));
+            match error {
+                kube::Error::SerdeError(_) => ClusterError::Foreign {
+                    action,
+                    server,
+                    problem,
+                },
+                _ => ClusterError::NoAnswer {
+                    action,
+                    server,
+                    problem,
+                },
+            }
         };
         let request = request
             .body(bytes)
@@ -238,8 +301,17 @@ impl Cluster {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(kube::Error::Api(status)) => {
                 let (action, message) = (action.to_owned(), status.message.clone());
+                let server = self.server.clone();
                 Err(match status.code {
-                    401 | 403 if !message.contains("terminat") => ClusterError::Forbidden { action, message },
+                    401 | 403 if status.code == 401 || message.contains("\"system:anonymous\"") => {
+                        ClusterError::Unknown {
+                            action,
+                            server,
+                            message,
+                        }
+                    }
+                    // Webhooks, quotas and namespaces that are going refuse with the same code.
+                    403 if user(&message).is_some() => ClusterError::Forbidden { action, message },
                     code => ClusterError::Refused { action, message, code },
                 })
             }
@@ -363,15 +435,27 @@ impl Cluster {
         Ok(gone.is_some())
     }
 
-    /// Whether whoever asks may do something to a kind in all namespaces.
-    pub async fn may(&self, verb: &str, kind: &str) -> Result<bool, ClusterError> {
-        let known = KINDS.iter().find(|(known, ..)| *known == kind);
-        let (_, version, plural, _) = known.ok_or_else(|| ClusterError::Kind(kind.to_owned()))?;
+    /// Whether whoever asks may do something to a kind, in a namespace or in all of them.
+    pub async fn may(&self, verb: &str, kind: &str, namespace: Option<&str>) -> Result<bool, ClusterError> {
+        let (_, version, plural, _) = known(kind)?;
         let group = version.split_once('/').map_or("", |(group, _)| group);
+        let mut attributes = json!({"verb": verb, "group": group, "resource": plural});
+        if let Some(namespace) = namespace {
+            attributes["namespace"] = json!(namespace);
+        }
+        self.allowed(attributes).await
+    }
+
+    /// Whether whoever asks may do everything.
+    pub async fn may_everything(&self) -> Result<bool, ClusterError> {
+        self.allowed(json!({"verb": "*", "group": "*", "resource": "*"})).await
+    }
+
+    async fn allowed(&self, attributes: Value) -> Result<bool, ClusterError> {
         let review = json!({
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": {"verb": verb, "group": group, "resource": plural}},
+            "spec": {"resourceAttributes": attributes},
         });
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
         let body = Some(("application/json", &review));
@@ -379,6 +463,35 @@ impl Cluster {
         // A server that does not know reviews lets whoever may connect do everything.
         Ok(answer.is_none_or(|answer| answer["status"]["allowed"] == json!(true)))
     }
+
+    /// The name by which the server knows whoever asks, if it says so.
+    pub async fn user(&self) -> Result<Option<String>, ClusterError> {
+        let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+        let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+        let body = Some(("application/json", &review));
+        match self.request("ask who you are", Method::POST, path, body).await {
+            Ok(answer) => Ok(answer.and_then(|answer| {
+                let name = answer["status"]["userInfo"]["username"].as_str();
+                name.map(str::to_owned)
+            })),
+            Err(ClusterError::Forbidden { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whom the server's words name, if they say that somebody lacks a right.
+fn user(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("orbidden: ")?;
+    let rest = rest.strip_prefix("User \"").or_else(|| rest.strip_prefix("user \""))?;
+    Some(rest.split_once('"')?.0)
+}
+
+/// How what was refused can be granted.
+fn granted(message: &str) -> String {
+    user(message).map_or_else(String::new, |user| {
+        format!(", or have them grant it: {}", crate::permissions::grant(user))
+    })
 }
 
 /// The last cause of an error: it says what happened, those before only wrap it.
@@ -422,6 +535,24 @@ mod tests {
             "/apis/apps/v1/namespaces/n/deployments/x"
         );
         assert_eq!(path("Namespace", Some("n"), Some("x")), "/api/v1/namespaces/x");
+    }
+
+    #[test]
+    fn who_lacks_a_right_is_read_from_the_servers_words() {
+        for (message, expected) in [
+            (
+                r#"deployments.apps is forbidden: User "system:serviceaccount:a:b" cannot list resource "deployments""#,
+                Some("system:serviceaccount:a:b"),
+            ),
+            (
+                r#"clusterroles "x" is forbidden: user "jane" (groups=["g"]) is attempting to grant RBAC permissions not currently held"#,
+                Some("jane"),
+            ),
+            (r#"pods "x" is forbidden: exceeded quota: q"#, None),
+            (r#"admission webhook "w" denied the request: no"#, None),
+        ] {
+            assert_eq!(user(message), expected, "{message}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::charts::Component;
-use crate::cluster::{Cluster, ClusterError, title};
+use crate::cluster::{Cluster, ClusterError, MANAGER, title};
 
 /// A workload of a mesh.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,7 +63,10 @@ fn judge(component: Component, object: Value) -> Found {
                 .as_str()
                 .is_some_and(|image| image.starts_with("corten.dev/"))
     };
-    let is_ours = containers.iter().any(|container| program(&container));
+    // Or by who wrote them, should somebody have changed that.
+    let managers = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let mut managers = managers.filter_map(|fields| fields["manager"].as_str());
+    let is_ours = containers.iter().any(|container| program(&container)) || managers.any(|manager| manager == MANAGER);
     let image = containers.first().and_then(|container| container["image"].as_str());
     Found {
         component,

@@ -259,8 +259,17 @@ pub async fn waits_for(
             continue;
         };
         waits.push(format!("{}: {waiting}", title(object)));
-        for pod in pods(cluster, &live).await? {
-            if let Some(what) = ready::pod(&pod) {
+        let events = cluster
+            .list("Event", object["metadata"]["namespace"].as_str(), "")
+            .await?;
+        let pods = pods(cluster, &live).await?;
+        if pods.is_empty()
+            && let Some(why) = ready::refused(&live, &events)
+        {
+            waits.push(format!("{}: its pods cannot be made: {why}", title(object)));
+        }
+        for pod in pods {
+            if let Some(what) = ready::pod(&pod, &events) {
                 waits.push(format!("{}: {what}", title(&pod)));
             }
         }

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod found;
 pub mod install;
 pub mod operator;
+pub mod permissions;
 pub mod precheck;
 pub mod ready;
 pub mod record;

@@ -1,12 +1,13 @@
 //! What would keep an installation from working, found before anything is written.
 
-use corten_api::diagnostic::{Diagnostic, Severity};
+use corten_api::diagnostic::{Code, Diagnostic, Severity};
 use corten_model::analyze::{Objects, analyze};
 use serde_json::{Value, json};
 
 use crate::charts::Component;
 use crate::cluster::{Cluster, ClusterError};
-use crate::found;
+use crate::render::Rendered;
+use crate::{found, permissions};
 
 /// The oldest Kubernetes that is supported: what the charts use is stable from there.
 pub const KUBERNETES_MIN: (u32, u32) = (1, 29);
@@ -35,21 +36,6 @@ pub struct Message {
     pub text: String,
 }
 
-/// What has to be created for an installation.
-const NEEDED: [&str; 11] = [
-    "Namespace",
-    "ClusterRole",
-    "ClusterRoleBinding",
-    "CustomResourceDefinition",
-    "Role",
-    "RoleBinding",
-    "ServiceAccount",
-    "Service",
-    "Deployment",
-    "DaemonSet",
-    "ValidatingWebhookConfiguration",
-];
-
 /// The server's version, as numbers. Vendors write a minor version as `29+`.
 fn version(info: &Value) -> Option<(u32, u32)> {
     let number = |key: &str| {
@@ -73,8 +59,8 @@ pub fn old(info: &Value) -> Option<Message> {
     })
 }
 
-/// What stands in the way before anything is written: an old server, and what may not be done.
-pub async fn gate(cluster: &Cluster) -> Result<Vec<Message>, ClusterError> {
+/// What stands in the way of these objects, before anything is written: an old server, what may not be done, kinds that nobody defines.
+pub async fn gate(cluster: &Cluster, objects: &[Rendered]) -> Result<Vec<Message>, ClusterError> {
     let mut messages = Vec::new();
     match cluster.read("/version").await? {
         Some(info) => messages.extend(old(&info)),
@@ -85,24 +71,55 @@ pub async fn gate(cluster: &Cluster) -> Result<Vec<Message>, ClusterError> {
             text: "the server has no /version, so it is no Kubernetes API server; does the kubeconfig's context name the right cluster?".to_owned(),
         }),
     }
-    for kind in NEEDED {
-        if !cluster.may("create", kind).await? {
-            messages.push(Message {
-                level: Level::Error,
-                code: "IST0141",
-                origin: String::new(),
-                text: format!("you may not create objects of kind {kind}; use a kubeconfig of somebody who may administer the cluster"),
-            });
-        }
+    let wanted = || objects.iter().map(|rendered| &rendered.object);
+    let lacking = permissions::lacking(cluster, &permissions::to_install(wanted()), wanted()).await?;
+    if !lacking.is_empty() {
+        messages.extend(lacking);
+        return Ok(messages);
+    }
+    let brings = wanted().any(|object| object["kind"] == "CustomResourceDefinition");
+    if !brings && !objects.is_empty() {
+        messages.extend(undefined(&cluster.list("CustomResourceDefinition", None, "").await?));
     }
     Ok(messages)
 }
 
-/// Everything that can be found. `skip_control_plane` leaves out what only matters for installing one.
-pub async fn run(cluster: &Cluster, skip_control_plane: bool) -> Result<Vec<Message>, ClusterError> {
+/// Nobody has defined Istio's kinds.
+fn undefined(definitions: &[Value]) -> Option<Message> {
+    let there = |name: &str| {
+        let named = |definition: &Value| definition["metadata"]["name"] == name;
+        definitions.iter().any(named)
+    };
+    let missing: Vec<&str> = KINDS.into_iter().filter(|name| !there(name)).collect();
+    (!missing.is_empty()).then(|| Message {
+        level: Level::Warning,
+        code: Code::UNKNOWN_KIND.0,
+        origin: String::new(),
+        text: format!(
+            "the cluster does not know {}, and this installation does not define them, so nothing of these kinds can be configured; \
+             `corten crds --istio | kubectl apply --server-side -f -` defines them, or install with components.base.enabled=true",
+            missing.join(", ")
+        ),
+    })
+}
+
+/// Istio's kinds that say what an ambient mesh does.
+const KINDS: [&str; 4] = [
+    "authorizationpolicies.security.istio.io",
+    "peerauthentications.security.istio.io",
+    "serviceentries.networking.istio.io",
+    "workloadentries.networking.istio.io",
+];
+
+/// Everything that can be found about an installation of these objects; without them, what does not concern installing.
+pub async fn run(cluster: &Cluster, objects: Option<&[Rendered]>) -> Result<Vec<Message>, ClusterError> {
     let mut messages = Vec::new();
-    if !skip_control_plane {
-        messages.extend(gate(cluster).await?);
+    if let Some(objects) = objects {
+        messages.extend(gate(cluster, objects).await?);
+        // What is below could not be looked at either.
+        if messages.iter().any(|message| message.code == "IST0141") {
+            return Ok(messages);
+        }
     }
     for found in found::look(cluster).await? {
         if !found.is_ours {

@@ -38,8 +38,34 @@ pub fn workload(object: &Value) -> Option<String> {
     (ready < wanted).then(|| format!("{ready} of {wanted} replicas are available"))
 }
 
-/// What a pod that is not ready is waiting for; `None` when it is ready.
-pub fn pod(object: &Value) -> Option<String> {
+/// Why a workload has no pods, if it says so or events do: a quota, or a policy that forbids them.
+pub fn refused(workload: &Value, events: &[Value]) -> Option<String> {
+    let conditions = workload["status"]["conditions"].as_array().into_iter().flatten();
+    let failure = conditions
+        .into_iter()
+        .find(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True");
+    let said = failure.and_then(|failure| failure["message"].as_str());
+    said.map(str::to_owned).or_else(|| warned(workload, events))
+}
+
+/// The last warning about an object.
+fn warned(object: &Value, events: &[Value]) -> Option<String> {
+    let about = |event: &&Value| {
+        event["type"] == "Warning"
+            && event["involvedObject"]["kind"] == object["kind"]
+            && event["involvedObject"]["name"] == object["metadata"]["name"]
+    };
+    // Times are texts whose order is that of time.
+    let when = |event: &&Value| {
+        let time = event["lastTimestamp"].as_str().or_else(|| event["eventTime"].as_str());
+        time.unwrap_or_default().to_owned()
+    };
+    let last = events.iter().filter(about).max_by_key(when)?;
+    last["message"].as_str().map(|message| message.trim().to_owned())
+}
+
+/// What a pod that is not ready is waiting for; `None` when it is ready. Events say why its containers are not made.
+pub fn pod(object: &Value, events: &[Value]) -> Option<String> {
     let status = &object["status"];
     let condition = |name: &str| {
         let conditions = status["conditions"].as_array().into_iter().flatten();
@@ -83,7 +109,10 @@ pub fn pod(object: &Value) -> Option<String> {
                         object["metadata"]["name"].as_str().unwrap_or_default()
                     )
                 }
-                "ContainerCreating" | "PodInitializing" | "" => format!("container {name} is being made"),
+                "ContainerCreating" | "PodInitializing" | "" => match warned(object, events) {
+                    Some(why) => format!("container {name} is being made: {why}"),
+                    None => format!("container {name} is being made"),
+                },
                 reason => format!("container {name}: {reason}{message}"),
             });
         }
@@ -158,15 +187,43 @@ mod tests {
             ("CreateContainerConfigError", "CreateContainerConfigError: m"),
             ("ContainerCreating", "being made"),
         ] {
-            assert!(pod(&waiting(reason)).unwrap().contains(expected), "{reason}");
+            assert!(pod(&waiting(reason), &[]).unwrap().contains(expected), "{reason}");
         }
         let unscheduled =
             json!({"status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/2 nodes"}]}});
-        assert!(pod(&unscheduled).unwrap().contains("no node takes it: 0/2 nodes"));
+        assert!(pod(&unscheduled, &[]).unwrap().contains("no node takes it: 0/2 nodes"));
+        let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        assert_eq!(pod(&ready, &[]), None);
         assert_eq!(
-            pod(&json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})),
-            None
+            pod(&json!({"status": {"phase": "Pending"}}), &[]).unwrap(),
+            "it is Pending"
         );
-        assert_eq!(pod(&json!({"status": {"phase": "Pending"}})).unwrap(), "it is Pending");
+    }
+
+    #[test]
+    fn events_say_why_pods_are_not_made() {
+        let event = |kind: &str, name: &str, when: &str, message: &str| json!({"type": "Warning", "lastTimestamp": when, "message": message, "involvedObject": {"kind": kind, "name": name}});
+        let events = [
+            event(
+                "Pod",
+                "p",
+                "2026-01-02T00:00:00Z",
+                "MountVolume.SetUp failed: configmap \"c\" not found",
+            ),
+            event("Pod", "p", "2026-01-01T00:00:00Z", "earlier"),
+            event("DaemonSet", "d", "2026-01-01T00:00:00Z", "exceeded quota"),
+        ];
+        let made = json!({"kind": "Pod", "metadata": {"name": "p"}, "status": {"containerStatuses": [
+            {"name": "c", "state": {"waiting": {"reason": "ContainerCreating"}}}
+        ]}});
+        assert!(
+            pod(&made, &events)
+                .unwrap()
+                .ends_with("being made: MountVolume.SetUp failed: configmap \"c\" not found")
+        );
+        let set = json!({"kind": "DaemonSet", "metadata": {"name": "d"}});
+        assert_eq!(refused(&set, &events).unwrap(), "exceeded quota");
+        let failed = json!({"kind": "Deployment", "status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "forbidden"}]}});
+        assert_eq!(refused(&failed, &[]).unwrap(), "forbidden");
     }
 }

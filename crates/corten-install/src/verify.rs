@@ -111,7 +111,7 @@ pub async fn component(cluster: &Cluster, objects: &[Rendered], component: Compo
                 let problem = format!("{} runs {runs}, and {image} was installed", title(pod));
                 return Ok(Check::new(component.title(), Err(problem)));
             }
-            if let Some(what) = ready::pod(pod) {
+            if let Some(what) = ready::pod(pod, &[]) {
                 return Ok(Check::new(component.title(), Err(format!("{}: {what}", title(pod)))));
             }
         }
@@ -212,7 +212,11 @@ pub async fn webhook(cluster: &Cluster, plan: &Plan, objects: &[Rendered]) -> Re
         }
         Err(ClusterError::Refused { message, .. }) => Err(format!("it cannot be asked: {message}")),
         Err(error) => return Err(error),
-        Ok(_) => Err(format!(
+        Ok(None) => Err(
+            "the cluster does not know Istio's kinds, so there is nothing to judge; `corten crds --istio | kubectl apply --server-side -f -` defines them"
+                .to_owned(),
+        ),
+        Ok(Some(_)) => Err(format!(
             "an object that must be refused was accepted: the webhook is not asked or does not answer; look at the control plane's log: kubectl logs -n {} deploy/istiod",
             plan.namespace
         )),

@@ -31,9 +31,9 @@ async fn half_an_installation_is_found_again_and_removed() {
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .unwrap();
-    let cluster = Cluster::new(kube::Client::try_from(config).unwrap(), false);
+    let cluster = Cluster::new(kube::Client::try_from(config).unwrap(), "the test", false);
 
-    assert_eq!(precheck::gate(&cluster).await.unwrap(), []);
+    assert_eq!(precheck::gate(&cluster, &[]).await.unwrap(), []);
     let request = Request {
         sets: vec![("profile=ambient".to_owned(), false)],
         ..Request::default()

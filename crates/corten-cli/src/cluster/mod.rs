@@ -9,6 +9,7 @@ mod target;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use corten_install::values::known;
 use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::Status;
@@ -82,6 +83,7 @@ impl Connection {
 
     async fn open(&self) -> Result<Cluster> {
         let kubeconfig = self.read()?;
+        self.check_context(&kubeconfig)?;
         let options = KubeConfigOptions {
             context: self.context.clone(),
             ..KubeConfigOptions::default()
@@ -102,6 +104,23 @@ impl Connection {
             namespace,
             server,
         })
+    }
+
+    /// The context that is to be used exists.
+    fn check_context(&self, kubeconfig: &Kubeconfig) -> Result<()> {
+        let names: Vec<&str> = kubeconfig.contexts.iter().map(|it| it.name.as_str()).collect();
+        let there = match &names[..] {
+            [] => "it has none".to_owned(),
+            names => format!("there are {}", names.join(", ")),
+        };
+        let Some(wanted) = self.context.as_deref().or(kubeconfig.current_context.as_deref()) else {
+            bail!("the kubeconfig has no current context: name one with --context ({there})");
+        };
+        if names.contains(&wanted) {
+            return Ok(());
+        }
+        let near = known::hint(wanted, names.iter().copied());
+        bail!("the kubeconfig has no context {wanted:?}{near}; {there}")
     }
 
     fn read(&self) -> Result<Kubeconfig> {

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use corten_install::charts::{Component, VERSION};
-use corten_install::cluster::Cluster as Place;
 use corten_install::install::{self, Options, Progress};
 use corten_install::operator::{Plan, Request};
 use corten_install::render::{self, Rendered};
@@ -52,7 +51,7 @@ impl Install {
     /// Brings an installation to this version, as it was asked for then.
     pub(crate) fn upgrade(self) -> Result<ExitCode> {
         self.target.run(async |cluster| {
-            let place = Place::new(cluster.client(), self.dry_run);
+            let place = cluster.place(self.dry_run);
             let (request, known) = remembered(&place, &self.asked).await?;
             let plan = told(&request)?;
             let before = record::read(&place, &plan.namespace, &plan.revision).await?;
@@ -81,13 +80,13 @@ impl Install {
     }
 
     async fn go(&self, cluster: &Cluster, request: &Request, plan: &Plan, done: &str) -> Result<ExitCode> {
-        let place = Place::new(cluster.client(), self.dry_run);
+        let place = cluster.place(self.dry_run);
         let objects = render::objects(plan, render::Options::default())?;
         if plan.parts.is_empty() {
             output::line("the profile brings nothing to install")?;
             return Ok(ExitCode::SUCCESS);
         }
-        gate(&place).await?;
+        gate(&place, &objects).await?;
         install::check_foreign(&place, plan, self.adopt).await?;
         let namespaces = place.list("Namespace", None, "").await?;
         let objects_there = Objects {

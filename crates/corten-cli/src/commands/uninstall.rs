@@ -4,14 +4,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use corten_install::cluster::Cluster as Place;
 use corten_install::operator::Request;
 use corten_install::remove::{self, Progress, Removal};
 use corten_install::render;
-use corten_install::{found, record};
+use corten_install::{found, permissions, record};
 use serde_json::json;
 
-use crate::installation::{Asked, Target, confirm, told};
+use crate::installation::{Asked, Target, confirm, stop, told};
 use crate::output;
 
 /// Take the mesh out of the cluster. Running pods keep talking, without the mesh.
@@ -41,7 +40,7 @@ pub(crate) struct Uninstall {
 impl Uninstall {
     pub(crate) fn run(self) -> Result<ExitCode> {
         self.target.run(async |cluster| {
-            let place = Place::new(cluster.client(), self.dry_run);
+            let place = cluster.place(self.dry_run);
             let asked = self.asked.request()?;
             let drain = self.drain_timeout.to_std();
             let drain = drain.context("--drain-timeout has to be a time that is not negative")?;
@@ -99,6 +98,8 @@ impl Uninstall {
                 output::line(format!("nothing is installed in namespace {namespace}"))?;
                 return Ok(ExitCode::SUCCESS);
             }
+            let needs = permissions::to_remove(&there);
+            stop(&permissions::lacking(&place, &needs, []).await?)?;
             let proxies = there.iter().any(|object| object["kind"] == "DaemonSet");
             let mut question = format!("{} objects will be removed from {}", there.len(), cluster.server());
             if self.purge {

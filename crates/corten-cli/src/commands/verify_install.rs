@@ -27,7 +27,7 @@ pub(crate) struct VerifyInstall {
 impl VerifyInstall {
     pub(crate) fn run(self) -> Result<ExitCode> {
         self.target.run(async |cluster| {
-            let place = Place::new(cluster.client(), false);
+            let place = cluster.place(false);
             let (request, _) = remembered(&place, &self.asked).await?;
             let plan = told(&request)?;
             let objects = render::objects(&plan, render::Options::default())?;

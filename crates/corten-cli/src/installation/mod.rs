@@ -8,6 +8,7 @@ use corten_install::cluster::Cluster as Place;
 use corten_install::operator::Request;
 use corten_install::precheck::{self, Level, Message};
 use corten_install::record;
+use corten_install::render::Rendered;
 
 pub(crate) use asked::{Asked, told};
 pub(crate) use confirm::confirm;
@@ -32,10 +33,21 @@ impl Target {
     }
 }
 
-/// Says what stands in the way; an error if it does.
-pub(crate) async fn gate(place: &Place) -> Result<()> {
-    let messages = precheck::gate(place).await?;
-    for message in &messages {
+impl Cluster {
+    /// As installations see it; with `dry_run` nothing that is written is kept.
+    pub(crate) fn place(&self, dry_run: bool) -> Place {
+        Place::new(self.client(), self.server(), dry_run)
+    }
+}
+
+/// Says what stands in the way of making these objects; an error if it does.
+pub(crate) async fn gate(place: &Place, objects: &[Rendered]) -> Result<()> {
+    stop(&precheck::gate(place, objects).await?)
+}
+
+/// Says what was found; an error if any of it stands in the way.
+pub(crate) fn stop(messages: &[Message]) -> Result<()> {
+    for message in messages {
         eprintln!("{}", line(message));
     }
     if messages.iter().any(|message| message.level == Level::Error) {

@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use corten_api::yaml;
-use corten_install::cluster::Cluster as Place;
 use corten_install::precheck::{self, Level};
 use serde_json::json;
 
 use crate::installation::{Target, line};
 use crate::output;
+use corten_install::operator::{Request, plan};
+use corten_install::render;
 
 /// Check whether the mesh can be installed or upgraded. Nothing is changed.
 #[derive(Debug, clap::Args)]
@@ -49,9 +50,15 @@ impl Precheck {
             Threshold::Warning => Level::Warning,
             Threshold::Error => Level::Error,
         };
+        let plan = plan(&Request {
+            sets: vec![("profile=ambient".to_owned(), false)],
+            ..Request::default()
+        })?;
         self.target.run(async |cluster| {
-            let place = Place::new(cluster.client(), false);
-            let messages = precheck::run(&place, self.skip_controlplane).await?;
+            let place = cluster.place(false);
+            let objects = render::objects(&plan, render::Options::default())?;
+            let wanted = (!self.skip_controlplane).then_some(&objects[..]);
+            let messages = precheck::run(&place, wanted).await?;
             let grave = messages.iter().any(|message| message.level >= Level::Warning);
             let shown: Vec<_> = messages.iter().filter(|message| message.level >= threshold).collect();
             let list = || {
