@@ -2,11 +2,14 @@
 //!
 //! A generator sees only its arguments, and what it makes refers only to what it makes.
 
+pub mod listener;
 pub mod names;
+pub mod route;
 pub mod security;
 
 use std::collections::BTreeMap;
 
+use corten_api::istio::mesh_config::MeshConfig;
 use corten_envoy::envoy::config::{
     cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener, route::v3::RouteConfiguration,
 };
@@ -21,6 +24,21 @@ pub struct Context<'a> {
     pub proxy: &'a Proxy,
     /// What the proxy sees.
     pub scope: &'a Scope,
+}
+
+impl Context<'_> {
+    /// The mesh's configuration.
+    pub fn mesh(&self) -> &MeshConfig {
+        &self.snapshot.catalog.mesh
+    }
+
+    /// How long connections of the proxy may be idle, where its metadata says so.
+    pub(crate) fn idle_timeout(&self) -> Option<corten_envoy::google::protobuf::Duration> {
+        let said = self.proxy.metadata["IDLE_TIMEOUT"].as_str()?;
+        corten_core::Duration::parse_argument(said)
+            .ok()
+            .map(corten_envoy::duration)
+    }
 }
 
 /// What a proxy is sent, in the order in which Envoy takes it.

@@ -11,7 +11,6 @@ use corten_api::{
         envoy_filter::EnvoyFilterSpec,
         extensions::{TrafficExtensionSpec, WasmPluginSpec},
         gateway::GatewaySpec,
-        peer_authentication::PeerAuthenticationSpec,
         proxy_config_resource::ProxyConfigSpec,
         request_authentication::RequestAuthenticationSpec,
         sidecar::SidecarSpec,
@@ -95,7 +94,7 @@ pub struct Configs {
     pub envoy_filters: Table<EnvoyFilterSpec>,
     pub request_authentications: Table<RequestAuthenticationSpec>,
     pub authorization_policies: Table<AuthorizationPolicySpec>,
-    pub peer_authentications: Table<PeerAuthenticationSpec>,
+    pub peer_authentications: BTreeMap<(Name, Name), Arc<input::PeerAuthentication>>,
     pub telemetries: Table<TelemetrySpec>,
     pub wasm_plugins: Table<WasmPluginSpec>,
     pub traffic_extensions: Table<TrafficExtensionSpec>,
@@ -126,11 +125,11 @@ impl ConfigKind {
 }
 
 impl Configs {
-    /// Stores an object of one of Istio's kinds; what is wrong with it is returned. Services and ServiceEntries come as the
-    /// model's reader reads them, by [`put_input`](Self::put_input).
+    /// Stores an object of one of Istio's kinds; what is wrong with it is returned. Services, ServiceEntries and PeerAuthentications
+    /// come as the model's reader reads them, by [`put_input`](Self::put_input).
     pub fn put(&mut self, kind: ConfigKind, value: &Value) -> Vec<Diagnostic> {
         match kind {
-            ConfigKind::Service | ConfigKind::ServiceEntry => Vec::new(),
+            ConfigKind::Service | ConfigKind::ServiceEntry | ConfigKind::PeerAuthentication => Vec::new(),
             ConfigKind::VirtualService => put(&mut self.virtual_services, value),
             ConfigKind::DestinationRule => put(&mut self.destination_rules, value),
             ConfigKind::Gateway => put(&mut self.gateways, value),
@@ -138,7 +137,6 @@ impl Configs {
             ConfigKind::EnvoyFilter => put(&mut self.envoy_filters, value),
             ConfigKind::RequestAuthentication => put(&mut self.request_authentications, value),
             ConfigKind::AuthorizationPolicy => put(&mut self.authorization_policies, value),
-            ConfigKind::PeerAuthentication => put(&mut self.peer_authentications, value),
             ConfigKind::Telemetry => put(&mut self.telemetries, value),
             ConfigKind::WasmPlugin => put(&mut self.wasm_plugins, value),
             ConfigKind::TrafficExtension => put(&mut self.traffic_extensions, value),
@@ -155,6 +153,9 @@ impl Configs {
             }
             input::Object::ServiceEntry(entry) => {
                 self.service_entries.insert(key(&entry.meta), Arc::clone(entry));
+            }
+            input::Object::PeerAuthentication(policy) => {
+                self.peer_authentications.insert(key(&policy.meta), Arc::clone(policy));
             }
             _ => {}
         }

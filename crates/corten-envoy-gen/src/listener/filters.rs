@@ -1,0 +1,389 @@
+//! Network and HTTP filters, and the values that their fields share.
+
+use corten_api::istio::mesh_config::{AccessLogEncoding, MeshConfig, NormalizationType as Normalization};
+use corten_envoy::{
+    any, boolean,
+    envoy::{
+        config::{
+            accesslog::v3::{AccessLog, access_log},
+            core::v3::{
+                Address, AggregatedConfigSource, ConfigSource, DataSource, Http1ProtocolOptions, HttpProtocolOptions,
+                SocketAddress, SubstitutionFormatString, address, config_source, data_source, socket_address,
+                substitution_format_string::Format,
+            },
+            listener::v3::{Filter, ListenerFilter, filter, listener_filter},
+            route::v3::RouteConfiguration,
+        },
+        extensions::{
+            access_loggers::file::v3::{FileAccessLog, file_access_log},
+            filters::{
+                http::{
+                    cors::v3::Cors, fault::v3::HttpFault, grpc_stats::v3::FilterConfig as GrpcStats,
+                    grpc_web::v3::GrpcWeb, router::v3::Router,
+                },
+                listener::{
+                    http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst, original_src::v3::OriginalSrc,
+                    tls_inspector::v3::TlsInspector,
+                },
+                network::{
+                    http_connection_manager::v3::{
+                        HttpConnectionManager, HttpFilter, Rds,
+                        http_connection_manager::{
+                            ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+                            SetCurrentClientCertDetails, UpgradeConfig,
+                        },
+                        http_filter,
+                    },
+                    tcp_proxy::v3::{TcpProxy, tcp_proxy},
+                },
+            },
+        },
+    },
+    google::protobuf::{Any, Duration, Struct},
+    prost::{Message, Name},
+    seconds, string_value, structure, uint32,
+};
+
+/// The length of a cluster's name after which its statistics' name ends: names hold no `;`.
+const STAT_END: char = ';';
+
+/// A network filter.
+pub(crate) fn network<M: Message + Name>(name: &str, config: &M) -> Filter {
+    Filter {
+        name: name.to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(any(config))),
+    }
+}
+
+/// An HTTP filter.
+pub(crate) fn http<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
+    http_any(name, any(config))
+}
+
+/// An HTTP filter whose configuration is packed.
+pub(crate) fn http_any(name: &str, config: Any) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+        ..HttpFilter::default()
+    }
+}
+
+fn listener<M: Message + Name>(name: &str, config: &M) -> ListenerFilter {
+    ListenerFilter {
+        name: name.to_owned(),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(any(config))),
+        ..ListenerFilter::default()
+    }
+}
+
+/// Finds where a redirected connection wanted to go.
+pub(crate) fn original_dst() -> ListenerFilter {
+    listener("envoy.filters.listener.original_dst", &OriginalDst {})
+}
+
+/// Keeps the client's address towards the application, with the mark that tells such connections apart.
+pub(crate) fn original_src() -> ListenerFilter {
+    listener(
+        "envoy.filters.listener.original_src",
+        &OriginalSrc {
+            mark: 1337,
+            ..OriginalSrc::default()
+        },
+    )
+}
+
+/// Finds server name and protocols in a TLS greeting.
+pub(crate) fn tls_inspector() -> ListenerFilter {
+    let config = TlsInspector {
+        initial_read_buffer_size: uint32(512),
+        ..TlsInspector::default()
+    };
+    listener("envoy.filters.listener.tls_inspector", &config)
+}
+
+/// Finds whether HTTP is spoken.
+pub(crate) fn http_inspector() -> ListenerFilter {
+    listener("envoy.filters.listener.http_inspector", &HttpInspector {})
+}
+
+/// From where routes and endpoints come: the same stream.
+pub(crate) fn ads() -> ConfigSource {
+    ConfigSource {
+        config_source_specifier: Some(config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        initial_fetch_timeout: Some(seconds(0)),
+        resource_api_version: corten_envoy::envoy::config::core::v3::ApiVersion::V3.into(),
+        ..ConfigSource::default()
+    }
+}
+
+/// A TCP socket.
+pub(crate) fn socket(address: &str, port: u16) -> Address {
+    Address {
+        address: Some(address::Address::SocketAddress(SocketAddress {
+            address: address.to_owned(),
+            port_specifier: Some(socket_address::PortSpecifier::PortValue(port.into())),
+            ..SocketAddress::default()
+        })),
+    }
+}
+
+/// The name of a cluster's, or listener's, statistics.
+pub(crate) fn stat(name: &str) -> String {
+    format!("{name}{STAT_END}")
+}
+
+/// Passes bytes on to a cluster.
+pub(crate) fn tcp_proxy(
+    stat_prefix: &str,
+    to: tcp_proxy::ClusterSpecifier,
+    more: TcpOptions,
+    log: &[AccessLog],
+) -> Filter {
+    let config = TcpProxy {
+        stat_prefix: stat_prefix.to_owned(),
+        access_log: log.to_vec(),
+        idle_timeout: more.idle_timeout,
+        hash_policy: more.hash_policy,
+        tunneling_config: more.tunneling,
+        cluster_specifier: Some(to),
+        ..TcpProxy::default()
+    };
+    network("envoy.filters.network.tcp_proxy", &config)
+}
+
+/// What a DestinationRule says about bytes passed on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TcpOptions {
+    /// How long a connection may be silent.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Which endpoint.
+    pub(crate) hash_policy: Vec<corten_envoy::envoy::r#type::v3::HashPolicy>,
+    /// Inside which tunnel.
+    pub(crate) tunneling: Option<tcp_proxy::TunnelingConfig>,
+}
+
+/// Passes bytes on to one cluster, as it was made for a blackhole or a passthrough.
+pub(crate) fn tcp_to(cluster: &str, log: &[AccessLog]) -> Filter {
+    let to = tcp_proxy::ClusterSpecifier::Cluster(cluster.to_owned());
+    tcp_proxy(cluster, to, TcpOptions::default(), log)
+}
+
+/// Which side of a proxy HTTP is spoken on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Towards the workload.
+    Inbound,
+    /// From the workload.
+    Outbound,
+}
+
+/// Where an HTTP connection's routes are.
+#[derive(Debug, Clone)]
+pub(crate) enum Routes {
+    /// Fetched, by name.
+    Named(String),
+    /// Here.
+    Inline(Box<RouteConfiguration>),
+}
+
+/// The HTTP filters of a connection: those of security first.
+pub(crate) fn http_filters(grpc_web: bool, security: Vec<HttpFilter>) -> Vec<HttpFilter> {
+    let mut filters = security;
+    if grpc_web {
+        filters.push(http("envoy.filters.http.grpc_web", &GrpcWeb {}));
+    }
+    let stats = GrpcStats {
+        emit_filter_state: true,
+        per_method_stat_specifier: Some(
+            corten_envoy::envoy::extensions::filters::http::grpc_stats::v3::filter_config::PerMethodStatSpecifier::StatsForAllMethods(
+                corten_envoy::google::protobuf::BoolValue { value: false },
+            ),
+        ),
+        ..GrpcStats::default()
+    };
+    filters.push(http("envoy.filters.http.grpc_stats", &stats));
+    filters.push(http("envoy.filters.http.fault", &HttpFault::default()));
+    filters.push(http("envoy.filters.http.cors", &Cors {}));
+    let router = Router {
+        suppress_envoy_headers: false,
+        ..Router::default()
+    };
+    filters.push(http("envoy.filters.http.router", &router));
+    filters
+}
+
+/// What an HTTP connection manager is made of.
+#[derive(Debug)]
+pub(crate) struct Http<'a> {
+    /// The side.
+    pub(crate) side: Side,
+    /// The prefix of its statistics.
+    pub(crate) stat_prefix: String,
+    /// Where its routes are.
+    pub(crate) routes: Routes,
+    /// Its filters, the router last.
+    pub(crate) filters: Vec<HttpFilter>,
+    /// The mesh's configuration.
+    pub(crate) mesh: &'a MeshConfig,
+    /// Its access log.
+    pub(crate) log: &'a [AccessLog],
+    /// How long a connection may be idle, where the proxy says so itself.
+    pub(crate) idle: Option<Duration>,
+}
+
+impl Http<'_> {
+    /// The configuration, before it is packed.
+    pub(crate) fn manager(self) -> HttpConnectionManager {
+        let normalization = self
+            .mesh
+            .path_normalization
+            .as_ref()
+            .map(|of| of.normalization)
+            .unwrap_or_default();
+        let inbound = self.side == Side::Inbound;
+        HttpConnectionManager {
+            stat_prefix: self.stat_prefix,
+            http_filters: self.filters,
+            use_remote_address: boolean(false),
+            server_name: if inbound {
+                "istio-envoy".to_owned()
+            } else {
+                String::new()
+            },
+            forward_client_cert_details: if inbound {
+                ForwardClientCertDetails::AppendForward.into()
+            } else {
+                ForwardClientCertDetails::Sanitize.into()
+            },
+            set_current_client_cert_details: inbound.then(|| SetCurrentClientCertDetails {
+                subject: boolean(true),
+                dns: true,
+                uri: true,
+                ..SetCurrentClientCertDetails::default()
+            }),
+            common_http_protocol_options: self.idle.map(|timeout| HttpProtocolOptions {
+                idle_timeout: Some(timeout),
+                ..HttpProtocolOptions::default()
+            }),
+            stream_idle_timeout: Some(seconds(0)),
+            upgrade_configs: vec![UpgradeConfig {
+                upgrade_type: "websocket".to_owned(),
+                ..UpgradeConfig::default()
+            }],
+            proxy_100_continue: true,
+            normalize_path: boolean(normalization != Normalization::None),
+            merge_slashes: matches!(
+                normalization,
+                Normalization::MergeSlashes | Normalization::DecodeAndMergeSlashes
+            ),
+            path_with_escaped_slashes_action: if normalization == Normalization::DecodeAndMergeSlashes {
+                PathWithEscapedSlashesAction::UnescapeAndForward.into()
+            } else {
+                PathWithEscapedSlashesAction::KeepUnchanged.into()
+            },
+            access_log: self.log.to_vec(),
+            route_specifier: Some(match self.routes {
+                Routes::Named(route_config_name) => RouteSpecifier::Rds(Rds {
+                    config_source: Some(ads()),
+                    route_config_name,
+                }),
+                Routes::Inline(routes) => RouteSpecifier::RouteConfig(*routes),
+            }),
+            ..HttpConnectionManager::default()
+        }
+    }
+
+    /// The filter.
+    pub(crate) fn filter(self) -> Filter {
+        manager_filter(&self.manager())
+    }
+}
+
+/// The filter of an HTTP connection manager.
+pub(crate) fn manager_filter(manager: &HttpConnectionManager) -> Filter {
+    network("envoy.filters.network.http_connection_manager", manager)
+}
+
+/// Takes requests as HTTP proxies take them, with whole URLs.
+pub(crate) fn allow_absolute_urls(manager: &mut HttpConnectionManager) {
+    manager.http_protocol_options = Some(Http1ProtocolOptions {
+        allow_absolute_url: boolean(true),
+        ..Http1ProtocolOptions::default()
+    });
+}
+
+/// Istio's format of a line of an access log.
+const LOG_FORMAT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n";
+
+/// The access log that the mesh's configuration asks for.
+pub(crate) fn access_log(mesh: &MeshConfig) -> Vec<AccessLog> {
+    if mesh.access_log_file.is_empty() {
+        return Vec::new();
+    }
+    let written = Some(mesh.access_log_format.as_str()).filter(|format| !format.is_empty());
+    let format = match mesh.access_log_encoding {
+        AccessLogEncoding::Text => Format::TextFormatSource(DataSource {
+            specifier: Some(data_source::Specifier::InlineString(
+                written.unwrap_or(LOG_FORMAT).to_owned(),
+            )),
+            ..DataSource::default()
+        }),
+        AccessLogEncoding::Json => Format::JsonFormat(json_format(written)),
+    };
+    let config = FileAccessLog {
+        path: mesh.access_log_file.clone(),
+        access_log_format: Some(file_access_log::AccessLogFormat::LogFormat(SubstitutionFormatString {
+            format: Some(format),
+            ..SubstitutionFormatString::default()
+        })),
+    };
+    vec![AccessLog {
+        name: "envoy.access_loggers.file".to_owned(),
+        config_type: Some(access_log::ConfigType::TypedConfig(any(&config))),
+        ..AccessLog::default()
+    }]
+}
+
+/// The fields of a line in JSON: what is written, else Istio's. A format that is no JSON object was reported when it was read.
+fn json_format(written: Option<&str>) -> Struct {
+    let fields = written.and_then(|text| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).ok());
+    match fields {
+        Some(fields) => structure(fields.into_iter().map(|(key, value)| match value {
+            serde_json::Value::String(text) => (key, string_value(text)),
+            other => (key, string_value(other.to_string())),
+        })),
+        None => structure(JSON_FIELDS.map(|(key, value)| (key, string_value(value)))),
+    }
+}
+
+/// Istio's fields of a line in JSON.
+const JSON_FIELDS: [(&str, &str); 24] = [
+    ("start_time", "%START_TIME%"),
+    ("route_name", "%ROUTE_NAME%"),
+    ("method", "%REQ(:METHOD)%"),
+    ("path", "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"),
+    ("protocol", "%PROTOCOL%"),
+    ("response_code", "%RESPONSE_CODE%"),
+    ("response_flags", "%RESPONSE_FLAGS%"),
+    ("response_code_details", "%RESPONSE_CODE_DETAILS%"),
+    ("connection_termination_details", "%CONNECTION_TERMINATION_DETAILS%"),
+    ("bytes_received", "%BYTES_RECEIVED%"),
+    ("bytes_sent", "%BYTES_SENT%"),
+    ("duration", "%DURATION%"),
+    ("upstream_service_time", "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%"),
+    ("x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"),
+    ("user_agent", "%REQ(USER-AGENT)%"),
+    ("request_id", "%REQ(X-REQUEST-ID)%"),
+    ("authority", "%REQ(:AUTHORITY)%"),
+    ("upstream_host", "%UPSTREAM_HOST%"),
+    ("upstream_cluster", "%UPSTREAM_CLUSTER_RAW%"),
+    ("upstream_local_address", "%UPSTREAM_LOCAL_ADDRESS%"),
+    ("downstream_local_address", "%DOWNSTREAM_LOCAL_ADDRESS%"),
+    ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
+    ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
+    (
+        "upstream_transport_failure_reason",
+        "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    ),
+];

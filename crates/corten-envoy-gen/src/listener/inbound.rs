@@ -1,0 +1,365 @@
+//! Where connections come in: one listener for all that are redirected, with chains for each port of the workload.
+
+use std::collections::BTreeSet;
+
+use corten_api::istio::{peer_authentication::MutualTLSMode, sidecar::CaptureMode};
+use corten_core::Protocol;
+use corten_envoy::{
+    boolean, duration,
+    envoy::{
+        config::{
+            accesslog::v3::AccessLog,
+            core::v3::TrafficDirection,
+            listener::v3::{
+                Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate,
+                listener_filter_chain_match_predicate::{MatchSet, Rule},
+            },
+        },
+        r#type::v3::Int32Range,
+    },
+    seconds, uint32,
+};
+use corten_model::{Labels, Name, rules::PeerModes};
+use corten_routing::{Interception, Service, ServicePort};
+
+use super::{
+    blackhole,
+    draft::PLAIN_HTTP,
+    filters::{self, Http, Routes, Side},
+    port_or,
+    targets::targets,
+};
+use crate::{
+    Context, names, route,
+    security::{
+        peer,
+        tls::{self, Inbound, Traffic},
+    },
+};
+
+/// The port that redirected inbound connections come to, unless the mesh says otherwise.
+const INBOUND_PORT: u16 = 15006;
+
+/// The application protocols by which sidecars say that they are sidecars, for HTTP.
+const MESH_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
+/// The same for bytes.
+const MESH_TCP: [&str; 2] = ["istio-peer-exchange", "istio"];
+
+/// What leads to a chain, and what it does with TLS.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    /// `tls` or `raw_buffer`; empty: either.
+    transport: &'static str,
+    protocols: Protocols,
+    /// The mesh's mutual TLS ends here.
+    terminates: bool,
+    /// HTTP is spoken.
+    http: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Protocols {
+    Any,
+    PlainHttp,
+    MeshHttp,
+    MeshTcp,
+    Mesh,
+}
+
+impl Protocols {
+    fn names(self) -> Vec<String> {
+        let names: Vec<&str> = match self {
+            Protocols::Any => Vec::new(),
+            Protocols::PlainHttp => PLAIN_HTTP.to_vec(),
+            Protocols::MeshHttp => MESH_HTTP.to_vec(),
+            Protocols::MeshTcp => MESH_TCP.to_vec(),
+            Protocols::Mesh => MESH_TCP.iter().rev().chain(&MESH_HTTP).copied().collect(),
+        };
+        names.into_iter().map(str::to_owned).collect()
+    }
+}
+
+/// The ways into a port, by what is spoken there and what the workload demands.
+fn ways(protocol: Protocol, mode: MutualTLSMode) -> Vec<Way> {
+    let way = |transport, protocols, terminates, http| Way {
+        transport,
+        protocols,
+        terminates,
+        http,
+    };
+    let (is_http, is_tcp) = (protocol.is_http(), protocol.is_tcp());
+    match mode {
+        MutualTLSMode::Strict if is_http => vec![way("tls", Protocols::Any, true, true)],
+        MutualTLSMode::Strict if is_tcp => vec![way("tls", Protocols::Any, true, false)],
+        MutualTLSMode::Strict => vec![
+            way("tls", Protocols::MeshHttp, true, true),
+            way("tls", Protocols::Any, true, false),
+        ],
+        MutualTLSMode::Disable if is_http => vec![way("raw_buffer", Protocols::Any, false, true)],
+        MutualTLSMode::Disable if is_tcp => vec![way("", Protocols::Any, false, false)],
+        MutualTLSMode::Disable => vec![
+            way("raw_buffer", Protocols::PlainHttp, false, true),
+            way("", Protocols::Any, false, false),
+        ],
+        MutualTLSMode::Permissive | MutualTLSMode::Unset if is_http => vec![
+            way("tls", Protocols::Mesh, true, true),
+            way("raw_buffer", Protocols::Any, false, true),
+        ],
+        MutualTLSMode::Permissive | MutualTLSMode::Unset if is_tcp => vec![
+            way("tls", Protocols::Mesh, true, false),
+            way("tls", Protocols::Any, false, false),
+            way("raw_buffer", Protocols::Any, false, false),
+        ],
+        MutualTLSMode::Permissive | MutualTLSMode::Unset => vec![
+            way("tls", Protocols::MeshHttp, true, true),
+            way("raw_buffer", Protocols::PlainHttp, false, true),
+            way("tls", Protocols::MeshTcp, true, false),
+            way("raw_buffer", Protocols::Any, false, false),
+            way("tls", Protocols::Any, false, false),
+        ],
+    }
+}
+
+/// A port that is served: a service's, a Sidecar's, or all others (0).
+struct Served {
+    /// The port called, which chains are chosen by; 0: any other.
+    called: u16,
+    /// The workload's port, which mutual TLS and the cluster go by.
+    number: u16,
+    protocol: Protocol,
+    cluster: String,
+    of: Option<(Service, ServicePort)>,
+}
+
+/// What makes chains: what all of them share.
+struct Maker<'a> {
+    cx: &'a Context<'a>,
+    log: &'a [AccessLog],
+    modes: PeerModes,
+    trust_domains: Vec<String>,
+}
+
+/// The listener that all redirected inbound connections come to.
+pub(super) fn virtual_inbound(cx: &Context<'_>, log: &[AccessLog]) -> Listener {
+    let port = port_or(cx.mesh().proxy_inbound_listen_port, INBOUND_PORT);
+    let maker = Maker::new(cx, log);
+    let served = served(cx);
+    let mut chains = vec![blackhole("virtualInbound-blackhole", port, log)];
+    chains.extend(maker.passthrough(0));
+    // Ports that mutual TLS is demanded of by number though no service leads there.
+    let known: BTreeSet<u16> = served.iter().map(|served| served.called).collect();
+    for number in maker.modes.ports.keys().filter(|number| !known.contains(number)) {
+        chains.extend(maker.passthrough(*number));
+    }
+    chains.extend(served.iter().flat_map(|served| maker.chains(served)));
+    let detection = cx
+        .mesh()
+        .protocol_detection_timeout
+        .and_then(corten_core::Duration::to_std)
+        .map(duration);
+    Listener {
+        name: names::VIRTUAL_INBOUND.to_owned(),
+        address: Some(filters::socket(cx.proxy.wildcard(), port)),
+        listener_filters: listener_filters(cx, &chains),
+        filter_chains: chains,
+        listener_filters_timeout: Some(detection.unwrap_or_else(|| seconds(0))),
+        continue_on_listener_filters_timeout: true,
+        transparent: if cx.proxy.interception == Interception::Tproxy {
+            boolean(true)
+        } else {
+            None
+        },
+        traffic_direction: TrafficDirection::Inbound.into(),
+        max_connections_to_accept_per_socket_event: uint32(1),
+        ..Listener::default()
+    }
+}
+
+/// The ports that are served: those of a Sidecar that lists them, else those that services lead to.
+fn served(cx: &Context<'_>) -> Vec<Served> {
+    let targets = targets(cx);
+    let listed = cx
+        .scope
+        .sidecar
+        .as_ref()
+        .map_or(&[][..], |sidecar| &sidecar.spec.ingress);
+    if listed.is_empty() {
+        let of = targets.into_iter().map(|target| Served {
+            called: target.number,
+            number: target.number,
+            protocol: target.port.protocol,
+            cluster: names::inbound(target.number),
+            of: Some((Service::clone(&target.service), target.port)),
+        });
+        return of.collect();
+    }
+    let mut seen = BTreeSet::new();
+    let redirected = listed
+        .iter()
+        .filter(|ingress| ingress.capture_mode != CaptureMode::None);
+    let ports = redirected
+        .filter_map(|ingress| ingress.port.as_ref())
+        .filter(|port| seen.insert(port.number.0));
+    let of = ports.map(|port| {
+        let target = targets
+            .iter()
+            .find(|target| target.number == port.number.0 || target.port.number == port.number.0);
+        Served {
+            called: port.number.0,
+            number: port.number.0,
+            protocol: Protocol::parse(&port.protocol),
+            cluster: names::inbound(port.number.0),
+            of: target.map(|target| (Service::clone(&target.service), target.port.clone())),
+        }
+    });
+    of.collect()
+}
+
+impl<'a> Maker<'a> {
+    fn new(cx: &'a Context<'a>, log: &'a [AccessLog]) -> Maker<'a> {
+        let catalog = &cx.snapshot.catalog;
+        let pairs = cx.proxy.labels.iter();
+        let labels = Labels::new(pairs.map(|(key, value)| (Name::from(key.as_str()), Name::from(value.as_str()))));
+        let policies = catalog.configs.peer_authentications.values();
+        Maker {
+            cx,
+            log,
+            modes: peer::of_workload(policies, &cx.proxy.namespace, &labels, &catalog.settings.root_namespace),
+            trust_domains: tls::trust_domains(cx.mesh()),
+        }
+    }
+
+    /// The chains of a port that a service or a Sidecar names.
+    fn chains(&self, served: &Served) -> Vec<FilterChain> {
+        let mode = peer::of_port(&self.modes, served.number);
+        let name = names::listener(self.cx.proxy.wildcard(), served.called);
+        ways(served.protocol, mode)
+            .into_iter()
+            .map(|way| self.chain(way, &name, served))
+            .collect()
+    }
+
+    /// The chains of ports that nobody names, or of one that only a PeerAuthentication names.
+    fn passthrough(&self, number: u16) -> Vec<FilterChain> {
+        let mode = peer::of_port(&self.modes, number);
+        let served = Served {
+            called: number,
+            number,
+            protocol: Protocol::Unsupported,
+            cluster: names::INBOUND_PASSTHROUGH.to_owned(),
+            of: None,
+        };
+        let made = ways(served.protocol, mode).into_iter().map(|way| {
+            let name = if way.http {
+                "virtualInbound-catchall-http"
+            } else {
+                names::VIRTUAL_INBOUND
+            };
+            self.chain(way, name, &served)
+        });
+        made.collect()
+    }
+
+    fn chain(&self, way: Way, name: &str, served: &Served) -> FilterChain {
+        let traffic = if way.http { Traffic::Http } else { Traffic::Tcp };
+        let socket = way.terminates.then(|| {
+            tls::server_socket(&tls::inbound(&Inbound {
+                traffic,
+                trust_domains: &self.trust_domains,
+                settings: self.cx.mesh().mesh_mtls.as_ref(),
+                files: None,
+            }))
+        });
+        FilterChain {
+            name: name.to_owned(),
+            filter_chain_match: Some(FilterChainMatch {
+                destination_port: if served.called == 0 {
+                    None
+                } else {
+                    uint32(served.called.into())
+                },
+                transport_protocol: way.transport.to_owned(),
+                application_protocols: way.protocols.names(),
+                ..FilterChainMatch::default()
+            }),
+            filters: if way.http {
+                vec![self.http(served)]
+            } else {
+                vec![filters::tcp_to(&served.cluster, self.log)]
+            },
+            transport_socket: socket,
+            ..FilterChain::default()
+        }
+    }
+
+    fn http(&self, served: &Served) -> Filter {
+        let listener = names::listener(self.cx.proxy.wildcard(), served.called);
+        let of = served.of.as_ref().map(|(service, port)| (service, port));
+        Http {
+            side: Side::Inbound,
+            stat_prefix: filters::stat(&format!("inbound_{listener}")),
+            routes: Routes::Inline(Box::new(route::inbound_route(&served.cluster, of))),
+            filters: filters::http_filters(served.protocol == Protocol::GrpcWeb, Vec::new()),
+            mesh: self.cx.mesh(),
+            log: self.log,
+            idle: self.cx.idle_timeout(),
+        }
+        .filter()
+    }
+}
+
+/// What looks at the first bytes of a connection, on the ports where that tells chains apart.
+fn listener_filters(cx: &Context<'_>, chains: &[FilterChain]) -> Vec<ListenerFilter> {
+    let port = |chain: &FilterChain| {
+        chain
+            .filter_chain_match
+            .as_ref()?
+            .destination_port
+            .map(|port| port.value)
+    };
+    let ports: BTreeSet<u32> = chains.iter().filter_map(port).collect();
+    let without = |needs: &dyn Fn(&FilterChainMatch) -> bool| -> Vec<u32> {
+        let needed = |number: u32| {
+            let of_port = chains.iter().filter(|chain| port(chain) == Some(number));
+            of_port.filter_map(|chain| chain.filter_chain_match.as_ref()).any(needs)
+        };
+        ports.iter().copied().filter(|number| !needed(*number)).collect()
+    };
+    let mut filters = vec![filters::original_dst()];
+    if cx.proxy.interception == Interception::Tproxy {
+        filters.push(filters::original_src());
+    }
+    let mut tls = filters::tls_inspector();
+    tls.filter_disabled = disabled_on(&without(&|wanted| !wanted.transport_protocol.is_empty()));
+    filters.push(tls);
+    let mut http = filters::http_inspector();
+    let plain = |wanted: &FilterChainMatch| {
+        wanted.transport_protocol != "tls"
+            && wanted
+                .application_protocols
+                .iter()
+                .any(|name| PLAIN_HTTP.contains(&name.as_str()))
+    };
+    http.filter_disabled = disabled_on(&without(&plain));
+    filters.push(http);
+    filters
+}
+
+/// The ports on which a listener filter does nothing.
+fn disabled_on(ports: &[u32]) -> Option<ListenerFilterChainMatchPredicate> {
+    let range = |port: &u32| {
+        let start = i32::try_from(*port).unwrap_or(i32::MAX - 1);
+        ListenerFilterChainMatchPredicate {
+            rule: Some(Rule::DestinationPortRange(Int32Range { start, end: start + 1 })),
+        }
+    };
+    match ports {
+        [] => None,
+        [port] => Some(range(port)),
+        ports => Some(ListenerFilterChainMatchPredicate {
+            rule: Some(Rule::OrMatch(MatchSet {
+                rules: ports.iter().map(range).collect(),
+            })),
+        }),
+    }
+}

@@ -1,0 +1,88 @@
+//! Listeners: where a proxy takes connections, and what it does with them.
+
+mod draft;
+mod filters;
+mod inbound;
+mod outbound;
+mod targets;
+
+use corten_envoy::{
+    boolean,
+    envoy::config::{
+        accesslog::v3::AccessLog,
+        core::v3::TrafficDirection,
+        listener::v3::{FilterChain, FilterChainMatch, Listener},
+    },
+    uint32,
+};
+use corten_routing::{Interception, ProxyKind};
+
+pub(crate) use self::filters::TcpOptions;
+pub use self::targets::{Target, targets};
+use crate::{Context, names};
+
+/// The port that redirected outbound connections come to, unless the mesh says otherwise.
+const OUTBOUND_PORT: u16 = 15001;
+
+/// All listeners of a proxy beside a workload.
+pub fn listeners(cx: &Context<'_>) -> Vec<Listener> {
+    if cx.proxy.kind != ProxyKind::Sidecar {
+        return Vec::new();
+    }
+    let log = filters::access_log(cx.mesh());
+    let mut made = outbound::listeners(cx, &log);
+    if cx.proxy.interception != Interception::None {
+        made.push(virtual_outbound(cx, &log));
+        made.push(inbound::virtual_inbound(cx, &log));
+    }
+    made
+}
+
+/// The port of a listener that the mesh's configuration may change.
+fn port_or(configured: i32, otherwise: u16) -> u16 {
+    u16::try_from(configured)
+        .ok()
+        .filter(|port| *port != 0)
+        .unwrap_or(otherwise)
+}
+
+/// The listener that all redirected outbound connections come to first: from here they go to the listener for the address that
+/// they were made to, and stay here when there is none.
+fn virtual_outbound(cx: &Context<'_>, log: &[AccessLog]) -> Listener {
+    let port = port_or(cx.mesh().proxy_listen_port, OUTBOUND_PORT);
+    Listener {
+        name: names::VIRTUAL_OUTBOUND.to_owned(),
+        address: Some(filters::socket(cx.proxy.wildcard(), port)),
+        // What calls this very port would come back for ever.
+        filter_chains: vec![
+            blackhole("virtualOutbound-blackhole", port, log),
+            FilterChain {
+                name: "virtualOutbound-catchall-tcp".to_owned(),
+                filters: vec![outbound::passthrough_filter(cx, log)],
+                ..FilterChain::default()
+            },
+        ],
+        use_original_dst: boolean(true),
+        transparent: if cx.proxy.interception == Interception::Tproxy {
+            boolean(true)
+        } else {
+            None
+        },
+        traffic_direction: TrafficDirection::Outbound.into(),
+        max_connections_to_accept_per_socket_event: uint32(1),
+        ..Listener::default()
+    }
+}
+
+/// A chain that ends connections to a port.
+fn blackhole(name: &str, port: u16, log: &[AccessLog]) -> FilterChain {
+    FilterChain {
+        name: name.to_owned(),
+        filter_chain_match: Some(FilterChainMatch {
+            destination_port: uint32(port.into()),
+            ..FilterChainMatch::default()
+        }),
+        filters: vec![filters::tcp_to(names::BLACK_HOLE, log)],
+        ..FilterChain::default()
+    }
+}

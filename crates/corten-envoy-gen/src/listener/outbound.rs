@@ -1,0 +1,283 @@
+//! Where a workload's connections go out: a listener for each address and port of the services that its proxy sees.
+
+use std::collections::BTreeMap;
+
+use corten_core::Protocol;
+use corten_envoy::{
+    duration,
+    envoy::{
+        config::{
+            accesslog::v3::AccessLog,
+            listener::v3::{FilterChain, Listener},
+        },
+        extensions::filters::network::tcp_proxy::v3::tcp_proxy,
+    },
+};
+use corten_routing::{EgressListener, Interception, Registry, Resolution, Service, ServicePort, endpoints};
+use ipnet::IpNet;
+
+use super::{
+    draft::{Chain, Draft, Speaks},
+    filters::{self, Http, Routes, Side, TcpOptions},
+};
+use crate::{Context, names, route};
+
+/// The ports of the proxy itself, on which nothing may be taken for all addresses.
+const OWN_PORTS: [u16; 5] = [15001, 15006, 15020, 15021, 15090];
+
+/// All listeners for outbound connections but the one for everything.
+pub(super) fn listeners(cx: &Context<'_>, log: &[AccessLog]) -> Vec<Listener> {
+    let mut drafts: BTreeMap<(String, u16), (Draft, String)> = BTreeMap::new();
+    let mut put = |bind: String, port: u16, name: String, draft: Draft| match drafts.get_mut(&(bind.clone(), port)) {
+        Some((held, _)) => {
+            held.merge(draft);
+        }
+        None => {
+            drafts.insert((bind, port), (draft, name));
+        }
+    };
+    for egress in &cx.scope.egress {
+        let written = egress.written.as_ref();
+        let is_proxy = written
+            .and_then(|written| written.port.as_ref())
+            .is_some_and(|port| Protocol::parse(&port.protocol) == Protocol::HttpProxy);
+        if is_proxy {
+            if let Some((bind, port, draft)) = http_proxy(cx, egress, log) {
+                let name = names::listener(&bind, port);
+                put(bind, port, name, draft);
+            }
+            continue;
+        }
+        for service in egress
+            .services
+            .iter()
+            .filter(|service| service.resolution != Resolution::Alias)
+        {
+            for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
+                for (bind, draft) in of_port(cx, egress, service, port, log) {
+                    let number = egress.port().filter(|number| *number != 0).unwrap_or(port.number);
+                    if may_listen(cx, &bind, number, &draft) {
+                        let name = names::listener(&bind, number);
+                        put(bind, number, name, draft);
+                    }
+                }
+            }
+        }
+    }
+    let detection = cx
+        .mesh()
+        .protocol_detection_timeout
+        .and_then(corten_core::Duration::to_std)
+        .map(duration);
+    drafts
+        .into_iter()
+        .map(|((bind, port), (draft, name))| draft.build(name, &bind, port, detection))
+        .collect()
+}
+
+/// Whether a listener is possible: for one that listens by itself the proxy needs the right to, and the proxy's own ports are taken.
+fn may_listen(cx: &Context<'_>, bind: &str, port: u16, draft: &Draft) -> bool {
+    let taken = bind == cx.proxy.wildcard() && OWN_PORTS.contains(&port);
+    let refused = !draft.captured && cx.proxy.unprivileged && port < 1024;
+    !taken && !refused
+}
+
+/// What a service's port wants of which addresses.
+fn of_port(
+    cx: &Context<'_>,
+    egress: &EgressListener,
+    service: &Service,
+    port: &ServicePort,
+    log: &[AccessLog],
+) -> Vec<(String, Draft)> {
+    let captured = egress.is_captured() && cx.proxy.interception != Interception::None;
+    let written = egress.written.as_ref().filter(|written| !written.bind.is_empty());
+    let locked = egress.port().is_some_and(|port| port != 0);
+    let wildcard = cx.proxy.wildcard();
+    // A listener that is not redirected to answers on loopback unless it says where.
+    let otherwise = if captured { wildcard } else { cx.proxy.loopback() };
+    let draft = |speaks, chains| Draft {
+        speaks,
+        locked,
+        alone: matches!(port.protocol, Protocol::Mongo | Protocol::MySql),
+        chains,
+        otherwise: None,
+        captured,
+    };
+    if port.protocol.is_http() {
+        let name = egress
+            .port()
+            .filter(|number| *number != 0)
+            .unwrap_or(port.number)
+            .to_string();
+        let manager = http(
+            cx,
+            &names::listener(written.map_or(otherwise, |written| &written.bind), port.number),
+            name,
+            port.protocol,
+            log,
+        );
+        if let Some(written) = written {
+            return vec![(
+                written.bind.clone(),
+                draft(Speaks::Http, vec![Chain::new(vec![manager])]),
+            )];
+        }
+        let mut http = draft(Speaks::Http, vec![Chain::plain_http(manager)]);
+        http.otherwise = Some(passthrough(cx, log));
+        return vec![(otherwise.to_owned(), http)];
+    }
+    let auto = !port.protocol.is_tcp();
+    let speaks = if auto { Speaks::Either } else { Speaks::Tcp };
+    let on = |bind: &str, subnets: &[IpNet]| {
+        let everywhere = bind == wildcard;
+        let mut chains = route::l4_chains(cx, egress, service, port, everywhere, subnets);
+        let mut made: Vec<Chain> = chains.drain(..).map(|chain| of_l4(chain, log)).collect();
+        if auto {
+            let routes = if everywhere {
+                port.number.to_string()
+            } else {
+                names::virtual_host(service.host.as_str(), port.number)
+            };
+            let manager = http(cx, &names::listener(bind, port.number), routes, port.protocol, log);
+            made.push(Chain::plain_http(manager));
+        }
+        draft(speaks, made)
+    };
+    if let Some(written) = written {
+        return vec![(written.bind.clone(), on(&written.bind, &[]))];
+    }
+    if !captured {
+        return vec![(otherwise.to_owned(), on(otherwise, &[]))];
+    }
+    let addresses = service.addresses_for(cx.proxy.dns_capture);
+    if addresses.is_empty() && service.resolution == Resolution::Passthrough {
+        let own = |address: &std::net::IpAddr| cx.proxy.addresses.contains(address);
+        let found = endpoints(&cx.snapshot.model, service, port);
+        let mut binds: Vec<String> = Vec::new();
+        for endpoint in found.iter().filter(|endpoint| !own(&endpoint.address)) {
+            let bind = endpoint.address.to_string();
+            if !binds.contains(&bind) {
+                binds.push(bind);
+            }
+        }
+        let selects = service.registry == Registry::Kubernetes || !service.selector.is_empty();
+        if !binds.is_empty() || selects {
+            return binds.into_iter().map(|bind| (bind.clone(), on(&bind, &[]))).collect();
+        }
+    }
+    if addresses.is_empty() {
+        return vec![(wildcard.to_owned(), on(wildcard, &[]))];
+    }
+    let single = |net: &IpNet| net.prefix_len() == net.max_prefix_len();
+    let (single, ranges): (Vec<IpNet>, Vec<IpNet>) = addresses.into_iter().partition(single);
+    let mode = cx.proxy.ip_mode();
+    let fits = |net: &IpNet| match mode {
+        corten_routing::IpMode::V4 => matches!(net, IpNet::V4(_)),
+        corten_routing::IpMode::V6 => matches!(net, IpNet::V6(_)),
+        corten_routing::IpMode::Dual => true,
+    };
+    let mut made: Vec<(String, Draft)> = Vec::new();
+    for net in single.iter().filter(|net| fits(net)) {
+        let bind = net.addr().to_string();
+        made.push((bind.clone(), on(&bind, &[])));
+    }
+    if !ranges.is_empty() {
+        made.push((wildcard.to_owned(), on(wildcard, &ranges)));
+    }
+    made
+}
+
+/// The chain of an L4 route.
+fn of_l4(chain: route::L4Chain, log: &[AccessLog]) -> Chain {
+    Chain {
+        transport: if chain.names.is_empty() { "" } else { "tls" },
+        names: chain.names,
+        subnets: chain.subnets,
+        ..Chain::new(vec![filters::tcp_proxy(
+            &chain.stat_prefix,
+            chain.to,
+            chain.options,
+            log,
+        )])
+    }
+}
+
+/// The filter of plain HTTP.
+fn http(
+    cx: &Context<'_>,
+    listener: &str,
+    routes: String,
+    protocol: Protocol,
+    log: &[AccessLog],
+) -> corten_envoy::envoy::config::listener::v3::Filter {
+    Http {
+        side: Side::Outbound,
+        stat_prefix: filters::stat(&format!("outbound_{listener}")),
+        routes: Routes::Named(routes),
+        filters: filters::http_filters(protocol == Protocol::GrpcWeb, Vec::new()),
+        mesh: cx.mesh(),
+        log,
+        idle: cx.idle_timeout(),
+    }
+    .filter()
+}
+
+/// The chain for what the mesh does not know.
+pub(super) fn passthrough(cx: &Context<'_>, log: &[AccessLog]) -> FilterChain {
+    FilterChain {
+        name: "PassthroughFilterChain".to_owned(),
+        filters: vec![passthrough_filter(cx, log)],
+        ..FilterChain::default()
+    }
+}
+
+/// Passes what the mesh does not know on, to a proxy for it, or nowhere.
+pub(super) fn passthrough_filter(
+    cx: &Context<'_>,
+    log: &[AccessLog],
+) -> corten_envoy::envoy::config::listener::v3::Filter {
+    if let Some(proxy) = cx.scope.egress_proxy() {
+        let port = proxy.port.as_ref().map_or(0, |port| port.number.0);
+        let cluster = names::outbound(port, &proxy.subset, &proxy.host);
+        let to = tcp_proxy::ClusterSpecifier::Cluster(cluster.clone());
+        return filters::tcp_proxy(&cluster, to, TcpOptions::default(), log);
+    }
+    let cluster = if cx.scope.is_registry_only() {
+        names::BLACK_HOLE
+    } else {
+        names::PASSTHROUGH
+    };
+    filters::tcp_to(cluster, log)
+}
+
+/// A listener that is spoken to as an HTTP proxy, for the services of an egress listener.
+fn http_proxy(cx: &Context<'_>, egress: &EgressListener, log: &[AccessLog]) -> Option<(String, u16, Draft)> {
+    let written = egress.written.as_ref()?;
+    let port = written.port.as_ref()?.number.0;
+    let bind = if written.bind.is_empty() {
+        cx.proxy.loopback().to_owned()
+    } else {
+        written.bind.clone()
+    };
+    let mut manager = Http {
+        side: Side::Outbound,
+        stat_prefix: filters::stat(&format!("outbound_{}", names::listener(&bind, port))),
+        routes: Routes::Named(port.to_string()),
+        filters: filters::http_filters(false, Vec::new()),
+        mesh: cx.mesh(),
+        log,
+        idle: cx.idle_timeout(),
+    }
+    .manager();
+    filters::allow_absolute_urls(&mut manager);
+    let draft = Draft {
+        speaks: Speaks::Http,
+        locked: true,
+        alone: false,
+        chains: vec![Chain::new(vec![filters::manager_filter(&manager)])],
+        otherwise: None,
+        captured: false,
+    };
+    Some((bind, port, draft))
+}
