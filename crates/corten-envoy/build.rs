@@ -1,7 +1,10 @@
 //! Takes the descriptors of Envoy's messages from the package that has their types, without comments and options, and packs them.
 //!
+//! From the same descriptors comes a table of where maps are, whose entries are put in order when a message is encoded.
+//!
 //! The package carries them, but its library does not show them; cargo is asked where the package is.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +12,7 @@ use std::process::Command;
 use std::{env, fs};
 
 use prost::Message as _;
+use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorSet};
 
 /// The package with the types.
@@ -30,10 +34,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         file.enum_type.iter_mut().for_each(strip_enum);
         file.message_type.iter_mut().for_each(strip);
     }
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("maps.rs"), maps(&set))?;
     let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
     packed.write_all(&set.encode_to_vec())?;
-    let out = Path::new(&env::var("OUT_DIR")?).join("descriptors.deflate");
-    fs::write(out, packed.finish()?)?;
+    fs::write(out.join("descriptors.deflate"), packed.finish()?)?;
     Ok(())
 }
 
@@ -65,6 +70,66 @@ fn strip(message: &mut DescriptorProto) {
     message.oneof_decl.iter_mut().for_each(|oneof| oneof.options = None);
     message.extension.clear();
     message.nested_type.iter_mut().for_each(strip);
+}
+
+/// Where in which messages maps are, as a table in Rust: sorted by the messages' names, and without messages that hold no map however
+/// deep.
+fn maps(set: &FileDescriptorSet) -> String {
+    let mut messages: BTreeMap<String, &DescriptorProto> = BTreeMap::new();
+    for file in &set.file {
+        for message in &file.message_type {
+            collect(file.package(), message, &mut messages);
+        }
+    }
+    let is_entry = |name: &str| {
+        let options = messages.get(name).and_then(|message| message.options.as_ref());
+        options.is_some_and(|options| options.map_entry())
+    };
+    let inner = |message: &DescriptorProto| -> Vec<(i32, String)> {
+        let fields = message.field.iter().filter(|field| field.r#type() == Type::Message);
+        fields
+            .map(|field| (field.number(), field.type_name().trim_start_matches('.').to_owned()))
+            .collect()
+    };
+    let mut holding: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let more: Vec<String> = messages
+            .iter()
+            .filter(|(name, _)| !holding.contains(*name))
+            .filter(|(_, message)| {
+                inner(message)
+                    .iter()
+                    .any(|(_, of)| is_entry(of) || holding.contains(of))
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        if more.is_empty() {
+            break;
+        }
+        holding.extend(more);
+    }
+    let place = |name: &str| holding.iter().position(|held| held == name);
+    let mut table = String::from("pub(crate) static MESSAGES: &[(&str, &[(u32, Holds)])] = &[\n");
+    for name in &holding {
+        let fields = inner(messages[name]).into_iter().filter_map(|(number, of)| {
+            if is_entry(&of) {
+                return Some(format!("({number}, Holds::Map({:?}))", place(&of)));
+            }
+            place(&of).map(|at| format!("({number}, Holds::Message({at}))"))
+        });
+        let fields: Vec<String> = fields.collect();
+        table.push_str(&format!("    ({name:?}, &[{}]),\n", fields.join(", ")));
+    }
+    table.push_str("];\n");
+    table
+}
+
+fn collect<'a>(prefix: &str, message: &'a DescriptorProto, into: &mut BTreeMap<String, &'a DescriptorProto>) {
+    let name = format!("{prefix}.{}", message.name());
+    for nested in &message.nested_type {
+        collect(&name, nested, into);
+    }
+    into.insert(name, message);
 }
 
 /// The directory of the package.

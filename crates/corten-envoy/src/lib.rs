@@ -3,6 +3,7 @@
 //! Types are those of the package `envoy-types`. JSON follows protobuf's canonical mapping and goes through descriptors, which are
 //! unpacked when first asked for: who only sends messages never pays for them.
 
+mod canonical;
 mod descriptors;
 mod json;
 mod values;
@@ -11,7 +12,8 @@ pub use envoy_types::pb::{envoy, google, xds};
 pub use prost;
 
 pub use self::{
+    canonical::encode,
     descriptors::pool,
     json::{JsonError, from_json, message_from_json, message_to_json, to_json, type_name},
-    values::{any, any_named, boolean, decode, double, duration, number, seconds, string_value, structure, uint32},
+    values::{any, boolean, decode, double, duration, number, seconds, string_value, structure, uint32},
 };

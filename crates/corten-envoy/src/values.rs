@@ -7,16 +7,11 @@ use envoy_types::pb::google::protobuf::{
 };
 use prost::{DecodeError, Message, Name};
 
-/// Wraps a message with its type.
+/// Wraps a message with its type. Equal messages become equal bytes.
 pub fn any<M: Message + Name>(message: &M) -> Any {
-    any_named(&M::full_name(), message)
-}
-
-/// Wraps a message under the name of a type.
-pub fn any_named(name: &str, message: &impl Message) -> Any {
     Any {
-        type_url: format!("type.googleapis.com/{name}"),
-        value: message.encode_to_vec(),
+        type_url: format!("type.googleapis.com/{}", M::full_name()),
+        value: crate::encode(message),
     }
 }
 
