@@ -36,4 +36,38 @@ impl Catalog {
             configs,
         }
     }
+
+    /// What becomes of it: only what depends on what changed is derived again, and what comes out equal stays the same.
+    #[must_use]
+    pub fn follow(&self, settings: &Arc<Settings>, mesh: &Arc<MeshConfig>, configs: &Arc<Configs>) -> Catalog {
+        if self.settings != *settings || self.mesh != *mesh {
+            return Catalog::new(Arc::clone(settings), Arc::clone(mesh), Arc::clone(configs));
+        }
+        let mut next = self.clone();
+        let held = &self.configs;
+        let services = Arc::ptr_eq(&held.services, &configs.services);
+        if !services || !Arc::ptr_eq(&held.service_entries, &configs.service_entries) {
+            keep_equal(&mut next.services, Services::new(configs, settings, mesh));
+        }
+        if !Arc::ptr_eq(&held.virtual_services, &configs.virtual_services) {
+            keep_equal(
+                &mut next.virtual_services,
+                VirtualServices::new(configs, settings, mesh),
+            );
+        }
+        if !Arc::ptr_eq(&held.destination_rules, &configs.destination_rules) {
+            keep_equal(
+                &mut next.destination_rules,
+                DestinationRules::new(configs, settings, mesh),
+            );
+        }
+        next.configs = Arc::clone(configs);
+        next
+    }
+}
+
+fn keep_equal<T: PartialEq>(held: &mut Arc<T>, new: T) {
+    if **held != new {
+        *held = Arc::new(new);
+    }
 }

@@ -81,24 +81,24 @@ pub struct ConfigKey {
 /// Objects of a kind, by namespace and name.
 pub type Table<S> = BTreeMap<(Name, Name), Arc<Config<S>>>;
 
-/// All configuration, as it is written.
+/// All configuration, as it is written. A clone costs a few pointers; a change then copies the table of its kind.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[expect(missing_docs, reason = "they are the names of the kinds")]
 pub struct Configs {
-    pub services: BTreeMap<(Name, Name), Arc<input::Service>>,
-    pub service_entries: BTreeMap<(Name, Name), Arc<input::ServiceEntry>>,
-    pub virtual_services: Table<VirtualServiceSpec>,
-    pub destination_rules: Table<DestinationRuleSpec>,
-    pub gateways: Table<GatewaySpec>,
-    pub sidecars: Table<SidecarSpec>,
-    pub envoy_filters: Table<EnvoyFilterSpec>,
-    pub request_authentications: Table<RequestAuthenticationSpec>,
-    pub authorization_policies: Table<AuthorizationPolicySpec>,
-    pub peer_authentications: BTreeMap<(Name, Name), Arc<input::PeerAuthentication>>,
-    pub telemetries: Table<TelemetrySpec>,
-    pub wasm_plugins: Table<WasmPluginSpec>,
-    pub traffic_extensions: Table<TrafficExtensionSpec>,
-    pub proxy_configs: Table<ProxyConfigSpec>,
+    pub services: Arc<BTreeMap<(Name, Name), Arc<input::Service>>>,
+    pub service_entries: Arc<BTreeMap<(Name, Name), Arc<input::ServiceEntry>>>,
+    pub virtual_services: Arc<Table<VirtualServiceSpec>>,
+    pub destination_rules: Arc<Table<DestinationRuleSpec>>,
+    pub gateways: Arc<Table<GatewaySpec>>,
+    pub sidecars: Arc<Table<SidecarSpec>>,
+    pub envoy_filters: Arc<Table<EnvoyFilterSpec>>,
+    pub request_authentications: Arc<Table<RequestAuthenticationSpec>>,
+    pub authorization_policies: Arc<Table<AuthorizationPolicySpec>>,
+    pub peer_authentications: Arc<BTreeMap<(Name, Name), Arc<input::PeerAuthentication>>>,
+    pub telemetries: Arc<Table<TelemetrySpec>>,
+    pub wasm_plugins: Arc<Table<WasmPluginSpec>>,
+    pub traffic_extensions: Arc<Table<TrafficExtensionSpec>>,
+    pub proxy_configs: Arc<Table<ProxyConfigSpec>>,
 }
 
 impl ConfigKind {
@@ -130,17 +130,17 @@ impl Configs {
     pub fn put(&mut self, kind: ConfigKind, value: &Value) -> Vec<Diagnostic> {
         match kind {
             ConfigKind::Service | ConfigKind::ServiceEntry | ConfigKind::PeerAuthentication => Vec::new(),
-            ConfigKind::VirtualService => put(&mut self.virtual_services, value),
-            ConfigKind::DestinationRule => put(&mut self.destination_rules, value),
-            ConfigKind::Gateway => put(&mut self.gateways, value),
-            ConfigKind::Sidecar => put(&mut self.sidecars, value),
-            ConfigKind::EnvoyFilter => put(&mut self.envoy_filters, value),
-            ConfigKind::RequestAuthentication => put(&mut self.request_authentications, value),
-            ConfigKind::AuthorizationPolicy => put(&mut self.authorization_policies, value),
-            ConfigKind::Telemetry => put(&mut self.telemetries, value),
-            ConfigKind::WasmPlugin => put(&mut self.wasm_plugins, value),
-            ConfigKind::TrafficExtension => put(&mut self.traffic_extensions, value),
-            ConfigKind::ProxyConfig => put(&mut self.proxy_configs, value),
+            ConfigKind::VirtualService => put(Arc::make_mut(&mut self.virtual_services), value),
+            ConfigKind::DestinationRule => put(Arc::make_mut(&mut self.destination_rules), value),
+            ConfigKind::Gateway => put(Arc::make_mut(&mut self.gateways), value),
+            ConfigKind::Sidecar => put(Arc::make_mut(&mut self.sidecars), value),
+            ConfigKind::EnvoyFilter => put(Arc::make_mut(&mut self.envoy_filters), value),
+            ConfigKind::RequestAuthentication => put(Arc::make_mut(&mut self.request_authentications), value),
+            ConfigKind::AuthorizationPolicy => put(Arc::make_mut(&mut self.authorization_policies), value),
+            ConfigKind::Telemetry => put(Arc::make_mut(&mut self.telemetries), value),
+            ConfigKind::WasmPlugin => put(Arc::make_mut(&mut self.wasm_plugins), value),
+            ConfigKind::TrafficExtension => put(Arc::make_mut(&mut self.traffic_extensions), value),
+            ConfigKind::ProxyConfig => put(Arc::make_mut(&mut self.proxy_configs), value),
         }
     }
 
@@ -149,13 +149,13 @@ impl Configs {
         let key = |meta: &input::Meta| (Name::clone(&meta.namespace), Name::clone(&meta.name));
         match object {
             input::Object::Service(service) => {
-                self.services.insert(key(&service.meta), Arc::clone(service));
+                Arc::make_mut(&mut self.services).insert(key(&service.meta), Arc::clone(service));
             }
             input::Object::ServiceEntry(entry) => {
-                self.service_entries.insert(key(&entry.meta), Arc::clone(entry));
+                Arc::make_mut(&mut self.service_entries).insert(key(&entry.meta), Arc::clone(entry));
             }
             input::Object::PeerAuthentication(policy) => {
-                self.peer_authentications.insert(key(&policy.meta), Arc::clone(policy));
+                Arc::make_mut(&mut self.peer_authentications).insert(key(&policy.meta), Arc::clone(policy));
             }
             _ => {}
         }
@@ -165,20 +165,20 @@ impl Configs {
     pub fn remove(&mut self, key: &ConfigKey) {
         let place = (Name::clone(&key.namespace), Name::clone(&key.name));
         match key.kind {
-            ConfigKind::Service => drop(self.services.remove(&place)),
-            ConfigKind::ServiceEntry => drop(self.service_entries.remove(&place)),
-            ConfigKind::VirtualService => drop(self.virtual_services.remove(&place)),
-            ConfigKind::DestinationRule => drop(self.destination_rules.remove(&place)),
-            ConfigKind::Gateway => drop(self.gateways.remove(&place)),
-            ConfigKind::Sidecar => drop(self.sidecars.remove(&place)),
-            ConfigKind::EnvoyFilter => drop(self.envoy_filters.remove(&place)),
-            ConfigKind::RequestAuthentication => drop(self.request_authentications.remove(&place)),
-            ConfigKind::AuthorizationPolicy => drop(self.authorization_policies.remove(&place)),
-            ConfigKind::PeerAuthentication => drop(self.peer_authentications.remove(&place)),
-            ConfigKind::Telemetry => drop(self.telemetries.remove(&place)),
-            ConfigKind::WasmPlugin => drop(self.wasm_plugins.remove(&place)),
-            ConfigKind::TrafficExtension => drop(self.traffic_extensions.remove(&place)),
-            ConfigKind::ProxyConfig => drop(self.proxy_configs.remove(&place)),
+            ConfigKind::Service => drop(Arc::make_mut(&mut self.services).remove(&place)),
+            ConfigKind::ServiceEntry => drop(Arc::make_mut(&mut self.service_entries).remove(&place)),
+            ConfigKind::VirtualService => drop(Arc::make_mut(&mut self.virtual_services).remove(&place)),
+            ConfigKind::DestinationRule => drop(Arc::make_mut(&mut self.destination_rules).remove(&place)),
+            ConfigKind::Gateway => drop(Arc::make_mut(&mut self.gateways).remove(&place)),
+            ConfigKind::Sidecar => drop(Arc::make_mut(&mut self.sidecars).remove(&place)),
+            ConfigKind::EnvoyFilter => drop(Arc::make_mut(&mut self.envoy_filters).remove(&place)),
+            ConfigKind::RequestAuthentication => drop(Arc::make_mut(&mut self.request_authentications).remove(&place)),
+            ConfigKind::AuthorizationPolicy => drop(Arc::make_mut(&mut self.authorization_policies).remove(&place)),
+            ConfigKind::PeerAuthentication => drop(Arc::make_mut(&mut self.peer_authentications).remove(&place)),
+            ConfigKind::Telemetry => drop(Arc::make_mut(&mut self.telemetries).remove(&place)),
+            ConfigKind::WasmPlugin => drop(Arc::make_mut(&mut self.wasm_plugins).remove(&place)),
+            ConfigKind::TrafficExtension => drop(Arc::make_mut(&mut self.traffic_extensions).remove(&place)),
+            ConfigKind::ProxyConfig => drop(Arc::make_mut(&mut self.proxy_configs).remove(&place)),
         }
     }
 }

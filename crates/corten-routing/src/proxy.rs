@@ -7,7 +7,7 @@ use corten_model::Name;
 use serde_json::Value;
 
 /// A proxy.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxy {
     /// What it is.
     pub kind: ProxyKind,
@@ -43,7 +43,7 @@ pub struct Proxy {
     pub unprivileged: bool,
     /// The version that it says; empty: none.
     pub version: String,
-    /// Its node's metadata, as it was sent.
+    /// What else of its node's metadata counts, as it was sent.
     pub metadata: Value,
 }
 
@@ -100,6 +100,25 @@ impl std::fmt::Display for ProxyError {
         }
     }
 }
+
+/// The entries of a node's metadata that generators may look at beside the fields above: proxies that agree on all of them are sent
+/// the same.
+const COUNTING: [&str; 14] = [
+    "PROXY_CONFIG",
+    "IDLE_TIMEOUT",
+    "HTTP10",
+    "HTTP_PROXY_PORT",
+    "REQUESTED_NETWORK_VIEW",
+    "DNS_AUTO_ALLOCATE",
+    "DISABLE_HBONE_SEND",
+    "TLS_SERVER_CERT_CHAIN",
+    "TLS_SERVER_KEY",
+    "TLS_SERVER_ROOT_CERT",
+    "TLS_CLIENT_CERT_CHAIN",
+    "TLS_CLIENT_KEY",
+    "TLS_CLIENT_ROOT_CERT",
+    "EXTENSIONS",
+];
 
 impl Proxy {
     /// From a node's id, `KIND~ADDRESS~POD.NAMESPACE~DOMAIN`, and its metadata.
@@ -177,7 +196,10 @@ impl Proxy {
             dns_capture: truth("DNS_CAPTURE"),
             unprivileged: truth("UNPRIVILEGED_POD"),
             version: text("ISTIO_VERSION").to_owned(),
-            metadata: metadata.clone(),
+            metadata: COUNTING
+                .iter()
+                .filter_map(|key| Some(((*key).to_owned(), metadata.get(*key)?.clone())))
+                .collect(),
         })
     }
 
