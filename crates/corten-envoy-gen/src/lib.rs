@@ -53,3 +53,17 @@ pub struct Resources {
     /// Routes by name (RDS).
     pub routes: BTreeMap<String, RouteConfiguration>,
 }
+
+/// All that a proxy is sent.
+pub fn generate(snapshot: &Snapshot, proxy: &Proxy) -> Resources {
+    let scope = Scope::of(&snapshot.catalog, proxy);
+    let cx = Context {
+        snapshot,
+        proxy,
+        scope: &scope,
+    };
+    Resources {
+        listeners: listener::listeners(&cx),
+        ..Resources::default()
+    }
+}
