@@ -6,6 +6,8 @@ pub mod listener;
 pub mod names;
 pub mod route;
 pub mod security;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
 
@@ -62,8 +64,15 @@ pub fn generate(snapshot: &Snapshot, proxy: &Proxy) -> Resources {
         proxy,
         scope: &scope,
     };
+    let listeners = listener::listeners(&cx);
+    let mut tables = route::Tables::new(&cx);
+    let routes = route::names(&listeners).into_iter().map(|name| {
+        let table = tables.get(&name).unwrap_or_else(|| route::empty(&name));
+        (name, table)
+    });
     Resources {
-        listeners: listener::listeners(&cx),
+        routes: routes.collect(),
+        listeners,
         ..Resources::default()
     }
 }

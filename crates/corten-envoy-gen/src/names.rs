@@ -37,3 +37,15 @@ pub fn listener(address: &str, port: u16) -> String {
 pub fn virtual_host(host: &str, port: u16) -> String {
     format!("{host}:{port}")
 }
+
+/// Where requests go whose route names no host: it is nowhere.
+pub const UNKNOWN_SERVICE: &str = "UnknownService";
+
+/// Port and host of a cluster's name, if it is one of a service.
+pub fn port_and_host(cluster: &str) -> Option<(&str, &str)> {
+    let mut parts = cluster.split('|');
+    match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(_), Some(port), Some(_), Some(host), None) => Some((port, host)),
+        _ => None,
+    }
+}

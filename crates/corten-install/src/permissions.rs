@@ -12,8 +12,7 @@ use crate::precheck::{Level, Message};
 const AT_ONCE: usize = 12;
 
 /// What every command lists to see what is there.
-const LISTED: [&str; 6] = [
-    "Node",
+const LISTED: [&str; 5] = [
     "Namespace",
     "Pod",
     "Deployment",

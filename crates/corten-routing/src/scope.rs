@@ -36,6 +36,8 @@ pub struct Scope {
     pub egress: Vec<EgressListener>,
     /// All services that it may be sent clusters of, oldest first, each host once.
     pub services: Vec<Arc<Service>>,
+    /// Where each host is among them.
+    by_host: HashMap<Host, usize>,
 }
 
 /// A listener for outbound connections.
@@ -141,11 +143,14 @@ impl Scope {
             .into_iter()
             .map(|written| egress(written, namespace, &visible, &routes, catalog))
             .collect();
+        let services = union(&egress);
+        let by_host = services.iter().enumerate();
         Scope {
             catalog: Arc::clone(catalog),
             namespace: Name::clone(namespace),
             labels: proxy.labels.clone(),
-            services: union(&egress),
+            by_host: by_host.map(|(at, service)| (service.host.clone(), at)).collect(),
+            services,
             sidecar,
             egress,
         }
@@ -157,10 +162,14 @@ impl Scope {
         rules.find(&self.namespace, &self.labels, &service.namespace, &service.host)
     }
 
+    /// The service of a host, which may be another name for one.
+    pub fn named(&self, host: &Host) -> Option<&Arc<Service>> {
+        self.services.get(*self.by_host.get(host)?)
+    }
+
     /// The service that a host stands for: another name leads to what it names.
     pub fn service(&self, host: &Host) -> Option<&Arc<Service>> {
-        let named = |host: &Host| self.services.iter().find(|service| service.host == *host);
-        named(host).map(|found| {
+        self.named(host).map(|found| {
             found
                 .alias_of
                 .as_ref()
@@ -170,7 +179,7 @@ impl Scope {
     }
 
     fn service_of_alias(&self, host: &Host, steps: u8) -> Option<&Arc<Service>> {
-        let found = self.services.iter().find(|service| service.host == *host)?;
+        let found = self.named(host)?;
         match &found.alias_of {
             Some(next) if steps > 0 => self.service_of_alias(next, steps - 1),
             Some(_) => None,

@@ -1,7 +1,6 @@
 //! The control plane against a Kubernetes API and raw discovery clients: objects in, exact resources out.
 
 mod admission;
-mod envoy;
 mod ground;
 
 use std::time::Duration;

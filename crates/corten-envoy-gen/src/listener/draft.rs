@@ -3,7 +3,7 @@
 use corten_envoy::{
     boolean,
     envoy::config::{
-        core::v3::{CidrRange, TrafficDirection},
+        core::v3::{CidrRange, Metadata, TrafficDirection},
         listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter},
     },
     google::protobuf::Duration,
@@ -42,6 +42,8 @@ pub(super) struct Chain {
     pub(super) subnets: Vec<IpNet>,
     /// Its filters.
     pub(super) filters: Vec<Filter>,
+    /// The object that it is of, if it is one's.
+    pub(super) metadata: Option<Metadata>,
 }
 
 impl Chain {
@@ -54,6 +56,7 @@ impl Chain {
             names: Vec::new(),
             subnets: Vec::new(),
             filters,
+            metadata: None,
         }
     }
 
@@ -89,6 +92,7 @@ impl Chain {
             name: self.name,
             filter_chain_match: wanted,
             filters: self.filters,
+            metadata: self.metadata,
             ..FilterChain::default()
         }
     }

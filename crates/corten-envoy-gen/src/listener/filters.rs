@@ -144,6 +144,7 @@ pub(crate) fn tcp_proxy(
         stat_prefix: stat_prefix.to_owned(),
         access_log: log.to_vec(),
         idle_timeout: more.idle_timeout,
+        max_downstream_connection_duration: more.longest,
         hash_policy: more.hash_policy,
         tunneling_config: more.tunneling,
         cluster_specifier: Some(to),
@@ -157,6 +158,8 @@ pub(crate) fn tcp_proxy(
 pub(crate) struct TcpOptions {
     /// How long a connection may be silent.
     pub(crate) idle_timeout: Option<Duration>,
+    /// How long a connection may last.
+    pub(crate) longest: Option<Duration>,
     /// Which endpoint.
     pub(crate) hash_policy: Vec<corten_envoy::envoy::r#type::v3::HashPolicy>,
     /// Inside which tunnel.

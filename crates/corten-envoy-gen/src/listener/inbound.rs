@@ -298,7 +298,7 @@ impl<'a> Maker<'a> {
         Http {
             side: Side::Inbound,
             stat_prefix: filters::stat(&format!("inbound_{listener}")),
-            routes: Routes::Inline(Box::new(route::inbound_route(&served.cluster, of))),
+            routes: Routes::Inline(Box::new(route::inbound_route(self.cx, &served.cluster, of))),
             filters: filters::http_filters(served.protocol == Protocol::GrpcWeb, Vec::new()),
             mesh: self.cx.mesh(),
             log: self.log,

@@ -194,6 +194,7 @@ fn of_l4(chain: route::L4Chain, log: &[AccessLog]) -> Chain {
         transport: if chain.names.is_empty() { "" } else { "tls" },
         names: chain.names,
         subnets: chain.subnets,
+        metadata: chain.origin,
         ..Chain::new(vec![filters::tcp_proxy(
             &chain.stat_prefix,
             chain.to,

@@ -1,0 +1,96 @@
+//! What tests share: a world from YAML, a proxy in it, and files of what comes of them.
+
+use std::path::{Path, PathBuf};
+
+use corten_api::{decode, istio::mesh_config::MeshConfig, validate::mesh_config::over_defaults};
+use corten_envoy::message_to_json;
+use corten_model::Settings;
+use corten_routing::{Proxy, Scope, Snapshot, World};
+use serde_json::{Value, json};
+
+use crate::{Context, route};
+
+/// A case: a file of objects after a head that says who asks, and for what.
+pub(crate) struct Case {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) proxy: Proxy,
+    head: Value,
+}
+
+impl Case {
+    /// From a text.
+    pub(crate) fn read(file: &str, text: &str) -> Case {
+        let (documents, problems) = decode::documents(file, text);
+        assert!(problems.is_empty(), "{problems:?}");
+        let mut documents: Vec<Value> = documents.iter().map(decode::Node::to_value).collect();
+        let head = documents.remove(0);
+        let mut world = World::new(Settings::default(), mesh(&head["mesh"]));
+        let problems = world.put(&documents);
+        assert!(problems.is_empty(), "{file}: {problems:?}");
+        Case {
+            snapshot: world.snapshot(),
+            proxy: proxy(&head["proxy"]),
+            head,
+        }
+    }
+
+    /// What comes of it: the tables that the head names under `routes`, and all listeners if it says `listeners: true`.
+    pub(crate) fn answer(&self) -> Value {
+        let scope = Scope::of(&self.snapshot.catalog, &self.proxy);
+        let cx = Context {
+            snapshot: &self.snapshot,
+            proxy: &self.proxy,
+            scope: &scope,
+        };
+        let mut answer = json!({});
+        for name in self.head["routes"].as_array().into_iter().flatten() {
+            let name = name.as_str().expect("the names of tables are texts");
+            let table = route::route_configuration(&cx, name);
+            answer["routes"][name] = table.map_or(Value::Null, |table| message_to_json(&table).expect("JSON"));
+        }
+        answer
+    }
+}
+
+fn mesh(value: &Value) -> MeshConfig {
+    let nothing = json!({});
+    let value = if value.is_null() { &nothing } else { value };
+    let (config, problems) = over_defaults(&decode::Node::from_value(value));
+    assert!(problems.is_empty(), "{problems:?}");
+    config
+}
+
+fn proxy(head: &Value) -> Proxy {
+    let text = |key: &str, otherwise: &'static str| head[key].as_str().unwrap_or(otherwise).to_owned();
+    let namespace = text("namespace", "default");
+    let id = format!(
+        "{}~{}~app.{namespace}~{namespace}.svc.cluster.local",
+        text("type", "sidecar"),
+        text("address", "10.0.0.1"),
+    );
+    let mut metadata = json!({"NAMESPACE": namespace, "LABELS": head["labels"]});
+    for (key, value) in head["metadata"].as_object().into_iter().flatten() {
+        metadata[key] = value.clone();
+    }
+    Proxy::of_node(&id, &metadata).expect("a node")
+}
+
+/// Compares what comes of each file of a folder below `testdata` with the file of the same name that ends in `.expected.yaml`;
+/// how many there are.
+pub(crate) fn compare(folder: &str) -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(folder);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .expect("the folder is there")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|ext| ext == "yaml"))
+        .filter(|path| !path.to_string_lossy().ends_with(".expected.yaml"))
+        .collect();
+    files.sort();
+    for file in &files {
+        let text = std::fs::read_to_string(file).expect("a text");
+        let answer = Case::read(&file.display().to_string(), &text).answer();
+        let expected = file.with_extension("expected.yaml");
+        expect_test::expect_file![expected].assert_eq(&corten_api::yaml::document(&answer));
+    }
+    files.len()
+}
