@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use corten_enroll::zds::{Limits, Pods, Server, Workload};
@@ -24,6 +23,7 @@ use crate::leavings::Leavings;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::plugin;
+use crate::pod::Pod;
 use crate::worker::{Redirections, Served, Worker};
 
 /// Why the agent cannot run.
@@ -114,10 +114,15 @@ pub async fn run(config: Config, mut drain: Drain) -> Result<(), RunError> {
     let worker = Arc::new(worker);
 
     let tasks = TaskGroup::new("agent");
-    let installed = Arc::new(AtomicBool::new(false));
+    let (standing, standing_seen) = watch::channel(keeper::Standing::default());
     let (adopted, adopted_seen) = watch::channel(false);
     let (problems, problems_seen) = watch::channel(Vec::new());
-    serve_admin(&config, &tasks, &metrics, &installed, &adopted_seen, problems_seen).await?;
+    let shown = Shown {
+        standing: standing_seen.clone(),
+        adopted: adopted_seen.clone(),
+        problems: problems_seen,
+    };
+    serve_admin(&config, &tasks, &metrics, shown).await?;
 
     let objects = Source::new()
         .pods_of_node(&config.node)
@@ -160,8 +165,15 @@ pub async fn run(config: Config, mut drain: Drain) -> Result<(), RunError> {
     if config.enabled {
         let path = list.clone();
         tasks.serve("outside", |drain| leave_list(path, outside_seen, drain));
-        let (what, counted, done, ready) = (installation.clone(), metrics.clone(), installed, adopted_seen);
-        tasks.serve("install", |drain| keeper::keep(what, counted, done, ready, drain));
+        let (what, counted, ready) = (installation.clone(), metrics.clone(), adopted_seen);
+        tasks.serve("install", |drain| keeper::keep(what, counted, standing, ready, drain));
+        let own = Pod {
+            name: config.pod.clone(),
+            namespace: config.namespace.clone(),
+            ..Pod::default()
+        };
+        let teller = kubernetes.clone();
+        tasks.serve("troubles", |drain| tell(teller, own, standing_seen, drain));
     } else {
         tracing::info!("AMBIENT_ENABLED is false: no pod is taken into the mesh, and those that are in it leave");
         if let Err(error) = installation.remove() {
@@ -220,6 +232,22 @@ async fn leave_list(path: PathBuf, mut outside: watch::Receiver<BTreeSet<String>
     }
 }
 
+/// Says on the agent's own pod what is wrong with the installation, so that whoever waits for the pod need not look into its log.
+async fn tell(kubernetes: Kubernetes, own: Pod, mut standing: watch::Receiver<keeper::Standing>, mut drain: Drain) {
+    loop {
+        tokio::select! {
+            () = drain.wait() => return,
+            changed = standing.changed() => if changed.is_err() { return },
+        }
+        let trouble = standing.borrow_and_update().trouble.clone();
+        if let Some(trouble) = trouble
+            && let Err(error) = kubernetes.event(&own, "CniPluginTrouble", &trouble).await
+        {
+            tracing::warn!(%error, "an event was not written");
+        }
+    }
+}
+
 /// The DaemonSet that a pod `name-xxxxx` belongs to.
 fn daemon_set(pod: &str) -> String {
     pod.rsplit_once('-').map_or(pod, |(set, _)| set).to_owned()
@@ -244,34 +272,46 @@ fn located(config: &Config) -> Installation {
     installation
 }
 
-async fn serve_admin(
-    config: &Config,
-    tasks: &TaskGroup,
-    metrics: &Arc<Metrics>,
-    installed: &Arc<AtomicBool>,
-    adopted: &watch::Receiver<bool>,
+/// What the agent's ports show.
+struct Shown {
+    standing: watch::Receiver<keeper::Standing>,
+    adopted: watch::Receiver<bool>,
     problems: watch::Receiver<Vec<String>>,
-) -> io::Result<()> {
+}
+
+async fn serve_admin(config: &Config, tasks: &TaskGroup, metrics: &Arc<Metrics>, shown: Shown) -> io::Result<()> {
     let health = admin::bind(config.health_port).await?;
-    let (installed, adopted, enabled) = (installed.clone(), adopted.clone(), config.enabled);
+    let Shown {
+        standing,
+        adopted,
+        problems,
+    } = shown;
+    let enabled = config.enabled;
     let state: admin::Answer = Arc::new(move |path| match path {
         "/healthz" => Some((StatusCode::OK, "ok\n".into())),
         "/readyz" => {
-            let is_installed = !enabled || installed.load(Ordering::Acquire);
+            let is_installed = !enabled || standing.borrow().done;
             let is_ready = is_installed && *adopted.borrow();
             let status = if is_ready {
                 StatusCode::OK
             } else {
                 StatusCode::SERVICE_UNAVAILABLE
             };
-            Some((
-                status,
-                format!("installed: {is_installed}\npods known: {}\n", *adopted.borrow()),
-            ))
+            let mut text = format!("installed: {is_installed}\npods known: {}\n", *adopted.borrow());
+            if let Some(trouble) = &standing.borrow().trouble {
+                text += &format!("trouble: {trouble}\n");
+            }
+            Some((status, text))
         }
         "/problems" => Some((
             StatusCode::OK,
-            problems.borrow().iter().map(|p| format!("{p}\n")).collect(),
+            standing
+                .borrow()
+                .trouble
+                .iter()
+                .chain(problems.borrow().iter())
+                .map(|problem| format!("{problem}\n"))
+                .collect(),
         )),
         _ => None,
     });

@@ -65,6 +65,30 @@ impl Access {
     }
 }
 
+/// A node's metadata as JSON.
+pub(crate) fn metadata_json(metadata: &corten_proto::Struct) -> serde_json::Value {
+    let members = metadata
+        .fields
+        .iter()
+        .map(|(key, value)| (key.clone(), value_json(value.kind.as_ref())));
+    serde_json::Value::Object(members.collect())
+}
+
+fn value_json(kind: Option<&Kind>) -> serde_json::Value {
+    match kind {
+        None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
+        Some(Kind::BoolValue(truth)) => (*truth).into(),
+        Some(Kind::NumberValue(number)) => (*number).into(),
+        Some(Kind::StringValue(text)) => text.as_str().into(),
+        Some(Kind::ListValue(list)) => list
+            .values
+            .iter()
+            .map(|value| value_json(value.kind.as_ref()))
+            .collect(),
+        Some(Kind::StructValue(members)) => metadata_json(members),
+    }
+}
+
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;

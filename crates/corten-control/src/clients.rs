@@ -10,13 +10,14 @@ use corten_core::Identity;
 use corten_grpc::{Code, Status};
 use corten_proto::discovery::Node;
 use corten_proto::{AUTHORIZATION_TYPE, DEBUG_TYPE};
-use corten_xds::server::{Answer, Event, Observer, Response, WatchView};
+use corten_xds::server::{Answer, Event, Observer, Response, Shared, WatchView};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::access::Proxy;
+use crate::access::{Proxy, metadata_json};
 use crate::debug::Debug;
 use crate::metrics::{Metrics, short_type};
+use crate::views::{Lease, Views};
 
 /// The table of clients.
 #[derive(Debug)]
@@ -28,7 +29,12 @@ pub(crate) struct Clients {
     check_identity: bool,
     /// Who is told which policies clients reject.
     rejections: mpsc::Sender<Rejection>,
+    /// What L7 proxies are sent.
+    views: Arc<Views>,
 }
+
+/// The kinds of proxies that are sent Envoy's resources.
+const ENVOYS: [&str; 3] = ["sidecar", "router", "waypoint"];
 
 /// A client rejects a policy, or does so no longer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +95,7 @@ impl Clients {
         metrics: Arc<Metrics>,
         check_identity: bool,
         rejections: mpsc::Sender<Rejection>,
+        views: Arc<Views>,
     ) -> Arc<Clients> {
         Arc::new(Clients {
             table: Mutex::default(),
@@ -96,6 +103,7 @@ impl Clients {
             metrics,
             check_identity,
             rejections,
+            views,
         })
     }
 
@@ -142,6 +150,7 @@ impl Clients {
             identities,
             client: None,
             debug,
+            lease: None,
         }
     }
 }
@@ -155,10 +164,12 @@ pub(crate) struct Watcher {
     client: Option<(u64, Arc<Client>)>,
     /// What tools ask.
     debug: Arc<Debug>,
+    /// What an L7 proxy is sent.
+    lease: Option<Lease>,
 }
 
 impl Observer for Watcher {
-    fn accept(&mut self, node: &Node) -> Result<(), Status> {
+    fn accept(&mut self, node: &Node) -> Result<Option<Arc<Shared>>, Status> {
         let proven = match self.clients.check_identity {
             true => self.identities.as_slice(),
             false => &[],
@@ -171,7 +182,7 @@ impl Observer for Watcher {
         })?;
         if proxy.is_tool() {
             // It is sent nothing but answers, and is no client to be counted or shown.
-            return Ok(());
+            return Ok(None);
         }
         let number = self.clients.next.fetch_add(1, Ordering::Relaxed);
         let client = Arc::new(Client {
@@ -185,8 +196,18 @@ impl Observer for Watcher {
         let mut table = self.clients.table.lock().unwrap_or_else(PoisonError::into_inner);
         table.insert(number, client.clone());
         self.clients.metrics.clients.add(1);
+        let kind = client.proxy.kind.clone();
         self.client = Some((number, client));
-        Ok(())
+        drop(table);
+        if !ENVOYS.contains(&kind.as_str()) {
+            return Ok(None);
+        }
+        let metadata = node.metadata.as_ref().map(metadata_json).unwrap_or_default();
+        let proxy = corten_routing::Proxy::of_node(&node.id, &metadata);
+        let proxy = proxy.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let (shared, lease) = self.clients.views.hold(number, proxy);
+        self.lease = Some(lease);
+        Ok(Some(shared))
     }
 
     fn requested(&mut self, type_url: &str, event: &Event, view: Option<&WatchView>) {

@@ -1,6 +1,7 @@
 //! The control plane: Kubernetes' objects come in, node proxies get what they need to know, and certificates are signed.
 //!
-//! This crate is wiring. What objects mean is decided in `corten-model`, what clients are sent in `corten-xds-gen` and `corten-xds`,
+//! This crate is wiring. What objects mean is decided in `corten-model` and `corten-routing`, what clients are sent in `corten-xds-gen`,
+//! `corten-envoy-gen` and `corten-xds`,
 //! who gets which certificate in `corten-ca`.
 
 mod access;
@@ -14,11 +15,13 @@ mod keys;
 mod metrics;
 mod pipeline;
 mod readable;
+mod resources;
 mod run;
 mod settings;
 mod statuses;
 mod throttle;
 mod trust_domains;
+mod views;
 
 pub use authority::AuthorityError;
 pub use run::{Addresses, RunError, run, start};

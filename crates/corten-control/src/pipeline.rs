@@ -9,6 +9,7 @@ use corten_api::diagnostic::Diagnostic;
 use corten_core::NamespacedName;
 use corten_model::{Change, Mesh, ObjectKey, ObjectKind, Reader, Settings as MeshSettings, Snapshot};
 use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
+use corten_routing::{ConfigKey, ConfigKind, Configs};
 use corten_store_kube::{Kind, StatusWriter, kinds};
 use corten_xds::server::{Resource, Shared};
 use jiff::Timestamp;
@@ -20,6 +21,7 @@ use crate::clients::Rejection;
 use crate::metrics::Metrics;
 use crate::statuses;
 use crate::trust_domains::TrustDomains;
+use crate::views::{Inputs, Views};
 
 /// The model and all that is made of it. One task owns it.
 pub(crate) struct Pipeline {
@@ -29,6 +31,8 @@ pub(crate) struct Pipeline {
     base: MeshSettings,
     trust_domains: TrustDomains,
     pending: Vec<Change>,
+    /// What L7 proxies are configured from.
+    configs: Arc<Configs>,
     outputs: Outputs,
     pushes: u64,
     /// What was wrong with objects when they were read, until they change.
@@ -43,6 +47,8 @@ pub(crate) struct Pipeline {
 pub(crate) struct Outputs {
     /// What clients are sent.
     pub(crate) shared: Arc<Shared>,
+    /// What L7 proxies are sent.
+    pub(crate) views: Arc<Views>,
     /// For debugging, and for who may have which certificate.
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     /// The ServiceEntries, for addresses to be given to; none: they are not.
@@ -61,6 +67,8 @@ pub(crate) struct MeshConfig {
     pub(crate) text: String,
     /// Whether it has been looked for.
     pub(crate) known: bool,
+    /// As it was understood.
+    pub(crate) typed: Arc<corten_api::istio::mesh_config::MeshConfig>,
     /// What is wrong with it, and what of it takes effect only with a restart.
     pub(crate) problems: Vec<String>,
 }
@@ -74,6 +82,7 @@ impl Pipeline {
             reader: Reader::default(),
             base,
             pending: Vec::new(),
+            configs: Arc::default(),
             outputs,
             pushes: 0,
             diagnostics: HashMap::new(),
@@ -97,12 +106,24 @@ impl Pipeline {
         if kind == kinds::CONFIG_MAPS {
             return self.configure(object["data"]["mesh"].as_str().unwrap_or_default());
         }
+        let routing = ConfigKind::of(kind.group, kind.kind);
         let Some(kind) = ObjectKind::of(kind.group, kind.kind) else {
+            if let Some(routing) = routing {
+                for diagnostic in Arc::make_mut(&mut self.configs).put(routing, object) {
+                    tracing::warn!("{diagnostic}");
+                }
+            }
             return;
         };
         let read = self.reader.read_kind(kind, object);
         let Some(object_read) = read.object else { return };
         let key = object_read.key();
+        if let Some(routing) = routing {
+            let configs = Arc::make_mut(&mut self.configs);
+            configs.put_input(&object_read);
+            // What the model's reader says of it is said once.
+            configs.put(routing, object);
+        }
         self.diagnose(&key, read.diagnostics);
         if statuses::has_ours(kind, object) {
             self.stale_statuses.insert(key);
@@ -114,6 +135,13 @@ impl Pipeline {
         self.outputs.metrics.events.add(kind.kind, 1);
         if kind == kinds::CONFIG_MAPS {
             return self.configure("");
+        }
+        if let Some(routing) = ConfigKind::of(kind.group, kind.kind) {
+            Arc::make_mut(&mut self.configs).remove(&ConfigKey {
+                kind: routing,
+                namespace: key.namespace.as_str().into(),
+                name: key.name.as_str().into(),
+            });
         }
         if let Some(model_kind) = ObjectKind::of(kind.group, kind.kind) {
             let object = ObjectKey::new(model_kind, &key.namespace, &key.name);
@@ -159,6 +187,7 @@ impl Pipeline {
         self.outputs.mesh_config.store(Arc::new(MeshConfig {
             text: text.to_owned(),
             known: true,
+            typed: Arc::new(config),
             problems,
         }));
         self.pending.push(Change::Settings(Arc::new(settings)));
@@ -262,6 +291,12 @@ impl Pipeline {
                 tracing::warn!(object = %key, "{diagnostic}");
             }
         }
+        let inputs = Inputs {
+            model: snapshot.clone(),
+            mesh: Arc::clone(&self.outputs.mesh_config.load().typed),
+            configs: Arc::clone(&self.configs),
+        };
+        self.outputs.views.update(inputs, since);
         self.outputs.snapshot.store(Arc::new(snapshot));
         metrics.push_time.observe_time(began.elapsed());
         metrics.triggers.add(if changed > 0 { "config" } else { "none" }, 1);

@@ -32,6 +32,7 @@ use crate::pipeline::{MeshConfig, Outputs, Pipeline};
 use crate::settings::Settings;
 use crate::throttle::Throttle;
 use crate::trust_domains::TrustDomains;
+use crate::views::Views;
 use crate::{assignment, http, keys, statuses};
 
 /// How long everything may take to end.
@@ -131,6 +132,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         },
     ]);
     let shared = Shared::new(store, began);
+    let views: Arc<Views> = Arc::default();
     let writer = settings.write_status.then(StatusWriter::new);
 
     // What names and signs identities must be known before anything is served.
@@ -164,6 +166,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         Outputs {
             entries: settings.write_status.then_some(entries_sender),
             shared: shared.clone(),
+            views: views.clone(),
             snapshot: snapshot.clone(),
             statuses: writer.clone(),
             metrics: metrics.clone(),
@@ -184,7 +187,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         reviews: Semaphore::new(REVIEWS_MAX),
         required: settings.authenticate,
     });
-    let clients = Clients::new(metrics.clone(), settings.check_identity, rejections);
+    let clients = Clients::new(metrics.clone(), settings.check_identity, rejections, views);
     let ca_metrics = ca.metrics.clone();
     let ca_authority = ca.authority.clone();
     let debug = Arc::new(Debug {
@@ -319,6 +322,7 @@ fn source(namespace: &str) -> Source {
     };
     kinds::MESH
         .into_iter()
+        .chain(kinds::ROUTING)
         .fold(Source::new(), Source::watch)
         .select(kinds::CONFIG_MAPS, configuration)
 }

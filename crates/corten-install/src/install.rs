@@ -25,7 +25,7 @@ const ASK_EVERY: Duration = Duration::from_millis(150);
 pub enum Progress {
     /// A component's objects are in the cluster: how many, and how many of them are new or other than before.
     Applied(Component, usize, usize),
-    /// A component is not ready yet: what it waits for.
+    /// A component is not ready yet: what it waits for; told each time it is looked at.
     Waiting(Component, Vec<String>),
     /// A component is ready.
     Ready(Component),
@@ -194,7 +194,6 @@ pub async fn wait(
 ) -> Result<(), InstallError> {
     let begin = Instant::now();
     let mut open: BTreeSet<Component> = plan.parts.iter().map(|part| part.component).collect();
-    let mut said: BTreeMap<Component, Vec<String>> = BTreeMap::new();
     loop {
         let mut problems = Vec::new();
         for component in open.clone() {
@@ -204,10 +203,7 @@ pub async fn wait(
                 tell(Progress::Ready(component));
                 continue;
             }
-            if said.get(&component) != Some(&waits) {
-                tell(Progress::Waiting(component, waits.clone()));
-                said.insert(component, waits.clone());
-            }
+            tell(Progress::Waiting(component, waits.clone()));
             problems.extend(waits.into_iter().map(|what| format!("  {}: {what}", component.title())));
         }
         if open.is_empty() {

@@ -12,7 +12,8 @@ use crate::precheck::{Level, Message};
 const AT_ONCE: usize = 12;
 
 /// What every command lists to see what is there.
-const LISTED: [&str; 5] = [
+const LISTED: [&str; 6] = [
+    "Node",
     "Namespace",
     "Pod",
     "Deployment",

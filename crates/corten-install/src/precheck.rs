@@ -1,11 +1,14 @@
 //! What would keep an installation from working, found before anything is written.
 
+pub mod nodes;
+
 use corten_api::diagnostic::{Code, Diagnostic, Severity};
 use corten_model::analyze::{Objects, analyze};
 use serde_json::{Value, json};
 
 use crate::charts::Component;
 use crate::cluster::{Cluster, ClusterError};
+use crate::operator::Plan;
 use crate::render::Rendered;
 use crate::{found, permissions};
 
@@ -60,7 +63,7 @@ pub fn old(info: &Value) -> Option<Message> {
 }
 
 /// What stands in the way of these objects, before anything is written: an old server, what may not be done, kinds that nobody defines.
-pub async fn gate(cluster: &Cluster, objects: &[Rendered]) -> Result<Vec<Message>, ClusterError> {
+pub async fn gate(cluster: &Cluster, plan: &Plan, objects: &[Rendered]) -> Result<Vec<Message>, ClusterError> {
     let mut messages = Vec::new();
     match cluster.read("/version").await? {
         Some(info) => messages.extend(old(&info)),
@@ -80,6 +83,14 @@ pub async fn gate(cluster: &Cluster, objects: &[Rendered]) -> Result<Vec<Message
     let brings = wanted().any(|object| object["kind"] == "CustomResourceDefinition");
     if !brings && !objects.is_empty() {
         messages.extend(undefined(&cluster.list("CustomResourceDefinition", None, "").await?));
+    }
+    if plan.parts.iter().any(|part| part.component == Component::Cni) {
+        messages.extend(nodes::platform(&cluster.list("Node", None, "").await?, plan));
+        let cilium = json!({"kind": "ConfigMap", "metadata": {"name": "cilium-config", "namespace": "kube-system"}});
+        // Whoever may install and may not look into this namespace is not told.
+        if let Ok(Some(config)) = cluster.live(&cilium).await {
+            messages.extend(nodes::cilium(&config));
+        }
     }
     Ok(messages)
 }
@@ -112,10 +123,10 @@ const KINDS: [&str; 4] = [
 ];
 
 /// Everything that can be found about an installation of these objects; without them, what does not concern installing.
-pub async fn run(cluster: &Cluster, objects: Option<&[Rendered]>) -> Result<Vec<Message>, ClusterError> {
+pub async fn run(cluster: &Cluster, plan: &Plan, objects: Option<&[Rendered]>) -> Result<Vec<Message>, ClusterError> {
     let mut messages = Vec::new();
     if let Some(objects) = objects {
-        messages.extend(gate(cluster, objects).await?);
+        messages.extend(gate(cluster, plan, objects).await?);
         // What is below could not be looked at either.
         if messages.iter().any(|message| message.code == "IST0141") {
             return Ok(messages);

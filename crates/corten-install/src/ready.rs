@@ -121,7 +121,14 @@ pub fn pod(object: &Value, events: &[Value]) -> Option<String> {
             return Some(format!("container {name} ended with code {code}"));
         }
         if container["ready"] != Value::Bool(true) {
-            return Some(format!("container {name} runs and is not ready"));
+            // That its probe fails is known; the program itself may have said why.
+            let own: Vec<Value> = events
+                .iter()
+                .filter(|event| event["reason"] != "Unhealthy")
+                .cloned()
+                .collect();
+            let why = warned(object, &own).map_or_else(String::new, |why| format!(": {why}"));
+            return Some(format!("container {name} runs and is not ready{why}"));
         }
     }
     let phase = status["phase"].as_str().unwrap_or("Pending");
@@ -221,6 +228,11 @@ mod tests {
                 .unwrap()
                 .ends_with("being made: MountVolume.SetUp failed: configmap \"c\" not found")
         );
+        let runs = json!({"kind": "Pod", "metadata": {"name": "p"}, "status": {"containerStatuses": [{"name": "c", "ready": false, "state": {"running": {}}}]}});
+        let mut unhealthy = event("Pod", "p", "2026-01-03T00:00:00Z", "Readiness probe failed");
+        unhealthy["reason"] = json!("Unhealthy");
+        let said = pod(&runs, &[events[1].clone(), unhealthy]).unwrap();
+        assert_eq!(said, "container c runs and is not ready: earlier");
         let set = json!({"kind": "DaemonSet", "metadata": {"name": "d"}});
         assert_eq!(refused(&set, &events).unwrap(), "exceeded quota");
         let failed = json!({"kind": "Deployment", "status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "forbidden"}]}});

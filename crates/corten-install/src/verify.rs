@@ -269,6 +269,11 @@ pub async fn nodes(
             )),
             Err(problem) => problems.push(format!("{}: {problem}", title(agent))),
         }
+        // Pods that it could not take in, and who undoes the plugin's installation.
+        if let Ok(said) = ask(agent, 8000, "/problems").await {
+            let node = agent["spec"]["nodeName"].as_str().unwrap_or_default();
+            problems.extend(said.lines().map(|line| format!("node {node}: {line}")));
+        }
     }
     // A proxy is served by one of the replicas.
     let control = objects

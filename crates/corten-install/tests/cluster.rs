@@ -33,13 +33,13 @@ async fn half_an_installation_is_found_again_and_removed() {
         .unwrap();
     let cluster = Cluster::new(kube::Client::try_from(config).unwrap(), "the test", false);
 
-    assert_eq!(precheck::gate(&cluster, &[]).await.unwrap(), []);
     let request = Request {
         sets: vec![("profile=ambient".to_owned(), false)],
         ..Request::default()
     };
     let plan = plan(&request).unwrap();
     let objects = render::objects(&plan, render::Options::default()).unwrap();
+    assert_eq!(precheck::gate(&cluster, &plan, &objects).await.unwrap(), []);
     let options = Options {
         adopt: false,
         timeout: Duration::ZERO,

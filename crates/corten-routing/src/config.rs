@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use corten_api::{
     decode::SpannedObject,
-    diagnostic::Diagnostic,
+    diagnostic::{Code, Diagnostic},
     istio::{
         authorization_policy::AuthorizationPolicySpec,
         destination_rule::DestinationRuleSpec,
@@ -38,6 +38,8 @@ pub struct Config<S> {
     pub annotations: BTreeMap<String, String>,
     /// What is wanted.
     pub spec: S,
+    /// Some of what is wanted could not be read: the rest must not be taken for the whole where that would let more through.
+    pub damaged: bool,
 }
 
 impl<S> Config<S> {
@@ -195,6 +197,9 @@ fn put<S: Spec>(table: &mut Table<S>, value: &Value) -> Vec<Diagnostic> {
         labels: meta.labels,
         annotations: meta.annotations,
         spec: resource.spec,
+        damaged: diagnostics
+            .iter()
+            .any(|found| found.path.starts_with("spec") && (found.is_error() || found.code == Code::UNKNOWN_FIELD)),
     };
     table.insert(
         (Name::clone(&config.namespace), Name::clone(&config.name)),

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use corten_rt::Drain;
@@ -22,11 +21,20 @@ const PAUSE: Duration = Duration::from_millis(50);
 const QUARREL: usize = 5;
 const QUARREL_TIME: Duration = Duration::from_secs(60);
 
+/// How the installation stands, for whoever asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// It is made.
+    pub(crate) done: bool,
+    /// What is wrong with it, and what to do.
+    pub(crate) trouble: Option<String>,
+}
+
 /// Installs once `ready`, and whenever somebody undid it, until the drain.
 pub(crate) async fn keep(
     installation: Installation,
     metrics: Arc<Metrics>,
-    done: Arc<AtomicBool>,
+    standing: watch::Sender<Standing>,
     mut ready: watch::Receiver<bool>,
     mut drain: Drain,
 ) {
@@ -48,16 +56,19 @@ pub(crate) async fn keep(
         };
         let wait = match &outcome {
             Ok(changed) => {
+                let quarrel = *changed && repairs.note(Instant::now());
                 if *changed {
                     count("SUCCESS");
-                    said_installed(&installation.conf_dir, repairs.note(Instant::now()));
+                    said_installed(&installation.conf_dir, quarrel);
                 }
                 said.clear();
+                set(&standing, true, quarrel.then(|| QUARREL_TROUBLE.to_owned()));
                 metrics.install_ready.set(1);
                 if watch.is_ok() { LOOK } else { POLL }
             }
             Err(error) => {
                 metrics.install_ready.set(0);
+                set(&standing, false, Some(error.to_string()));
                 // Once for each reason; it is tried every second.
                 if said != error.to_string() {
                     said = error.to_string();
@@ -67,7 +78,6 @@ pub(crate) async fn keep(
                 POLL
             }
         };
-        done.store(outcome.is_ok(), Ordering::Release);
         let changed = async {
             match &watch {
                 Ok(watch) => watch.changed().await,
@@ -86,15 +96,23 @@ pub(crate) async fn keep(
     }
 }
 
+fn set(standing: &watch::Sender<Standing>, done: bool, trouble: Option<String>) {
+    let now = Standing { done, trouble };
+    standing.send_if_modified(|before| {
+        let modified = *before != now;
+        *before = now;
+        modified
+    });
+}
+
+const QUARREL_TROUBLE: &str = "another program keeps undoing the installation of the CNI plugin; pods may start outside of the mesh \
+     meanwhile. If this node's network is Cilium's, set its cni.exclusive to false; if a plugin writes its configuration over and over, \
+     let the agent keep one of its own (ISTIO_OWNED_CNI_CONFIG=true)";
+
 fn said_installed(dir: &Path, quarrel: bool) {
     let dir = dir.display();
     if quarrel {
-        tracing::warn!(
-            %dir,
-            "another program keeps undoing the installation of the CNI plugin; pods may start outside of the mesh meanwhile. If this \
-             node's network is Cilium's, set its cni.exclusive to false; if a plugin writes its configuration over and over, let the \
-             agent keep one of its own (ISTIO_OWNED_CNI_CONFIG=true)"
-        );
+        tracing::warn!(%dir, "{QUARREL_TROUBLE}");
     } else {
         tracing::info!(%dir, "CNI plugin installed");
     }

@@ -54,7 +54,7 @@ pub enum InstallError {
         source: io::Error,
     },
     /// No configuration to put it in.
-    #[error("no CNI configuration in {dir} to add the plugin to{}; is the cluster's network plugin installed?", problem.as_deref().map(|p| format!(" ({p})")).unwrap_or_default())]
+    #[error("no CNI configuration in {dir} to add the plugin to{}; is the cluster's network plugin installed, and is that where it keeps its configuration (values.cni.cniConfDir, values.global.platform)?", problem.as_deref().map(|p| format!(" ({p})")).unwrap_or_default())]
     NoConfiguration {
         /// Where it was looked for.
         dir: PathBuf,

@@ -86,7 +86,7 @@ impl Install {
             output::line("the profile brings nothing to install")?;
             return Ok(ExitCode::SUCCESS);
         }
-        gate(&place, &objects).await?;
+        gate(&place, plan, &objects).await?;
         install::check_foreign(&place, plan, self.adopt).await?;
         let namespaces = place.list("Namespace", None, "").await?;
         let objects_there = Objects {
@@ -177,7 +177,7 @@ struct View {
     dry_run: bool,
     done: String,
     /// What was last said of a component, and when.
-    said: Vec<(Component, Instant)>,
+    said: Vec<(Component, Vec<String>, Instant)>,
 }
 
 /// What is waited for is told when it lasts.
@@ -209,18 +209,18 @@ impl View {
             }
             Progress::Removed(object) => eprintln!("- {object} is no longer part of it and was removed"),
             Progress::Waiting(component, what) => {
-                let last = self.said.iter_mut().find(|(known, _)| *known == component);
-                let due = match &last {
-                    Some((_, last)) => last.elapsed() >= SILENT_FOR,
+                let last = self.said.iter().position(|(known, ..)| *known == component);
+                let due = match last.map(|at| &self.said[at]) {
+                    Some((_, said, last)) => *said != what && last.elapsed() >= SILENT_FOR,
                     None => self.begin.elapsed() >= SILENT_FOR,
                 };
                 if due {
                     eprintln!("  {} waits:", component.title());
                     what.iter().for_each(|what| eprintln!("    {what}"));
-                    match last {
-                        Some(last) => last.1 = Instant::now(),
-                        None => self.said.push((component, Instant::now())),
+                    if let Some(at) = last {
+                        self.said.swap_remove(at);
                     }
+                    self.said.push((component, what, Instant::now()));
                 }
             }
         }

@@ -5,7 +5,7 @@ mod confirm;
 
 use anyhow::{Result, bail};
 use corten_install::cluster::Cluster as Place;
-use corten_install::operator::Request;
+use corten_install::operator::{Plan, Request};
 use corten_install::precheck::{self, Level, Message};
 use corten_install::record;
 use corten_install::render::Rendered;
@@ -41,8 +41,8 @@ impl Cluster {
 }
 
 /// Says what stands in the way of making these objects; an error if it does.
-pub(crate) async fn gate(place: &Place, objects: &[Rendered]) -> Result<()> {
-    stop(&precheck::gate(place, objects).await?)
+pub(crate) async fn gate(place: &Place, plan: &Plan, objects: &[Rendered]) -> Result<()> {
+    stop(&precheck::gate(place, plan, objects).await?)
 }
 
 /// Says what was found; an error if any of it stands in the way.

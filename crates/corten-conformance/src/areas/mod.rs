@@ -5,6 +5,7 @@
 
 mod ambient;
 mod ambient_traffic;
+mod authz;
 mod cni;
 mod crds;
 mod files;
@@ -28,6 +29,7 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-ambient-model" => return ambient::run_model(area),
         "istio-ambient-policy" => return ambient::run_policy(area),
         "istio-ambient-traffic" => return ambient_traffic::run(area),
+        "istio-authz-rbac" => return authz::run(area),
         "istio-cni" => return cni::run(area),
         "istio-helm" => return install::run_helm(area),
         "istio-install" => return install::run(area),
@@ -36,11 +38,9 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-validation" => return validation::run(area),
         "gateway-api-conformance" => "Gateway API controller and data plane",
         "istio-analysis" => "configuration analysis",
-        "istio-authz-rbac"
-        | "istio-envoy-bootstrap"
-        | "istio-traffic-features"
-        | "istio-traffic-simulation"
-        | "istio-xds" => "xDS generation",
+        "istio-envoy-bootstrap" | "istio-traffic-features" | "istio-traffic-simulation" | "istio-xds" => {
+            "xDS generation"
+        }
         "istio-gateway-api-conversion" | "istio-ingress-conversion" => "Gateway API conversion",
         "istio-gateway-deployment" => "gateway deployment",
         "istio-istioctl" => "inspection commands",

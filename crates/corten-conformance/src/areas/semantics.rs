@@ -11,6 +11,7 @@ use corten_core::{
 use corten_model::{Object, ObjectKind, Reader, input::TrafficDistribution, policy::Pattern, rules, trust_domain};
 use serde_json::{Value, json};
 
+use super::authz;
 use crate::data::{self, Area};
 use crate::outcome::{Case, Outcome};
 
@@ -141,7 +142,7 @@ fn answer(table: &str, case: &Value) -> Option<Value> {
             };
             json!([fits("matches"), fits("doesNotMatch")])
         }
-        _ => return None,
+        _ => return authz::answer(table, case),
     })
 }
 

@@ -1,6 +1,7 @@
 //! The control plane against a Kubernetes API and raw discovery clients: objects in, exact resources out.
 
 mod admission;
+mod envoy;
 mod ground;
 
 use std::time::Duration;

@@ -55,6 +55,7 @@ const FEW: &[&str] = &[
     "* serviceaccounts",
     "* configmaps",
     "* namespaces",
+    "list nodes",
     "list pods",
     "get customresourcedefinitions.apiextensions.k8s.io",
 ];
@@ -300,4 +301,38 @@ fn namespaces_that_ask_for_both_modes_are_named() {
     let said = ground.corten(&AMBIENT);
     assert_eq!(said.code, Some(0));
     has(&said.stderr, &["warning: Namespace both", "istio-injection"]);
+}
+
+#[test]
+fn what_is_between_the_plugin_and_its_chain_is_named() {
+    let ground = Ground::new();
+    let cilium = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: cilium-config, namespace: kube-system}\ndata: {cni-exclusive: 'true'}\n";
+    ground.apply("cilium.yaml", cilium);
+    let said = ground.corten(&["x", "precheck"]);
+    assert_eq!(said.code, Some(1));
+    has(
+        &said.stdout,
+        &["(ConfigMap kube-system/cilium-config)", "cni.exclusive=false"],
+    );
+
+    // Agents that look where there is no configuration say so on their pods, and the installation repeats it while it waits.
+    let args = [&AMBIENT[..], &["--set", "values.cni.cniConfDir=/etc/cni/elsewhere"]].concat();
+    let mut command = ground.runtime.command(&args);
+    command
+        .env("KUBECONFIG", ground.runtime.kubeconfig())
+        .stderr(Stdio::piped());
+    let mut install = command.spawn().expect("corten can be started");
+    let lines = BufReader::new(install.stderr.take().expect("it is piped")).lines();
+    let said = lines
+        .map_while(Result::ok)
+        .find(|line| line.contains("no CNI configuration"))
+        .unwrap_or_default();
+    install.kill().expect("it waits");
+    install.wait().expect("it is a child");
+    has(
+        &said,
+        &["container install-cni runs and is not ready", "values.cni.cniConfDir"],
+    );
+    ground.corten(&AMBIENT).ok();
+    ground.corten(&["verify-install"]).ok();
 }

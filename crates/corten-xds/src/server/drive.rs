@@ -76,8 +76,9 @@ impl Shared {
 
 /// Who learns what happens on a stream: one for each, made by whoever accepts clients.
 pub trait Observer: Send + 'static {
-    /// Called with the node of the first request, before it is handled; an error ends the stream.
-    fn accept(&mut self, node: &Node) -> Result<(), Status>;
+    /// Called with the node of the first request, before it is handled; an error ends the stream. Yields the resources for this
+    /// client; none: those of the stream.
+    fn accept(&mut self, node: &Node) -> Result<Option<Arc<Shared>>, Status>;
 
     /// Called for each request after it was handled, with what it was and the session's state for its type.
     fn requested(&mut self, type_url: &str, event: &Event, view: Option<&WatchView>);
@@ -204,14 +205,16 @@ async fn exchange<O: Observer, Q: Ask>(
     mut requests: Streaming<Q>,
     sender: &Sender,
 ) -> Result<(), Status> {
-    let mut published = stream.shared.published.subscribe();
     let first = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, requests.message()).await;
     let Some(mut first) = first.map_err(|_| Status::deadline_exceeded("no request came"))?? else {
         return Ok(());
     };
     let node = first.node().filter(|node| !node.id.is_empty());
     let node = node.ok_or_else(|| Status::invalid_argument("the first request must say which node asks"))?;
-    stream.observer.accept(&node)?;
+    if let Some(own) = stream.observer.accept(&node)? {
+        stream.shared = own;
+    }
+    let mut published = stream.shared.published.subscribe();
     let mut session = Session::new(stream.variant, node_name(&node));
     // Answers to requests, in order; then whatever has changed.
     let mut answers: VecDeque<Response> = request(stream, &mut session, first)?.into_iter().collect();

@@ -58,7 +58,7 @@ impl Precheck {
             let place = cluster.place(false);
             let objects = render::objects(&plan, render::Options::default())?;
             let wanted = (!self.skip_controlplane).then_some(&objects[..]);
-            let messages = precheck::run(&place, wanted).await?;
+            let messages = precheck::run(&place, &plan, wanted).await?;
             let grave = messages.iter().any(|message| message.level >= Level::Warning);
             let shown: Vec<_> = messages.iter().filter(|message| message.level >= threshold).collect();
             let list = || {
