@@ -1,0 +1,236 @@
+//! The life of keys, moment by moment.
+
+use std::time::Duration;
+
+use super::{Cache, Fetch, Limits, Source, Step, is_reachable};
+
+const KEYS: &str = r#"{"keys":[{"kty":"RSA","kid":"1"},{"kty":"EC","kid":"2"}]}"#;
+/// The same keys in another order.
+const SAME: &str = r#"{"keys":[{"kty":"EC","kid":"2"},{"kid":"1","kty":"RSA"}]}"#;
+const ROTATED: &str = r#"{"keys":[{"kty":"RSA","kid":"3"}]}"#;
+
+fn source(name: &str) -> Source {
+    Source {
+        issuer: name.to_owned(),
+        uri: format!("https://{name}/keys"),
+    }
+}
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn wanting(names: &[&str]) -> Cache {
+    let mut cache = Cache::default();
+    cache.want(at(0), names.iter().map(|name| (source(name), at(5))));
+    cache
+}
+
+fn only(step: &Step) -> Fetch {
+    assert_eq!(step.fetches.len(), 1, "{step:?}");
+    step.fetches[0].clone()
+}
+
+/// Fetches what is due, and answers; what came of it.
+fn turn(cache: &mut Cache, now: u64, answer: Result<&str, &str>) -> Step {
+    let fetch = only(&cache.step(at(now)));
+    cache.answer(
+        at(now),
+        &fetch.source,
+        fetch.attempt,
+        answer.map(str::as_bytes).map_err(str::to_owned),
+    )
+}
+
+#[test]
+fn keys_are_fetched_kept_and_rotated() {
+    let mut cache = wanting(&["a"]);
+    assert_eq!(cache.keys(&source("a")), None);
+    assert_eq!(turn(&mut cache, 0, Ok(KEYS)).changed, [source("a")]);
+    assert_eq!(cache.keys(&source("a")).as_deref(), Some(KEYS));
+    assert_eq!(cache.next(), Some(at(1200)));
+    assert_eq!(cache.step(at(1199)), Step::default());
+    // Another order is not another set, and nobody is told.
+    assert_eq!(turn(&mut cache, 1200, Ok(SAME)).changed, []);
+    assert_eq!(cache.keys(&source("a")).as_deref(), Some(KEYS));
+    assert_eq!(turn(&mut cache, 2400, Ok(ROTATED)).changed, [source("a")]);
+    assert_eq!(cache.keys(&source("a")).as_deref(), Some(ROTATED));
+}
+
+#[test]
+fn while_a_source_fails_the_last_keys_stay_and_it_is_asked_less_and_less() {
+    let mut cache = wanting(&["a"]);
+    turn(&mut cache, 0, Ok(KEYS));
+    let mut now = 1200;
+    for wait in [60, 120, 240, 480, 960, 1920, 3600, 3600] {
+        let step = turn(&mut cache, now, Err("status 503"));
+        assert_eq!(step.failures, [(source("a"), "status 503".to_owned())]);
+        assert_eq!(step.changed, []);
+        assert_eq!(cache.next(), Some(at(now + wait)));
+        now += wait;
+    }
+    assert_eq!(cache.keys(&source("a")).as_deref(), Some(KEYS));
+    // One success, and the failures are forgotten.
+    turn(&mut cache, now, Ok(KEYS));
+    assert_eq!(cache.next(), Some(at(now + 1200)));
+    turn(&mut cache, now + 1200, Err("status 503"));
+    assert_eq!(cache.next(), Some(at(now + 1260)));
+}
+
+#[test]
+fn a_source_without_keys_is_asked_soon_again() {
+    let mut cache = wanting(&["a"]);
+    let mut now = 0;
+    for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
+        turn(&mut cache, now, Err("refused"));
+        assert_eq!(cache.next(), Some(at(now + wait)));
+        now += wait;
+    }
+    assert_eq!(cache.keys(&source("a")), None);
+    assert_eq!(turn(&mut cache, now, Ok(KEYS)).changed, [source("a")]);
+}
+
+#[test]
+fn a_source_that_hangs_is_given_up_and_its_late_answer_does_not_count() {
+    let mut cache = wanting(&["a"]);
+    let fetch = only(&cache.step(at(0)));
+    assert_eq!(fetch.deadline, at(5));
+    assert_eq!(cache.next(), Some(at(5)));
+    assert_eq!(cache.step(at(4)), Step::default());
+    let step = cache.step(at(5));
+    assert_eq!(step.failures, [(source("a"), "no answer within 5s".to_owned())]);
+    assert_eq!(
+        cache.answer(at(5), &fetch.source, fetch.attempt, Ok(KEYS.as_bytes())),
+        Step::default()
+    );
+    assert_eq!(cache.keys(&source("a")), None);
+    // The next attempt counts.
+    assert_eq!(turn(&mut cache, 6, Ok(KEYS)).changed, [source("a")]);
+}
+
+#[test]
+fn lies_are_not_keys() {
+    let large = format!(r#"{{"keys":[{{"kty":"RSA","n":"{}"}}]}}"#, "A".repeat(1 << 20));
+    let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+    for (body, expected) in [
+        ("<html>", "the answer is not JSON"),
+        ("{}", "has no list keys"),
+        (r#"{"keys":{}}"#, "has no list keys"),
+        (r#"{"keys":[]}"#, "without keys"),
+        (r#"{"keys":["secret"]}"#, "key 0 of the answer has no type"),
+        (deep.as_str(), "the answer is not JSON"),
+        (large.as_str(), "larger than 1048576 bytes"),
+    ] {
+        let mut cache = wanting(&["a"]);
+        turn(&mut cache, 0, Ok(KEYS));
+        let step = turn(&mut cache, 1200, Ok(body));
+        assert!(step.failures[0].1.contains(expected), "{:?}", step.failures);
+        assert_eq!(cache.keys(&source("a")).as_deref(), Some(KEYS));
+    }
+    let mut cache = wanting(&["a"]);
+    let fetch = only(&cache.step(at(0)));
+    let step = cache.answer(at(0), &fetch.source, fetch.attempt, Ok(&[0xff, 0xfe]));
+    assert_eq!(step.failures[0].1, "the answer is not text");
+}
+
+#[test]
+fn an_issuer_says_where_its_keys_are() {
+    let issuer = |name: &str| Source {
+        issuer: name.to_owned(),
+        uri: String::new(),
+    };
+    let mut cache = Cache::default();
+    cache.want(at(0), [(issuer("https://i/"), at(5))]);
+    let first = only(&cache.step(at(0)));
+    assert_eq!(first.url, "https://i/.well-known/openid-configuration");
+    let body = r#"{"jwks_uri":"https://i/k"}"#;
+    let second = only(&cache.answer(at(2), &first.source, first.attempt, Ok(body.as_bytes())));
+    assert_eq!((second.url.as_str(), second.deadline), ("https://i/k", at(5)));
+    let step = cache.answer(at(3), &second.source, second.attempt, Ok(KEYS.as_bytes()));
+    assert_eq!(step.changed, [issuer("https://i/")]);
+    // The next time it is asked again: it may have moved.
+    assert_eq!(only(&cache.step(at(1203))).url, first.url);
+
+    for (body, expected) in [
+        (
+            r#"{"jwks_uri":"file:///etc/passwd"}"#,
+            "is not an address of http or https",
+        ),
+        ("{}", "has no jwks_uri"),
+        ("nothing", "is not JSON"),
+    ] {
+        let mut cache = Cache::default();
+        cache.want(at(0), [(issuer("https://i"), at(5))]);
+        let step = turn(&mut cache, 0, Ok(body));
+        assert!(step.failures[0].1.contains(expected), "{:?}", step.failures);
+        assert_eq!(step.fetches, []);
+    }
+    let mut cache = Cache::default();
+    cache.want(at(0), [(issuer("somebody@example.com"), at(5))]);
+    let step = cache.step(at(0));
+    assert_eq!(step.fetches, []);
+    assert!(step.failures[0].1.contains("is not an address of http or https"));
+}
+
+#[test]
+fn few_are_fetched_at_a_time_and_those_without_keys_first() {
+    let limits = Limits {
+        fetches_max: 2,
+        ..Limits::default()
+    };
+    let mut cache = Cache::new(limits);
+    cache.want(at(0), [(source("a"), at(5))]);
+    turn(&mut cache, 0, Ok(KEYS));
+    cache.want(at(1200), ["b", "c", "d"].map(|name| (source(name), at(5))));
+    let step = cache.step(at(1200));
+    let names: Vec<&str> = step.fetches.iter().map(|fetch| fetch.source.issuer.as_str()).collect();
+    assert_eq!(names, ["b", "c"]);
+    assert_eq!(cache.step(at(1200)), Step::default());
+    // Nothing to be done before one of them has answered, or is given up.
+    assert_eq!(cache.next(), Some(at(1205)));
+    let first = &step.fetches[0];
+    cache.answer(at(1201), &first.source, first.attempt, Ok(KEYS.as_bytes()));
+    assert_eq!(only(&cache.step(at(1201))).source, source("d"));
+}
+
+#[test]
+fn what_nobody_wants_or_vouches_for_is_forgotten() {
+    let week = 7 * 24 * 3600;
+    let mut cache = wanting(&["a"]);
+    turn(&mut cache, 0, Ok(KEYS));
+    // Still asked for, but never refreshed.
+    let mut now = 1200;
+    while now < week {
+        turn(&mut cache, now, Err("gone"));
+        cache.want(at(now), [(source("a"), at(5))]);
+        now = cache.next().expect("a moment").as_secs();
+    }
+    let step = cache.step(at(week));
+    assert_eq!(step.changed, [source("a")]);
+    assert_eq!(cache.keys(&source("a")), None);
+    // No longer asked for.
+    let mut cache = wanting(&["a"]);
+    turn(&mut cache, 0, Ok(KEYS));
+    assert_eq!(cache.step(at(week)), Step::default());
+    assert_eq!((cache.keys(&source("a")), cache.next()), (None, None));
+}
+
+#[test]
+fn secrets_of_machines_are_out_of_reach() {
+    for (address, expected) in [
+        ("10.0.0.1", true),
+        ("127.0.0.1", true),
+        ("169.254.169.254", false),
+        ("::ffff:169.254.169.254", false),
+        ("100.100.100.200", false),
+        ("fe80::1", false),
+        ("fd00:ec2::254", false),
+        ("2001:db8::1", true),
+    ] {
+        assert_eq!(
+            is_reachable(address.parse().expect("an address")),
+            expected,
+            "{address}"
+        );
+    }
+}
