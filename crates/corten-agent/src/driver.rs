@@ -19,6 +19,8 @@ use crate::worker::{Place, Worker};
 const REPAIR_INTERVAL: Duration = Duration::from_secs(2);
 /// Every so many looks are thorough.
 const THOROUGH: u32 = 10;
+/// At this look the start is over.
+const RESTED: u32 = 2;
 /// Jobs under way at once.
 const JOBS_MAX: usize = 32;
 
@@ -348,6 +350,14 @@ impl Driver {
             .send_if_modified(|before| std::mem::replace(before, outside.clone()) != outside);
         self.repairs = self.repairs.wrapping_add(1);
         let (worker, thorough) = (self.worker.clone(), self.repairs.is_multiple_of(THOROUGH));
-        self.tasks.spawn("repair", async move { worker.repair(thorough).await });
+        // What the start took (lists, the plugin's program twice) and what ran only then; on a node that rests there is nothing else.
+        let rests = self.running == 0 && (thorough || self.repairs == RESTED);
+        self.tasks.spawn("repair", async move {
+            worker.repair(thorough).await;
+            if rests {
+                corten_linux::memory::trim();
+                corten_linux::memory::forget_program();
+            }
+        });
     }
 }

@@ -18,6 +18,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    corten_linux::memory::keep_small(2);
     let arguments = Arguments::parse();
     let variable = |name: &str| std::env::var(name).ok();
     let levels = arguments.log.or_else(|| variable("RUST_LOG"));

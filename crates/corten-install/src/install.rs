@@ -20,6 +20,13 @@ const AT_ONCE: usize = 12;
 /// How often the cluster is asked whether something is ready.
 const ASK_EVERY: Duration = Duration::from_millis(150);
 
+const ASK_OFTEN: Duration = Duration::from_millis(50);
+
+/// A control plane that can start has made the root certificates by then; one that cannot is told about when it is waited for.
+const ROOTS_WITHIN: Duration = Duration::from_secs(10);
+
+const DEFINITION: &str = "CustomResourceDefinition";
+
 /// What happens, as it happens.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Progress {
@@ -108,7 +115,7 @@ pub async fn install(
     let adopted = check_foreign(cluster, plan, options.adopt).await?;
     let before = record::read(cluster, &plan.namespace, &plan.revision).await?;
     // First the namespaces, then what remembers the rest: whatever happens after, uninstalling finds it.
-    apply_ranked(cluster, objects, &adopted, |kind| kind == "Namespace").await?;
+    apply_ranked(cluster, objects, &adopted, |it| kind(it) == "Namespace").await?;
     if !cluster.is_dry_run() {
         let mut all = objects.to_vec();
         if let Some(before) = &before {
@@ -120,7 +127,23 @@ pub async fn install(
         }
         cluster.apply(&record::object(plan, request, &all)).await?;
     }
-    let (mut counts, not_served) = apply_ranked(cluster, objects, &adopted, |kind| kind != "Namespace").await?;
+    // Definitions take the API server a second. The rest needs none of them to start, and the control plane takes up what is served later.
+    let is_proxy = |rendered: &Rendered| {
+        rendered.component == Component::Ztunnel && kind(rendered) == "DaemonSet" && !cluster.is_dry_run()
+    };
+    let definitions = apply_ranked(cluster, objects, &adopted, |it| kind(it) == DEFINITION);
+    let rest = async {
+        let early = |it: &Rendered| ![DEFINITION, "Namespace"].contains(&kind(it)) && !is_proxy(it);
+        let mut applied = apply_ranked(cluster, objects, &adopted, early).await?;
+        if let Some(proxies) = objects.iter().find(|it| is_proxy(it)) {
+            roots(cluster, plan, proxies, ROOTS_WITHIN.min(options.timeout)).await?;
+            applied.add(apply_ranked(cluster, objects, &adopted, is_proxy).await?);
+        }
+        Ok(applied)
+    };
+    let (mut applied, rest) = futures_util::future::try_join(definitions, rest).await?;
+    applied.add(rest);
+    let Tally { mut counts, not_served } = applied;
     not_served
         .into_iter()
         .for_each(|object| tell(Progress::NotServed(object)));
@@ -141,25 +164,59 @@ pub async fn install(
     wait(cluster, plan, objects, options.timeout, tell).await
 }
 
-/// How many objects a component has, and how many of them changed.
-type Counts = BTreeMap<Component, (usize, usize)>;
+/// Waits until there are the root certificates that node proxies mount.
+///
+/// A pod that is made before what it mounts is tried again at growing intervals, and would be ready later.
+async fn roots(cluster: &Cluster, plan: &Plan, proxies: &Rendered, within: Duration) -> Result<(), InstallError> {
+    if !plan.parts.iter().any(|part| part.component == Component::Pilot) {
+        return Ok(());
+    }
+    let map = json!({
+        "kind": "ConfigMap",
+        "metadata": {"name": "istio-ca-root-cert", "namespace": proxies.object["metadata"]["namespace"]},
+    });
+    let begin = Instant::now();
+    while cluster.live(&map).await?.is_none() && begin.elapsed() < within {
+        tokio::time::sleep(ASK_OFTEN).await;
+    }
+    Ok(())
+}
 
-/// Applies the objects of the kinds that are wanted; counts, and what the cluster has no kind for.
+/// What came of applying objects.
+#[derive(Default)]
+struct Tally {
+    /// How many objects a component has, and how many of them changed.
+    counts: BTreeMap<Component, (usize, usize)>,
+    /// What the cluster has no kind for.
+    not_served: Vec<String>,
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        for (component, (all, changed)) in other.counts {
+            let count = self.counts.entry(component).or_default();
+            *count = (count.0 + all, count.1 + changed);
+        }
+        self.not_served.extend(other.not_served);
+    }
+}
+
+fn kind(rendered: &Rendered) -> &str {
+    rendered.object["kind"].as_str().unwrap_or_default()
+}
+
+/// Applies the objects that are wanted, rank by rank.
 async fn apply_ranked(
     cluster: &Cluster,
     objects: &[Rendered],
     adopted: &[Found],
-    wanted: impl Fn(&str) -> bool,
-) -> Result<(Counts, Vec<String>), InstallError> {
+    wanted: impl Fn(&Rendered) -> bool,
+) -> Result<Tally, InstallError> {
     let mut ranks: BTreeMap<usize, Vec<&Rendered>> = BTreeMap::new();
-    for rendered in objects {
-        let kind = rendered.object["kind"].as_str().unwrap_or_default();
-        if wanted(kind) {
-            ranks.entry(rank(kind)).or_default().push(rendered);
-        }
+    for rendered in objects.iter().filter(|rendered| wanted(rendered)) {
+        ranks.entry(rank(kind(rendered))).or_default().push(rendered);
     }
-    let mut counts = Counts::new();
-    let mut not_served = Vec::new();
+    let mut tally = Tally::default();
     for same in ranks.into_values() {
         let each = futures_util::stream::iter(same).map(async |rendered| {
             let object = &rendered.object;
@@ -174,14 +231,14 @@ async fn apply_ranked(
         while let Some(done) = each.next().await {
             let (rendered, applied) = done?;
             if applied == Applied::NotServed {
-                not_served.push(title(&rendered.object));
+                tally.not_served.push(title(&rendered.object));
             }
-            let (all, changed) = counts.entry(rendered.component).or_insert((0, 0));
+            let (all, changed) = tally.counts.entry(rendered.component).or_default();
             *all += 1;
             *changed += usize::from(matches!(applied, Applied::Created | Applied::Configured));
         }
     }
-    Ok((counts, not_served))
+    Ok(tally)
 }
 
 /// Waits until every component of a plan is ready.
@@ -224,20 +281,27 @@ pub async fn waits_for(
 ) -> Result<Vec<String>, ClusterError> {
     let mut waits = Vec::new();
     if component == Component::Base {
-        let definitions = cluster.list("CustomResourceDefinition", None, "").await?;
-        for rendered in objects
-            .iter()
-            .filter(|rendered| rendered.object["kind"] == "CustomResourceDefinition")
-        {
-            let name = &rendered.object["metadata"]["name"];
-            let live = definitions
-                .iter()
-                .find(|definition| definition["metadata"]["name"] == *name);
-            if !live.is_some_and(ready::definition) {
-                waits.push(format!(
-                    "the definition {} is not served yet",
-                    name.as_str().unwrap_or_default()
-                ));
+        let mut served: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for rendered in objects.iter().filter(|rendered| kind(rendered) == DEFINITION) {
+            let object = &rendered.object;
+            let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let versions = object["spec"]["versions"].as_array().into_iter().flatten();
+            for version in versions.filter(|version| version["served"] == true) {
+                // What a group serves is a small document, the definitions themselves are more than a megabyte.
+                let path = format!("/apis/{}/{}", word(&object["spec"]["group"]), word(&version["name"]));
+                if !served.contains_key(&path) {
+                    let mut found = cluster.read(&path).await?.unwrap_or_default();
+                    let kinds = match found["resources"].take() {
+                        Value::Array(kinds) => kinds,
+                        _ => Vec::new(),
+                    };
+                    served.insert(path.clone(), kinds);
+                }
+                let plural = &object["spec"]["names"]["plural"];
+                if !served[&path].iter().any(|kind| kind["name"] == *plural) {
+                    let (name, version) = (word(&object["metadata"]["name"]), word(&version["name"]));
+                    waits.push(format!("the definition {name} ({version}) is not served yet"));
+                }
             }
         }
         return Ok(waits);

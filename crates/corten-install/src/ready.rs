@@ -135,14 +135,6 @@ pub fn pod(object: &Value, events: &[Value]) -> Option<String> {
     Some(format!("it is {phase}"))
 }
 
-/// Whether a resource definition is served.
-pub fn definition(object: &Value) -> bool {
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions
-        .into_iter()
-        .any(|condition| condition["type"] == "Established" && condition["status"] == "True")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
