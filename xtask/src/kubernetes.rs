@@ -100,6 +100,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             .env_remove("CORTEN_TEST_REQUIRE")
             .env("CORTEN_SCENARIO", options.filter.as_deref().unwrap_or_default())
             .envs(node_shell(&cluster, options).map(|shell| ("CORTEN_NODE_SHELL", shell)));
+        // Of a cluster that others use the API server is not stopped.
+        if cluster.lab.is_some() {
+            let pid = std::fs::read_to_string(lab_state().join("pid/apiserver")).unwrap_or_default();
+            tests.env("CORTEN_API_SERVER_PID", pid.trim());
+        }
         Ok::<_, anyhow::Error>(tests.status().context("running cargo test")?.success())
     };
     let begin = Instant::now();
@@ -164,7 +169,7 @@ fn find() -> Result<Option<Cluster>> {
     if !script.exists() {
         return Ok(None);
     }
-    let state = std::env::var_os("LAB").map_or_else(|| PathBuf::from("/var/tmp/corten-kube"), PathBuf::from);
+    let state = lab_state();
     let mut cluster = Cluster {
         kubeconfig: state.join("admin.kubeconfig"),
         lab: Some(script.clone()),
@@ -187,6 +192,11 @@ fn find() -> Result<Option<Cluster>> {
         script.display()
     );
     Ok(Some(cluster))
+}
+
+/// Where the lab keeps what runs.
+fn lab_state() -> PathBuf {
+    std::env::var_os("LAB").map_or_else(|| PathBuf::from("/var/tmp/corten-kube"), PathBuf::from)
 }
 
 /// Whether the process of a file of its id is there.

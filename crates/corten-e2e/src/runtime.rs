@@ -264,6 +264,47 @@ impl Runtime {
         kube::Client::try_from(config).expect("its certificates are good")
     }
 
+    /// Kills (SIGKILL) every process with this program of the mesh, on all nodes; how many there were, or why it cannot be done.
+    ///
+    /// # Panics
+    /// If the instance does not run.
+    #[track_caller]
+    pub fn kill_on_nodes(&self, program: &str) -> Result<usize, String> {
+        if self.is_kubernetes() {
+            self.reaches_nodes()?;
+            let nodes = self.names_of_nodes();
+            let script = format!("pids=$(pgrep -x {program}); [ -z \"$pids\" ] || kill -KILL $pids; echo $pids");
+            let mut killed = 0;
+            for node in nodes {
+                if let Some(on) = node_command(&node, &script) {
+                    killed += run(on).ok().split_whitespace().count();
+                }
+            }
+            return Ok(killed);
+        }
+        let running = self.processes("default").running(program);
+        running.iter().copied().for_each(Processes::kill);
+        Ok(running.len())
+    }
+
+    /// Whether something can be done on the nodes themselves; why not.
+    pub fn reaches_nodes(&self) -> Result<(), String> {
+        let reached = !self.is_kubernetes() || node_command("", "").is_some();
+        reached
+            .then_some(())
+            .ok_or_else(|| "CORTEN_NODE_SHELL does not say how to run something on a node".to_owned())
+    }
+
+    /// The nodes of the Kubernetes.
+    fn names_of_nodes(&self) -> Vec<String> {
+        let mut get = self.program("corten", &["get", "nodes", "-o", "name"]);
+        get.env("KUBECONFIG", self.kubeconfig());
+        let said = run(get).ok();
+        said.lines()
+            .map(|line| line.trim_start_matches("node/").to_owned())
+            .collect()
+    }
+
     /// The processes of a running instance.
     ///
     /// # Panics
@@ -275,6 +316,15 @@ impl Runtime {
         let pid = |field: &str| i32::try_from(lock[field].as_i64().expect("a process id")).expect("a small one");
         Processes::of(pid("pid"), pid("process_one"))
     }
+}
+
+/// A shell script on a node of a Kubernetes, if `CORTEN_NODE_SHELL` says how: a piece of shell that is followed by a node's name, a program
+/// and its arguments, and runs that there.
+pub(crate) fn node_command(node: &str, script: &str) -> Option<Command> {
+    let shell = std::env::var("CORTEN_NODE_SHELL").ok().filter(|it| !it.is_empty())?;
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{shell} \"$@\""), "sh", node, "sh", "-c", script]);
+    Some(command)
 }
 
 /// Runs a command to its end; what it said.

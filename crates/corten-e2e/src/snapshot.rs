@@ -1,12 +1,11 @@
 //! What is in a cluster and on its nodes, to be compared with what is there later.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
-use crate::runtime::{Runtime, run};
+use crate::runtime::{Runtime, node_command, run};
 
 /// What changes by itself, or with every pod.
 const VOLATILE_KINDS: [&str; 3] = ["events", "componentstatuses", "ipaddresses"];
@@ -40,8 +39,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Looks at all objects of a cluster, and at its nodes, if `CORTEN_NODE_SHELL` says how: a piece of shell that is followed by a node's
-    /// name, a program and its arguments, and runs that there.
+    /// Looks at all objects of a cluster, and at its nodes, if there is a way to.
     ///
     /// # Panics
     /// If it cannot be looked at.
@@ -61,7 +59,7 @@ impl Snapshot {
 
     /// Whether nodes can be looked at.
     pub fn sees_nodes() -> bool {
-        shell().is_some()
+        node_command("", "").is_some()
     }
 
     /// What differs: `-` was there, `+` is there.
@@ -159,16 +157,10 @@ fn compared(kind: &str, object: &Value) -> String {
     text.join(", ")
 }
 
-fn shell() -> Option<String> {
-    std::env::var("CORTEN_NODE_SHELL").ok().filter(|it| !it.is_empty())
-}
-
 fn node(name: &str) -> BTreeSet<String> {
-    let Some(shell) = shell() else {
+    let Some(command) = node_command(name, NODE) else {
         return BTreeSet::new();
     };
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("{shell} \"$@\""), "sh", name, "sh", "-c", NODE]);
     let said = run(command).ok();
     said.lines().map(|line| format!("{name}: {line}")).collect()
 }

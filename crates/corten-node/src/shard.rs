@@ -112,6 +112,8 @@ pub struct Shard {
 /// The end of a shard.
 struct Draining {
     close_listeners: Instant,
+    /// Until then connections that still come put that off.
+    listen_until: Instant,
     deadline: Instant,
     listening: bool,
 }

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use corten_e2e::{Namespace, Processes, eventually};
+use corten_e2e::{Namespace, eventually};
 
 use super::support::{Counted, ECHO, Load, SETTLING, all_enrolled, expect, join, pod_of, pods, service, start};
 
@@ -100,20 +100,79 @@ fn restart(ns: &Namespace<'_>, what: &str) {
     }
 }
 
+/// Client and server are replaced while they talk. A server goes on for as long as it is still called, as it has to in Kubernetes.
 pub(crate) fn rollouts(ns: &Namespace<'_>) {
-    start(ns, &[("other", 2)]);
-    under_load_for(ns, "40s", || {
-        for _ in 0..10 {
-            ns.corten("rollout restart", &["deployment/other"]).ok();
-            ns.corten("rollout status", &["deployment/other"]).ok();
+    start(ns, &[("server", 2), ("other", 2), ("client", 1)]);
+    ns.apply(&patient("server"));
+    ns.corten("rollout status", &["deployment/server"]).ok();
+    join(ns);
+    expect(ns, "client", "http://server:8080/", true);
+    // Whoever starts calls at once, and would start again if a call failed.
+    ns.apply(&format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: caller}}\n\
+         spec:\n  selector: {{matchLabels: {{app: caller}}}}\n  template:\n    metadata: {{labels: {{app: caller}}}}\n    spec:\n\
+         \x20     terminationGracePeriodSeconds: 5\n\
+         \x20     initContainers:\n      - {{name: calls, image: {ECHO}, command: [corten-load, 'http://server:8080/', --close, --rate, '0', '-n', '50']}}\n\
+         \x20     containers:\n      - {{name: echo, image: {ECHO}}}\n"
+    ));
+    // A server that ends closes connections that are kept for the next call, which may be on its way: by HTTP/1 nobody can help it. So to the
+    // server that is replaced each call has a connection of its own, and connections that stay go elsewhere.
+    let load =
+        |url, args: &[&str]| Load::start(ns, "client", url, &[args, &["-d", "45s", "--timeout", ANSWER]].concat());
+    let loads = [
+        load("http://server:8080/", &["--close", "--rate", "200"]),
+        load("http://other:8080/", &["-c", "8", "--rate", "200"]),
+        load("tcp://other:9000", &["-c", "300", "--rate", "100"]),
+    ];
+    for deployment in [
+        "deployment/server",
+        "deployment/caller",
+        "deployment/server",
+        "deployment/caller",
+    ] {
+        ns.corten("rollout restart", &[deployment]).ok();
+        ns.corten("rollout status", &[deployment]).ok();
+        for pod in pods(ns) {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            let again = &pod["status"]["initContainerStatuses"][0]["restartCount"];
+            if again.as_u64().is_some_and(|again| again > 0) {
+                let said = ns.corten("logs", &[name, "-c", "calls", "--previous"]);
+                panic!("the first calls of {name} failed: {said:?}");
+            }
         }
-    });
+    }
+    for load in loads {
+        load.lost_nothing();
+    }
     all_enrolled(ns);
-    expect(ns, "client", "http://other:8080/", true);
+}
+
+/// A change of a service: it goes on for three seconds after it was told to end, which is longer than it takes until nobody calls it.
+fn patient(name: &str) -> String {
+    service(name, 2)
+        .replace(
+            "      terminationGracePeriodSeconds: 5\n",
+            "      terminationGracePeriodSeconds: 15\n",
+        )
+        .replace(
+            "        args: [--tcp, \"9000\"]\n",
+            "        args: [--tcp, \"9000\"]\n        lifecycle: {preStop: {exec: {command: [sleep, \"3\"]}}}\n",
+        )
+}
+
+pub(crate) fn control_plane_rollout(ns: &Namespace<'_>) {
+    under_load(ns, || restart(ns, "deployment/istiod"));
+    expect(ns, "client", "http://server:8080/", true);
 }
 
 pub(crate) fn agent_restart(ns: &Namespace<'_>) {
-    under_load(ns, || restart(ns, "daemonset/istio-cni-node"));
+    under_load(ns, || {
+        restart(ns, "daemonset/istio-cni-node");
+        match ns.runtime().kill_on_nodes("corten-agent") {
+            Ok(agents) => assert!(agents > 0, "there are agents"),
+            Err(reason) => eprintln!("the agents are not killed: {reason}"),
+        }
+    });
     // New pods join again.
     ns.corten("rollout restart", &["deployment/server"]).ok();
     ns.corten("rollout status", &["deployment/server"]).ok();
@@ -229,20 +288,13 @@ pub(crate) fn control_plane_away(ns: &Namespace<'_>) {
 
 /// All connections through a node proxy live in its process, and end with it; those that come after find the next one.
 pub(crate) fn node_proxy_killed(ns: &Namespace<'_>) {
-    if ns.runtime().is_kubernetes() {
-        corten_rt::skip!("its node proxies are not processes of this machine");
+    if let Err(reason) = ns.runtime().reaches_nodes() {
+        corten_rt::skip!("{reason}");
     }
-    let processes = ns.runtime().processes("default");
     let [kept, single, held] = counted(ns, ANSWER, || {
-        let killed = processes.running("corten-node");
-        assert!(!killed.is_empty(), "there are node proxies");
-        killed.iter().copied().for_each(Processes::kill);
         let begin = Instant::now();
-        eventually(SETTLING, || {
-            let now = processes.running("corten-node");
-            let next = now.len() == killed.len() && !now.iter().any(|pid| killed.contains(pid));
-            next.then_some(()).ok_or_else(|| format!("{now:?} run"))
-        });
+        let killed = ns.runtime().kill_on_nodes("corten-node").expect("it was asked before");
+        assert!(killed > 0, "there are node proxies");
         expect(ns, "client", "http://server:8080/", true);
         eprintln!(
             "calls get through {:.1?} after the node proxies were killed",
@@ -257,6 +309,36 @@ pub(crate) fn node_proxy_killed(ns: &Namespace<'_>) {
     assert!(held.failed + held.broken > 0 && held.calls > held.failed, "{held:?}");
     nothing_stays_broken(ns);
     all_enrolled(ns);
+}
+
+/// Proxies whose pods are deleted go on until others have come in their place, and then until their connections have ended.
+pub(crate) fn node_proxy_deleted(ns: &Namespace<'_>) {
+    under_load(ns, || {
+        in_system(ns, &["delete", "pods", "-l", "app=ztunnel", "--wait=false"])
+    });
+    expect(ns, "client", "http://server:8080/", true);
+}
+
+/// The API server does not answer for a while. Who is there goes on; who comes waits for it.
+pub(crate) fn api_server_away(ns: &Namespace<'_>) {
+    let pid = std::env::var("CORTEN_API_SERVER_PID").unwrap_or_default();
+    if !ns.runtime().is_kubernetes() || pid.is_empty() {
+        corten_rt::skip!("CORTEN_API_SERVER_PID does not name an API server that may be stopped");
+    }
+    let signal = |name: &str| {
+        let status = Command::new("kill").args([name, &pid]).status().expect("kill runs");
+        assert!(status.success(), "kill {name} {pid}");
+    };
+    under_load(ns, || {
+        signal("-STOP");
+        // Longer, and Kubernetes takes its nodes for dead.
+        std::thread::sleep(Duration::from_secs(6));
+        signal("-CONT");
+    });
+    ns.corten("rollout restart", &["deployment/server"]).ok();
+    ns.corten("rollout status", &["deployment/server"]).ok();
+    all_enrolled(ns);
+    expect(ns, "client", "http://server:8080/", true);
 }
 
 /// A node that nobody reaches for ten seconds. What is open waits for it: nothing that carries the connections gives up in that time.

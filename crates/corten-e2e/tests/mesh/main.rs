@@ -43,12 +43,15 @@ const FAULTS: &[Scenario] = &[
         enrolment::namespaces_come_and_go_under_load,
     ),
     ("rollouts_lose_nothing", faults::rollouts),
+    ("control_plane_rollout", faults::control_plane_rollout),
     ("agent_restart", faults::agent_restart),
     ("control_plane_away", faults::control_plane_away),
     ("nobody_validates", admission::nobody_validates),
     ("agent_away", faults::agent_away),
     ("node_proxy_upgrade", faults::node_proxy_upgrade),
+    ("node_proxy_deleted", faults::node_proxy_deleted),
     ("node_proxy_killed", faults::node_proxy_killed),
+    ("api_server_away", faults::api_server_away),
     ("node_cut_off", faults::node_cut_off),
     ("root_rotated", faults::root_rotated),
 ];
@@ -72,6 +75,11 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         scenario: "node_proxy_upgrade",
+        half: Half::Ztunnel,
+        why: "one that is replaced cuts its connections when its grace period is over",
+    },
+    Difference {
+        scenario: "node_proxy_deleted",
         half: Half::Ztunnel,
         why: "one that is replaced cuts its connections when its grace period is over",
     },

@@ -24,6 +24,10 @@ const FORWARDED_MAX: u32 = 128;
 const STREAMS_MAX: usize = 32;
 /// How long a TCP connection may say nothing.
 const STREAM_IDLE: Duration = Duration::from_secs(10);
+/// A pod asks as soon as it runs, and may be quicker than the control plane: how long its question waits until the pod is known, which is
+/// less than resolvers wait, and how often is looked.
+const KNOWN_WITHIN: Duration = Duration::from_secs(4);
+const KNOWN_INTERVAL: Duration = Duration::from_millis(10);
 /// The largest question over UDP; no resolver sends anything near it.
 const QUESTION_MAX: usize = 4096;
 
@@ -123,15 +127,16 @@ async fn datagrams(tasks: TaskGroup, pod: Arc<Pod>, socket: Arc<UdpSocket>) {
         match pod.decide(message, Transport::Udp) {
             Decision::Ignore => {}
             Decision::Answer(answer) => send(&socket, &answer, from),
-            Decision::Forward(labels) => {
+            waits => {
                 let Ok(permit) = pod.forwarded.clone().try_acquire_owned() else {
                     tracing::debug!(pod = %pod.client.name, "a question is dropped: {FORWARDED_MAX} wait for name servers");
                     continue;
                 };
                 let (pod, socket, message) = (pod.clone(), socket.clone(), message.to_vec());
                 tasks.spawn("forward", async move {
-                    let answer = pod.forward(&message, Transport::Udp, &labels, permit).await;
-                    send(&socket, &answer, from);
+                    if let Some(answer) = pod.settle(waits, &message, Transport::Udp, permit).await {
+                        send(&socket, &answer, from);
+                    }
                 });
             }
         }
@@ -188,9 +193,12 @@ async fn conversation(pod: &Pod, mut stream: TcpStream) -> io::Result<()> {
         let answer = match pod.decide(&message, Transport::Tcp) {
             Decision::Ignore => return Ok(()),
             Decision::Answer(answer) => answer,
-            Decision::Forward(labels) => {
+            waits => {
                 let permit = pod.forwarded.clone().acquire_owned().await.map_err(io::Error::other)?;
-                pod.forward(&message, Transport::Tcp, &labels, permit).await
+                match pod.settle(waits, &message, Transport::Tcp, permit).await {
+                    Some(answer) => answer,
+                    None => return Ok(()),
+                }
             }
         };
         let answer = framed(&answer);
@@ -209,6 +217,8 @@ enum Decision {
     Answer(Vec<u8>),
     /// Others are asked.
     Forward(Labels),
+    /// The pod that asks is not known yet.
+    Unknown,
 }
 
 impl Pod {
@@ -225,14 +235,12 @@ impl Pod {
             name,
             service_account,
         } = &self.client;
-        let client = tables.local(namespace, name, service_account);
-        let labels = Labels::new(query.kind_name(), transport, client.map(|client| &**client));
-        dns.metrics.asked(&labels);
-        let Some(client) = client else {
-            // Which names a pod sees depends on where it is; it asks again.
-            log(&query, None, "unknown source", 0);
-            return Decision::Answer(query.refuse(Code::ServFail));
+        // Which names a pod sees depends on where it is.
+        let Some(client) = tables.local(namespace, name, service_account) else {
+            return Decision::Unknown;
         };
+        let labels = Labels::new(query.kind_name(), transport, Some(client));
+        dns.metrics.asked(&labels);
         let found = match (query.family(), &query.name) {
             (Some(family), Some(name)) => answer(&tables, &dns.settings, client, name, family, rand::random()),
             _ => Answer::NotOurs,
@@ -254,6 +262,33 @@ impl Pod {
                     Transport::Tcp => usize::from(u16::MAX),
                 };
                 Decision::Answer(query.answer(&found, max))
+            }
+        }
+    }
+
+    /// Answers what could not be answered at once.
+    async fn settle(
+        &self,
+        decision: Decision,
+        message: &[u8],
+        transport: Transport,
+        permit: OwnedSemaphorePermit,
+    ) -> Option<Vec<u8>> {
+        let mut decision = decision;
+        let begin = Instant::now();
+        while matches!(decision, Decision::Unknown) && begin.elapsed() < KNOWN_WITHIN {
+            tokio::time::sleep(KNOWN_INTERVAL).await;
+            decision = self.decide(message, transport);
+        }
+        match decision {
+            Decision::Ignore => None,
+            Decision::Answer(answer) => Some(answer),
+            Decision::Forward(labels) => Some(self.forward(message, transport, &labels, permit).await),
+            Decision::Unknown => {
+                let query = Query::parse(message).ok()?;
+                self.dns.metrics.asked(&Labels::new(query.kind_name(), transport, None));
+                log(&query, None, "unknown source", 0);
+                Some(query.refuse(Code::ServFail))
             }
         }
     }

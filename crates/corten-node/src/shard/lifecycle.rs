@@ -16,6 +16,10 @@ use crate::telemetry::failure::{Code, Failure, Flag, Side};
 /// handshake had begun before are still accepted.
 const LISTEN_ON: Duration = Duration::from_secs(3);
 
+/// While connections come there is no successor yet, which takes them all; it gets so long to come. Who deletes the proxy's pod, rather than
+/// replacing it, has the next one only start then.
+const LISTEN_MAX: Duration = Duration::from_secs(20);
+
 impl Shard {
     /// Does what the control side says.
     pub(super) fn command(&mut self) {
@@ -108,10 +112,18 @@ impl Shard {
         }
         self.drain = Some(Draining {
             close_listeners: self.now + LISTEN_ON.min(deadline / 2),
+            listen_until: self.now + LISTEN_MAX.min(deadline / 2),
             deadline: self.now + deadline,
             listening: true,
         });
         self.say_goodbye(None);
+    }
+
+    /// A listener has been given a connection.
+    pub(super) fn was_called(&mut self) {
+        if let Some(drain) = &mut self.drain {
+            drain.close_listeners = drain.listen_until.min(self.now + LISTEN_ON);
+        }
     }
 
     /// Whether the shard has nothing left to do.

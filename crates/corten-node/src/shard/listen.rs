@@ -136,6 +136,7 @@ impl Shard {
                 }
             };
             pod.connections[usize::from(inbound)] += 1;
+            self.was_called();
             let direction = match role {
                 Role::Outbound => Direction::Outbound,
                 Role::InboundPlain => Direction::InboundPlain,

@@ -222,6 +222,22 @@ async fn nobody_to_ask_and_nobody_known() {
     assert_eq!(code(ask_udp(unknown.udp, &web).await), 2);
 }
 
+#[tokio::test]
+async fn a_pod_that_asks_before_it_is_known_is_answered_when_it_is() {
+    let Some(fixture) = fixture("client", async |_: &TaskGroup| Vec::new()).await else {
+        corten_rt::skip!("entering network namespaces is not allowed");
+    };
+    let known = fixture.dns.tables.swap(Arc::new(Tables::default()));
+    let web = question(4, "web", Family::V4).unwrap();
+    let code = |answer: Vec<u8>| answer[3] & 0xf;
+    let mut stream = TcpStream::connect(fixture.tcp).await.unwrap();
+    let mut asked = pin!(async { tokio::join!(ask_udp(fixture.udp, &web), ask_tcp(&mut stream, &web)) });
+    assert!(tokio::time::timeout(KNOWN_INTERVAL * 3, &mut asked).await.is_err());
+    fixture.dns.tables.store(known);
+    let (by_udp, by_tcp) = asked.await;
+    assert_eq!((code(by_udp), code(by_tcp)), (0, 0));
+}
+
 /// A name server that answers when it is told to.
 async fn slow_server(tasks: &TaskGroup, asked: watch::Sender<bool>, go: watch::Receiver<bool>) -> SocketAddr {
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
