@@ -2,6 +2,8 @@
 //!
 //! A generator sees only its arguments, and what it makes refers only to what it makes.
 
+pub mod cluster;
+pub mod endpoint;
 pub mod listener;
 pub mod names;
 pub mod route;
@@ -70,9 +72,18 @@ pub fn generate(snapshot: &Snapshot, proxy: &Proxy) -> Resources {
         let table = tables.get(&name).unwrap_or_else(|| route::empty(&name));
         (name, table)
     });
+    let clusters = cluster::clusters(&cx);
+    let told = clusters
+        .iter()
+        .filter_map(|cluster| cluster.eds_cluster_config.as_ref());
+    let endpoints = told.map(|config| {
+        let name = &config.service_name;
+        (name.clone(), endpoint::load_assignment(&cx, name))
+    });
     Resources {
+        endpoints: endpoints.collect(),
+        clusters,
         routes: routes.collect(),
         listeners,
-        ..Resources::default()
     }
 }

@@ -49,3 +49,52 @@ pub fn port_and_host(cluster: &str) -> Option<(&str, &str)> {
         _ => None,
     }
 }
+
+/// The cluster of hosts that nobody knows and that are resolved when they are called.
+pub const DYNAMIC_DNS: &str = "AllowAnyDynamicDNSCluster";
+
+/// The name of a cluster, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parsed<'a> {
+    /// `outbound`, `inbound`.
+    pub direction: &'a str,
+    /// The port; 0 where it is none.
+    pub port: u16,
+    /// The subset; empty: none.
+    pub subset: &'a str,
+    /// The host; empty: none.
+    pub host: &'a str,
+    /// The cluster is chosen by the name that a client asks a server for: its name is [`sni`]'s.
+    pub by_server_name: bool,
+}
+
+impl<'a> Parsed<'a> {
+    /// Takes a name apart; `None`: it has not four parts.
+    pub fn of(name: &'a str) -> Option<Parsed<'a>> {
+        let by_server_name = !name.contains('|') && name.starts_with("outbound_.");
+        let separator = if by_server_name { "_." } else { "|" };
+        let mut parts = name.splitn(4, separator);
+        let (direction, port, subset, host) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        Some(Parsed {
+            direction,
+            port: port.parse().unwrap_or_default(),
+            subset,
+            host,
+            by_server_name,
+        })
+    }
+}
+
+/// An address that names a port, as URLs write it: `HOST:PORT`, `[ADDRESS]:PORT`.
+pub fn with_port(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// The cache of looked-up names of a host.
+pub fn dns_cache(host: &Host) -> String {
+    format!("{host}_dfp_dns_cache")
+}

@@ -8,7 +8,7 @@ use corten_model::Settings;
 use corten_routing::{Proxy, Scope, Snapshot, World};
 use serde_json::{Value, json};
 
-use crate::{Context, route};
+use crate::{Context, cluster, endpoint, route};
 
 /// A case: a file of objects after a head that says who asks, and for what.
 pub(crate) struct Case {
@@ -34,7 +34,8 @@ impl Case {
         }
     }
 
-    /// What comes of it: the tables that the head names under `routes`, and all listeners if it says `listeners: true`.
+    /// What comes of it: the tables that the head names under `routes`; the clusters that it names under `clusters`, or the names of
+    /// all if it says `clusters: names`; and the endpoints of the clusters that it names under `endpoints`.
     pub(crate) fn answer(&self) -> Value {
         let scope = Scope::of(&self.snapshot.catalog, &self.proxy);
         let cx = Context {
@@ -47,6 +48,25 @@ impl Case {
             let name = name.as_str().expect("the names of tables are texts");
             let table = route::route_configuration(&cx, name);
             answer["routes"][name] = table.map_or(Value::Null, |table| message_to_json(&table).expect("JSON"));
+        }
+        let names = |key: &str| {
+            self.head[key]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+        };
+        let clusters = cluster::clusters(&cx);
+        if self.head["clusters"] == "names" {
+            answer["clusters"] = clusters.iter().map(|cluster| json!(cluster.name)).collect();
+        }
+        for name in names("clusters") {
+            let found = clusters.iter().find(|cluster| cluster.name == name);
+            answer["clusters"][name] = found.map_or(Value::Null, |cluster| message_to_json(cluster).expect("JSON"));
+        }
+        for name in names("endpoints") {
+            let found = endpoint::load_assignment(&cx, name);
+            answer["endpoints"][name] = message_to_json(&found).expect("JSON");
         }
         answer
     }
@@ -72,7 +92,14 @@ fn proxy(head: &Value) -> Proxy {
     for (key, value) in head["metadata"].as_object().into_iter().flatten() {
         metadata[key] = value.clone();
     }
-    Proxy::of_node(&id, &metadata).expect("a node")
+    let extensions = head["extensions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
+    Proxy::of_node(&id, &metadata)
+        .expect("a node")
+        .with_extensions(extensions)
 }
 
 /// Compares what comes of each file of a folder below `testdata` with the file of the same name that ends in `.expected.yaml`;

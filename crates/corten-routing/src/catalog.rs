@@ -5,7 +5,10 @@ use std::sync::Arc;
 use corten_api::istio::mesh_config::MeshConfig;
 use corten_model::Settings;
 
-use crate::{config::Configs, destination_rule::DestinationRules, service::Services, virtual_service::VirtualServices};
+use crate::{
+    config::Configs, destination_rule::DestinationRules, local_hosts::LocalHosts, service::Services,
+    virtual_service::VirtualServices,
+};
 
 /// All that proxies are configured from besides workloads: as it is written, and as it takes effect.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,6 +25,8 @@ pub struct Catalog {
     pub virtual_services: Arc<VirtualServices>,
     /// The DestinationRules.
     pub destination_rules: Arc<DestinationRules>,
+    /// Hosts whose clients stay in their own cluster.
+    pub local_hosts: Arc<LocalHosts>,
 }
 
 impl Catalog {
@@ -31,6 +36,7 @@ impl Catalog {
             services: Arc::new(Services::new(&configs, &settings, &mesh)),
             virtual_services: Arc::new(VirtualServices::new(&configs, &settings, &mesh)),
             destination_rules: Arc::new(DestinationRules::new(&configs, &settings, &mesh)),
+            local_hosts: Arc::new(LocalHosts::new(&mesh, &settings)),
             settings,
             mesh,
             configs,

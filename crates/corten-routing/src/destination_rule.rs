@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use corten_api::istio::{
-    destination_rule::{DestinationRuleSpec, PortTrafficPolicy, TrafficPolicy},
+    destination_rule::{ClientTLSSettingsTLSmode, DestinationRuleSpec, PortTrafficPolicy, TrafficPolicy},
     mesh_config::MeshConfig,
 };
 use corten_core::{Host, LabelMap};
@@ -28,6 +28,8 @@ pub struct DestinationRule {
     pub visibility: Visibility,
     /// The labels of the clients it is for; `None`: all.
     pub selector: Option<LabelMap>,
+    /// It was made of a policy of the Gateway API: what users write counts before it.
+    pub generated: bool,
     /// What is wanted, with full host names.
     pub spec: DestinationRuleSpec,
 }
@@ -41,6 +43,9 @@ impl DestinationRule {
         )
     }
 }
+
+/// The annotation of rules that were made of policies of the Gateway API: the objects those are for.
+const PARENTS: &str = "internal.istio.io/parents";
 
 /// The rules of a namespace by host.
 type Hosts = HashMap<Host, Vec<Arc<DestinationRule>>>;
@@ -82,6 +87,7 @@ impl DestinationRules {
                 from: vec![Name::clone(&config.name)],
                 visibility,
                 selector,
+                generated: config.annotations.contains_key(PARENTS),
                 spec,
             };
             let hosts = rules.namespaces.entry(Name::clone(&config.namespace)).or_default();
@@ -139,24 +145,62 @@ impl DestinationRules {
     }
 }
 
-/// Adds a rule to those of its host: merged into one with the same visibility and selector, else beside them.
+/// Adds a rule to those of its host: merged into those with the same visibility that have its selector, or any at all where it
+/// has none; beside them unless one took it as its own.
 fn add(held: &mut Vec<Arc<DestinationRule>>, rule: DestinationRule) {
-    let fits =
-        |other: &&mut Arc<DestinationRule>| other.selector == rule.selector && other.visibility == rule.visibility;
-    let Some(into) = held.iter_mut().find(fits) else {
+    let mut beside = true;
+    for into in held.iter_mut().filter(|other| other.visibility == rule.visibility) {
+        // A rule for all clients adds to those for some of them, and stays one for the others.
+        let same = into.selector == rule.selector;
+        if !same && rule.selector.is_some() {
+            continue;
+        }
+        let into = Arc::make_mut(into);
+        for subset in &rule.spec.subsets {
+            if !into.spec.subsets.iter().any(|known| known.name == subset.name) {
+                into.spec.subsets.push(subset.clone());
+            }
+        }
+        let (ours, theirs) = (&mut into.spec.traffic_policy, &rule.spec.traffic_policy);
+        match (into.generated, rule.generated) {
+            (false, true) => *ours = under(ours.take(), theirs.clone()),
+            (true, false) => *ours = under(theirs.clone(), ours.take()),
+            (true, true) | (false, false) => {
+                if ours.is_none() {
+                    ours.clone_from(theirs);
+                }
+            }
+        }
+        into.from.push(Name::clone(&rule.name));
+        beside &= !same;
+    }
+    if beside {
         held.push(Arc::new(rule));
-        return;
+    }
+}
+
+/// A user's policy with what it leaves out from one that was made of a policy of the Gateway API.
+fn under(user: Option<TrafficPolicy>, generated: Option<TrafficPolicy>) -> Option<TrafficPolicy> {
+    let (user, generated) = match (user, generated) {
+        (Some(user), Some(generated)) => (user, generated),
+        (user, generated) => return user.or(generated),
     };
-    let into = Arc::make_mut(into);
-    for subset in rule.spec.subsets {
-        if !into.spec.subsets.iter().any(|known| known.name == subset.name) {
-            into.spec.subsets.push(subset);
+    let mut ports = user.port_level_settings.clone();
+    for settings in generated.port_level_settings.clone() {
+        let number = |settings: &PortTrafficPolicy| settings.port.as_ref().map(|port| port.number);
+        match ports.iter_mut().find(|known| number(known) == number(&settings)) {
+            None => ports.push(settings),
+            Some(known) => {
+                known.load_balancer = known.load_balancer.take().or(settings.load_balancer);
+                known.connection_pool = known.connection_pool.take().or(settings.connection_pool);
+                known.outlier_detection = known.outlier_detection.take().or(settings.outlier_detection);
+                known.tls = known.tls.take().or(settings.tls);
+            }
         }
     }
-    if into.spec.traffic_policy.is_none() {
-        into.spec.traffic_policy = rule.spec.traffic_policy;
-    }
-    into.from.push(rule.name);
+    let mut merged = over(generated, &user);
+    merged.port_level_settings = ports;
+    Some(merged)
 }
 
 /// What a rule wants of connections to a port: the settings of the port replace those of all ports, and a subset's own come on top.
@@ -166,31 +210,52 @@ pub fn policy_for(rule: &DestinationRuleSpec, port: u16, subset: Option<&str>) -
     let Some(own) = subset.and_then(|subset| subset.traffic_policy.as_ref()) else {
         return base;
     };
-    Some(merge_policies(base.unwrap_or_default(), own, port))
+    Some(merge_policies(base, own, port))
 }
 
-/// Puts a subset's policy over another, for a port.
-pub fn merge_policies(mut base: TrafficPolicy, own: &TrafficPolicy, port: u16) -> TrafficPolicy {
-    fn over<T: Clone>(base: &mut Option<T>, own: &Option<T>) {
+/// Puts a subset's policy over another, for a port: the settings that the subset has for the port replace the other's even
+/// where they say nothing.
+pub fn merge_policies(base: Option<TrafficPolicy>, own: &TrafficPolicy, port: u16) -> TrafficPolicy {
+    let of_port = of_port(own, port).is_some();
+    let own = for_port(own, port);
+    let Some(mut base) = base else { return own };
+    if of_port {
+        base.connection_pool = None;
+        base.outlier_detection = None;
+        base.load_balancer = None;
+        base.tls = None;
+    }
+    over(base, &own)
+}
+
+/// A policy with the fields of another in place of its own, where that has them; without settings of single ports.
+fn over(mut base: TrafficPolicy, own: &TrafficPolicy) -> TrafficPolicy {
+    fn replace<T: Clone>(base: &mut Option<T>, own: &Option<T>) {
         if own.is_some() {
             base.clone_from(own);
         }
     }
     base.port_level_settings.clear();
-    over(&mut base.connection_pool, &own.connection_pool);
-    over(&mut base.outlier_detection, &own.outlier_detection);
-    over(&mut base.load_balancer, &own.load_balancer);
-    over(&mut base.tls, &own.tls);
-    over(&mut base.tunnel, &own.tunnel);
-    over(&mut base.proxy_protocol, &own.proxy_protocol);
-    over(&mut base.retry_budget, &own.retry_budget);
-    if let Some(settings) = of_port(own, port) {
-        base.connection_pool.clone_from(&settings.connection_pool);
-        base.outlier_detection.clone_from(&settings.outlier_detection);
-        base.load_balancer.clone_from(&settings.load_balancer);
-        base.tls.clone_from(&settings.tls);
-    }
+    replace(&mut base.connection_pool, &own.connection_pool);
+    replace(&mut base.outlier_detection, &own.outlier_detection);
+    replace(&mut base.load_balancer, &own.load_balancer);
+    replace(&mut base.tls, &own.tls);
+    replace(&mut base.tunnel, &own.tunnel);
+    replace(&mut base.proxy_protocol, &own.proxy_protocol);
+    replace(&mut base.retry_budget, &own.retry_budget);
     base
+}
+
+/// The TLS that a rule asks for by itself, for a port and subset; `None`: it leaves that to the mesh.
+pub fn tls_mode(rule: &DestinationRuleSpec, port: u16, subset: Option<&str>) -> Option<ClientTLSSettingsTLSmode> {
+    let of = |policy: &TrafficPolicy| {
+        let own = of_port(policy, port).and_then(|settings| settings.tls.as_ref());
+        own.or(policy.tls.as_ref()).map(|tls| tls.mode)
+    };
+    let own = subset.and_then(|name| rule.subsets.iter().find(|subset| subset.name == name));
+    own.and_then(|subset| subset.traffic_policy.as_ref())
+        .and_then(of)
+        .or_else(|| rule.traffic_policy.as_ref().and_then(of))
 }
 
 /// The settings of a port, if there are any.

@@ -9,6 +9,7 @@ mod config;
 mod delegate;
 mod destination_rule;
 mod endpoint;
+mod local_hosts;
 mod proxy;
 mod scope;
 mod service;
@@ -20,8 +21,9 @@ pub use self::{
     catalog::Catalog,
     config::{Config, ConfigKey, ConfigKind, Configs, Table},
     delegate::{conflicts, merge_matches, merge_route},
-    destination_rule::{DestinationRule, DestinationRules, for_port, merge_policies, policy_for},
-    endpoint::{Endpoint, endpoints},
+    destination_rule::{DestinationRule, DestinationRules, for_port, merge_policies, policy_for, tls_mode},
+    endpoint::{Address, Endpoint, Health, endpoints},
+    local_hosts::LocalHosts,
     proxy::{Interception, IpMode, Proxy, ProxyError, ProxyKind},
     scope::{EgressListener, Scope},
     service::{Registry, Resolution, Service, ServicePort, Services},

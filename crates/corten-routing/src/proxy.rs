@@ -1,6 +1,9 @@
 //! The proxy that asks: who it is, by its node id and metadata.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use corten_core::{LabelMap, Locality};
 use corten_model::Name;
@@ -43,6 +46,9 @@ pub struct Proxy {
     pub unprivileged: bool,
     /// The version that it says; empty: none.
     pub version: String,
+    /// The extensions that only Istio's own proxies are built with, by the names by which Envoy's node lists them: what needs one is
+    /// sent to those that have it.
+    pub extensions: BTreeSet<&'static str>,
     /// What else of its node's metadata counts, as it was sent.
     pub metadata: Value,
 }
@@ -117,8 +123,11 @@ const COUNTING: [&str; 14] = [
     "TLS_CLIENT_CERT_CHAIN",
     "TLS_CLIENT_KEY",
     "TLS_CLIENT_ROOT_CERT",
-    "EXTENSIONS",
+    "file-credential",
 ];
+
+/// The extensions that only Istio's own proxies are built with, as far as anything is sent that needs them.
+const EXTENSIONS: [&str; 1] = ["envoy.filters.network.upstream.metadata_exchange"];
 
 impl Proxy {
     /// From a node's id, `KIND~ADDRESS~POD.NAMESPACE~DOMAIN`, and its metadata.
@@ -196,11 +205,20 @@ impl Proxy {
             dns_capture: truth("DNS_CAPTURE"),
             unprivileged: truth("UNPRIVILEGED_POD"),
             version: text("ISTIO_VERSION").to_owned(),
+            extensions: BTreeSet::new(),
             metadata: COUNTING
                 .iter()
                 .filter_map(|key| Some(((*key).to_owned(), metadata.get(*key)?.clone())))
                 .collect(),
         })
+    }
+
+    /// The same proxy, with the extensions that its node lists (`node.extensions[].name`).
+    #[must_use]
+    pub fn with_extensions<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Proxy {
+        let known = |name: &str| EXTENSIONS.into_iter().find(|known| *known == name);
+        self.extensions = names.into_iter().filter_map(known).collect();
+        self
     }
 
     /// The families of its addresses.
@@ -212,6 +230,16 @@ impl Proxy {
             (false, true) => IpMode::V6,
             _ => IpMode::V4,
         }
+    }
+
+    /// The networks that it wants endpoints of; none: all.
+    pub fn network_view(&self) -> Vec<&str> {
+        let listed = self.metadata["REQUESTED_NETWORK_VIEW"].as_str().unwrap_or_default();
+        listed
+            .split(',')
+            .map(str::trim)
+            .filter(|network| !network.is_empty())
+            .collect()
     }
 
     /// The address that stands for all of its own: `0.0.0.0`, or `::` where it has IPv6 alone.

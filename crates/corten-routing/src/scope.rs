@@ -167,6 +167,18 @@ impl Scope {
         self.services.get(*self.by_host.get(host)?)
     }
 
+    /// The rule that the proxy follows for connections to its own workload as a service's: one that is not for some clients only.
+    pub fn inbound_rule(&self, service: &Service) -> Option<&Arc<DestinationRule>> {
+        let rules = &self.catalog.destination_rules;
+        let found = rules.find(
+            &self.namespace,
+            &corten_core::LabelMap::new(),
+            &service.namespace,
+            &service.host,
+        );
+        found.filter(|rule| rule.selector.is_none())
+    }
+
     /// The service that a host stands for: another name leads to what it names.
     pub fn service(&self, host: &Host) -> Option<&Arc<Service>> {
         self.named(host).map(|found| {

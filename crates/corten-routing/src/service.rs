@@ -60,6 +60,8 @@ pub struct Service {
     pub identities: Box<[Name]>,
     /// Only endpoints of the client's node.
     pub node_local: bool,
+    /// Endpoints that are not ready count as if they were.
+    pub publish_not_ready: bool,
     /// What it says about near endpoints.
     pub traffic_distribution: Option<TrafficDistribution>,
     /// Clients race for the first connection.
@@ -331,6 +333,7 @@ fn of_service(service: &input::Service, settings: &Settings, mesh: &MeshConfig) 
         created: meta.created,
         identities: service.identities.iter().cloned().chain(local).collect(),
         node_local: service.node_local,
+        publish_not_ready: service.publish_not_ready,
         traffic_distribution: service.traffic_distribution,
         races_connections: false,
         endpoints: Arc::default(),
@@ -395,6 +398,7 @@ fn of_entry(entry: &input::ServiceEntry, mesh: &MeshConfig) -> Vec<Service> {
             .map(|name| Name::from(name.as_str()))
             .collect(),
         node_local: false,
+        publish_not_ready: false,
         traffic_distribution: entry.traffic_distribution,
         races_connections: entry.races_connections,
         endpoints: Arc::clone(&endpoints),

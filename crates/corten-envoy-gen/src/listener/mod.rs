@@ -18,7 +18,7 @@ use corten_envoy::{
 use corten_routing::{Interception, ProxyKind};
 
 pub(crate) use self::filters::TcpOptions;
-pub use self::targets::{Target, targets};
+pub use self::targets::{Target, all_targets, targets};
 use crate::{Context, names};
 
 /// The port that redirected outbound connections come to, unless the mesh says otherwise.

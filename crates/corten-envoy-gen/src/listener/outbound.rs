@@ -155,8 +155,9 @@ fn of_port(
         let own = |address: &std::net::IpAddr| cx.proxy.addresses.contains(address);
         let found = endpoints(&cx.snapshot.model, service, port);
         let mut binds: Vec<String> = Vec::new();
-        for endpoint in found.iter().filter(|endpoint| !own(&endpoint.address)) {
-            let bind = endpoint.address.to_string();
+        let called = found.iter().filter_map(|endpoint| endpoint.address.ip());
+        for address in called.filter(|address| !own(address)) {
+            let bind = address.to_string();
             if !binds.contains(&bind) {
                 binds.push(bind);
             }

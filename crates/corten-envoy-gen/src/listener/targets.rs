@@ -1,6 +1,6 @@
 //! What a workload serves: the ports that services lead to at it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use corten_core::{Host, Protocol};
 use corten_model::{AddressKey, ObjectKind, Workload};
@@ -47,6 +47,13 @@ fn workloads(cx: &Context<'_>) -> Vec<Arc<Workload>> {
 
 /// The ports of the workload that services lead to, each once: the oldest service's.
 pub fn targets(cx: &Context<'_>) -> Vec<Target> {
+    let mut found = all_targets(cx);
+    found.dedup_by_key(|target| target.number);
+    found
+}
+
+/// The ports of the workload that services lead to, by number; several services' in the order of their age.
+pub fn all_targets(cx: &Context<'_>) -> Vec<Target> {
     let mut found: Vec<Target> = Vec::new();
     let services = &cx.snapshot.catalog.services;
     for workload in workloads(cx) {
@@ -80,8 +87,6 @@ pub fn targets(cx: &Context<'_>) -> Vec<Target> {
         let age = |target: &Target| (target.service.created, target.service.host.clone(), target.port.number);
         age(a).cmp(&age(b))
     });
-    let mut seen = BTreeSet::new();
-    found.retain(|target| seen.insert(target.number));
     found.sort_by_key(|target| target.number);
     found
 }
