@@ -4,6 +4,7 @@
 pub(crate) mod called;
 pub(crate) mod explain;
 pub(crate) mod membership;
+pub(crate) mod world;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use corten_api::resource::Kind as Defined;
 use corten_grpc::{HttpRequest, HttpResponse, Peer, Router, Status};
-use corten_model::{Settings as MeshSettings, Snapshot};
+use corten_model::{ObjectKind, Settings as MeshSettings, Snapshot};
 use corten_proto::discovery::{DELTA_METHOD, SOTW_METHOD};
 use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, WORKLOAD_TYPE};
+use corten_routing::ConfigKind;
 use corten_rt::{Drain, TaskGroup};
 use corten_store_kube::{
     ClientError, Distribution, Election, Event, Kubeconfig, SecretStore, Selection, Source, StatusWriter,
@@ -322,9 +324,16 @@ fn source(namespace: &str) -> Source {
     };
     kinds::MESH
         .into_iter()
-        .chain(kinds::ROUTING)
+        .chain(ConfigKind::defined().filter_map(custom))
         .fold(Source::new(), Source::watch)
         .select(kinds::CONFIG_MAPS, configuration)
+}
+
+/// A kind that only L7 proxies are configured from, as it is watched.
+fn custom((_, defined): (ConfigKind, &'static Defined)) -> Option<kinds::Kind> {
+    let is_of_model = ObjectKind::of(defined.group, defined.kind).is_some();
+    let version = defined.versions.iter().find(|version| version.storage)?;
+    (!is_of_model).then(|| kinds::Kind::custom(defined.group, version.name, defined.kind, defined.plural))
 }
 
 fn mesh_settings(settings: &Settings) -> MeshSettings {

@@ -11,13 +11,15 @@ use corten_api::{
         envoy_filter::EnvoyFilterSpec,
         extensions::{TrafficExtensionSpec, WasmPluginSpec},
         gateway::GatewaySpec,
+        peer_authentication::PeerAuthenticationSpec,
         proxy_config_resource::ProxyConfigSpec,
         request_authentication::RequestAuthenticationSpec,
+        service_entry::ServiceEntrySpec,
         sidecar::SidecarSpec,
         telemetry::TelemetrySpec,
         virtual_service::VirtualServiceSpec,
     },
-    resource::{Resource, Spec},
+    resource::{Kind, Resource, Spec},
 };
 use corten_core::LabelMap;
 use corten_model::{Name, input};
@@ -123,6 +125,28 @@ impl ConfigKind {
             ("extensions.istio.io", "TrafficExtension") => ConfigKind::TrafficExtension,
             _ => return None,
         })
+    }
+}
+
+impl ConfigKind {
+    /// Istio's kinds, as they are defined.
+    pub fn defined() -> impl Iterator<Item = (ConfigKind, &'static Kind)> {
+        [
+            (ConfigKind::ServiceEntry, ServiceEntrySpec::KIND),
+            (ConfigKind::VirtualService, VirtualServiceSpec::KIND),
+            (ConfigKind::DestinationRule, DestinationRuleSpec::KIND),
+            (ConfigKind::Gateway, GatewaySpec::KIND),
+            (ConfigKind::Sidecar, SidecarSpec::KIND),
+            (ConfigKind::EnvoyFilter, EnvoyFilterSpec::KIND),
+            (ConfigKind::RequestAuthentication, RequestAuthenticationSpec::KIND),
+            (ConfigKind::AuthorizationPolicy, AuthorizationPolicySpec::KIND),
+            (ConfigKind::PeerAuthentication, PeerAuthenticationSpec::KIND),
+            (ConfigKind::Telemetry, TelemetrySpec::KIND),
+            (ConfigKind::WasmPlugin, WasmPluginSpec::KIND),
+            (ConfigKind::TrafficExtension, TrafficExtensionSpec::KIND),
+            (ConfigKind::ProxyConfig, ProxyConfigSpec::KIND),
+        ]
+        .into_iter()
     }
 }
 

@@ -10,6 +10,7 @@ mod delegate;
 mod destination_rule;
 mod endpoint;
 mod local_hosts;
+pub mod offline;
 mod proxy;
 mod scope;
 mod service;

@@ -109,30 +109,6 @@ pub const MESH: [Kind; 11] = [
     PODS,
 ];
 
-/// What L7 proxies are configured from besides.
-pub const ROUTING: [Kind; 10] = [
-    Kind::custom("networking.istio.io", "v1", "VirtualService", "virtualservices"),
-    Kind::custom("networking.istio.io", "v1", "DestinationRule", "destinationrules"),
-    Kind::custom("networking.istio.io", "v1", "Gateway", "gateways"),
-    Kind::custom("networking.istio.io", "v1", "Sidecar", "sidecars"),
-    Kind::custom("networking.istio.io", "v1alpha3", "EnvoyFilter", "envoyfilters"),
-    Kind::custom("networking.istio.io", "v1beta1", "ProxyConfig", "proxyconfigs"),
-    Kind::custom(
-        "security.istio.io",
-        "v1",
-        "RequestAuthentication",
-        "requestauthentications",
-    ),
-    Kind::custom("telemetry.istio.io", "v1", "Telemetry", "telemetries"),
-    Kind::custom("extensions.istio.io", "v1alpha1", "WasmPlugin", "wasmplugins"),
-    Kind::custom(
-        "extensions.istio.io",
-        "v1alpha1",
-        "TrafficExtension",
-        "trafficextensions",
-    ),
-];
-
 pub(crate) const DEFINITIONS: Kind = Kind::builtin(
     "apiextensions.k8s.io",
     "CustomResourceDefinition",

@@ -80,6 +80,15 @@ impl Files {
         }
     }
 
+    /// These files, and what lies below directories if asked for. The mesh's objects are not judged beyond what decoding them says.
+    pub(crate) fn of_all(filename: Vec<PathBuf>, recursive: bool) -> Self {
+        Self {
+            filename,
+            recursive,
+            validate: true,
+        }
+    }
+
     /// Reads all objects; problems are printed with their place.
     pub(crate) fn read(&self) -> Result<Read> {
         let mut read = Read {

@@ -1,6 +1,7 @@
 //! The command tree: one module a command, each with its arguments and a `run`.
 
 mod apply;
+mod compile;
 mod crds;
 mod delete;
 mod doctor;
@@ -80,6 +81,8 @@ pub(crate) enum Command {
     /// Show which proxies the control plane serves, and whether they have taken what it sent
     #[command(visible_alias = "ps")]
     ProxyStatus(proxy_status::ProxyStatus),
+    /// Show what a proxy would be sent
+    Compile(compile::Compile),
     /// Say who may call whom, and why
     #[command(subcommand)]
     Authz(experimental::Authz),
@@ -109,6 +112,7 @@ impl Command {
             Self::Crds(crds) => crds.run(),
             Self::Reset(reset) => reset.run(),
             Self::Run(run) => run.run(),
+            Self::Compile(compile) => compile.run(),
             Self::Install(install) => install.run(),
             Self::Upgrade(install) => install.upgrade(),
             Self::Uninstall(uninstall) => uninstall.run(),

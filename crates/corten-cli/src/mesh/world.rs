@@ -1,0 +1,252 @@
+//! Everything that L7 proxies are configured from, from objects of files or of a cluster.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use corten_api::diagnostic::Diagnostic;
+use corten_api::istio::mesh_config::MeshConfig;
+use corten_model::{ObjectKind, Settings};
+use corten_routing::{ConfigKind, Proxy, Snapshot, World, offline};
+use futures_util::future::try_join_all;
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Connection};
+use crate::commands::Files;
+
+/// Where the objects come from.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Objects {
+    #[command(flatten)]
+    connection: Connection,
+    /// Objects of files and directories instead of a cluster's. What a cluster would add is added: addresses of services, a pod for
+    /// each Deployment
+    #[arg(short, long, value_name = "FILE")]
+    filename: Vec<std::path::PathBuf>,
+    /// Directories with everything below them
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// The namespace of the mesh's parts
+    #[arg(
+        short = 'i',
+        long = "istioNamespace",
+        value_name = "NAMESPACE",
+        default_value = "istio-system"
+    )]
+    istio_namespace: String,
+    /// The mesh's configuration, instead of the ConfigMap istio among the objects
+    #[arg(long = "meshConfigFile", value_name = "FILE")]
+    mesh_config: Option<std::path::PathBuf>,
+}
+
+/// What was read.
+pub(crate) struct Known {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) objects: Vec<Value>,
+    /// The namespace that names without one are of.
+    pub(crate) namespace: String,
+    /// What is wrong with the objects.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+}
+
+/// What a proxy is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    Sidecar,
+    #[value(alias = "router")]
+    Gateway,
+    Waypoint,
+}
+
+impl Objects {
+    /// Reads everything.
+    pub(crate) fn read(&self) -> Result<Known> {
+        let (mut objects, namespace) = if self.filename.is_empty() {
+            self.connection
+                .run(async |cluster| Ok((of_cluster(&cluster, &self.istio_namespace).await?, cluster.namespace)))?
+        } else {
+            let read = Files::of_all(self.filename.clone(), self.recursive).read()?;
+            ensure!(!read.failed, "what is wrong with the files stands above");
+            let namespace = self.connection.named_namespace().unwrap_or("default").to_owned();
+            let mut objects = read.objects;
+            offline::complete(&mut objects, &namespace);
+            (objects, namespace)
+        };
+        let config = self.mesh_config(&objects)?;
+        let system: corten_model::Name = self.istio_namespace.as_str().into();
+        let base = Settings {
+            system_namespace: system.clone(),
+            root_namespace: system,
+            ..Settings::default()
+        };
+        let mut world = World::new(base, config);
+        let diagnostics = world.put(&objects);
+        objects.retain(|object| object["kind"] != "Secret");
+        Ok(Known {
+            snapshot: world.snapshot(),
+            objects,
+            namespace,
+            diagnostics,
+        })
+    }
+
+    fn mesh_config(&self, objects: &[Value]) -> Result<MeshConfig> {
+        let (place, text) = match &self.mesh_config {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+                (path.display().to_string(), text)
+            }
+            None => {
+                let is_it = |object: &&Value| {
+                    object["kind"] == "ConfigMap"
+                        && object["metadata"]["name"] == "istio"
+                        && object["metadata"]["namespace"] == self.istio_namespace.as_str()
+                };
+                let text = objects.iter().find(is_it).and_then(|map| map["data"]["mesh"].as_str());
+                (
+                    "ConfigMap istio, entry mesh".to_owned(),
+                    text.unwrap_or("{}").to_owned(),
+                )
+            }
+        };
+        let (root, found) = corten_api::decode::document(&place, &text);
+        let root = root
+            .or_else(|| corten_api::decode::document(&place, "{}").0)
+            .context("the mesh's configuration")?;
+        let (config, wrong) = corten_api::validate::mesh_config::over_defaults(&root);
+        for problem in found {
+            eprintln!("warning: {problem}");
+        }
+        for problem in wrong {
+            eprintln!("warning: {place}: {}: {}", problem.path, problem.message);
+        }
+        Ok(config)
+    }
+}
+
+/// All objects of a cluster that count.
+async fn of_cluster(cluster: &Cluster, system: &str) -> Result<Vec<Value>> {
+    let model = ObjectKind::ALL.map(|kind| (kind.group(), kind.version(), kind.kind(), kind.plural()));
+    let routing = ConfigKind::defined().filter(|(_, kind)| ObjectKind::of(kind.group, kind.kind).is_none());
+    let routing = routing.filter_map(|(_, kind)| {
+        let version = kind.versions.iter().find(|version| version.storage)?;
+        Some((kind.group, version.name, kind.kind, kind.plural))
+    });
+    let lists = model
+        .into_iter()
+        .chain(routing)
+        .map(|(group, version, kind, plural)| async move {
+            let path = match group {
+                "" => format!("/api/{version}/{plural}"),
+                group => format!("/apis/{group}/{version}/{plural}"),
+            };
+            match cluster.get(&path).await {
+                Ok(mut list) => {
+                    let mut items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+                    for item in &mut items {
+                        // Items of a list do not say what they are.
+                        item["apiVersion"] = json!(if group.is_empty() {
+                            version.to_owned()
+                        } else {
+                            format!("{group}/{version}")
+                        });
+                        item["kind"] = json!(kind);
+                    }
+                    Ok(items)
+                }
+                Err(refusal) if refusal.is_not_found() => Ok(Vec::new()),
+                Err(refusal) => Err(anyhow::Error::from(refusal)),
+            }
+        });
+    let mut objects: Vec<Value> = try_join_all(lists).await?.into_iter().flatten().collect();
+    match cluster
+        .get(&format!("/api/v1/namespaces/{system}/configmaps/istio"))
+        .await
+    {
+        Ok(mut config) => {
+            config["apiVersion"] = json!("v1");
+            config["kind"] = json!("ConfigMap");
+            objects.push(config);
+        }
+        Err(refusal) if refusal.is_not_found() => {}
+        Err(refusal) => return Err(refusal.into()),
+    }
+    Ok(objects)
+}
+
+impl Known {
+    /// The proxy of a pod, `POD.NAMESPACE`, `POD`, or a part of its name that only one has.
+    pub(crate) fn proxy(&self, name: &str, kind: Kind) -> Result<Proxy> {
+        let pod = self.pod(name)?;
+        let text = |path: &str| pod.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let (name, namespace) = (text("/metadata/name"), text("/metadata/namespace"));
+        let address = text("/status/podIP");
+        ensure!(
+            !address.is_empty(),
+            "pod {name}.{namespace} has no address yet: wait until it runs"
+        );
+        let ips = pod["status"]["podIPs"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|ip| ip["ip"].as_str());
+        let ips: Vec<&str> = ips.collect();
+        let kind = match kind {
+            Kind::Sidecar => "sidecar",
+            Kind::Gateway => "router",
+            Kind::Waypoint => "waypoint",
+        };
+        let settings = &self.snapshot.catalog.settings;
+        let id = format!(
+            "{kind}~{address}~{name}.{namespace}~{namespace}.svc.{}",
+            settings.domain
+        );
+        let metadata = json!({
+            "NAMESPACE": namespace,
+            "INSTANCE_IPS": ips.join(","),
+            "LABELS": pod["metadata"]["labels"],
+            "ANNOTATIONS": pod["metadata"]["annotations"],
+            "SERVICE_ACCOUNT": text("/spec/serviceAccountName"),
+            "NODE_NAME": text("/spec/nodeName"),
+            "CLUSTER_ID": &*settings.cluster,
+            "NETWORK": &**self.snapshot.model.network(),
+        });
+        Ok(Proxy::of_node(&id, &metadata)?)
+    }
+
+    fn pod(&self, asked: &str) -> Result<&Value> {
+        let pods = || {
+            self.objects
+                .iter()
+                .filter(|object| object["kind"] == "Pod" && object["apiVersion"] == "v1")
+        };
+        let place = |pod: &&Value| {
+            let text = |key: &str| pod["metadata"][key].as_str().unwrap_or_default().to_owned();
+            (text("name"), text("namespace"))
+        };
+        let (name, namespace) = match asked.rsplit_once('.') {
+            Some((name, namespace)) => (name, namespace),
+            None => (asked, self.namespace.as_str()),
+        };
+        let exact = pods().find(|pod| place(pod) == (name.to_owned(), namespace.to_owned()));
+        if let Some(pod) = exact {
+            return Ok(pod);
+        }
+        let begins = |pod: &&Value| {
+            let (of, in_) = place(pod);
+            in_ == namespace && of.starts_with(&format!("{name}-"))
+        };
+        if let Some(pod) = pods().filter(begins).min_by_key(place) {
+            return Ok(pod);
+        }
+        let known: Vec<String> = pods()
+            .map(|pod| place(&pod))
+            .map(|(name, namespace)| format!("{name}.{namespace}"))
+            .take(20)
+            .collect();
+        if known.is_empty() {
+            bail!("there is no pod {name} in namespace {namespace}, and none at all: files need a Pod or a Deployment");
+        }
+        bail!(
+            "there is no pod {name} in namespace {namespace}; there are: {}",
+            known.join(", ")
+        );
+    }
+}

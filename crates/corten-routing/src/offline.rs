@@ -1,0 +1,149 @@
+//! What a cluster would add to objects that come from files: addresses of services, and the pods of workloads.
+//!
+//! Files say what is wanted, and a mesh is made of what is. So that the same code answers questions about files, what a cluster would
+//! fill in is filled in here, the same way every time: addresses come from ranges that are for documentation and tests
+//! (RFC 2544, RFC 5737), in the order of the objects' names.
+
+use std::net::Ipv4Addr;
+
+use serde_json::{Value, json};
+
+/// The first address of services (198.18.0.0/16) and of pods (198.19.0.0/16).
+const SERVICES: [u8; 2] = [198, 18];
+const PODS: [u8; 2] = [198, 19];
+
+/// Kinds that make pods, and where their template is.
+const WORKLOADS: [(&str, &str); 6] = [
+    ("Deployment", "/spec/template"),
+    ("StatefulSet", "/spec/template"),
+    ("DaemonSet", "/spec/template"),
+    ("ReplicaSet", "/spec/template"),
+    ("Job", "/spec/template"),
+    ("CronJob", "/spec/jobTemplate/spec/template"),
+];
+
+/// Fills in what a cluster would: the namespace of objects that name none, the addresses of services that have none, and one pod for each
+/// workload whose pods are not among the objects, under the workload's name.
+pub fn complete(objects: &mut Vec<Value>, namespace: &str) {
+    for object in objects.iter_mut() {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let is_global = matches!(
+            kind,
+            "Namespace" | "Node" | "GatewayClass" | "CustomResourceDefinition" | "IngressClass"
+        );
+        if !is_global && object["metadata"]["namespace"].as_str().unwrap_or_default().is_empty() {
+            object["metadata"]["namespace"] = json!(namespace);
+        }
+    }
+    let pods = pods(objects);
+    objects.extend(pods);
+    let mut place: Vec<usize> = (0..objects.len()).collect();
+    place.sort_by_key(|at| objects.get(*at).map(name));
+    let (mut services, mut instances) = (0, 0);
+    for at in place {
+        let Some(object) = objects.get_mut(at) else { continue };
+        match object["kind"].as_str() {
+            Some("Service") if object["apiVersion"] == "v1" && wants_address(object) => {
+                services += 1;
+                object["spec"]["clusterIP"] = json!(address(SERVICES, services));
+            }
+            Some("Pod") if object["apiVersion"] == "v1" && object["status"]["podIP"].is_null() => {
+                instances += 1;
+                object["status"] = json!({
+                    "phase": "Running",
+                    "podIP": address(PODS, instances),
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn name(object: &Value) -> (String, String) {
+    let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
+    (text("namespace"), text("name"))
+}
+
+fn wants_address(service: &Value) -> bool {
+    let spec = &service["spec"];
+    spec["type"] != "ExternalName" && spec["clusterIP"].as_str().unwrap_or_default().is_empty()
+}
+
+/// An address by its number, from 1.
+fn address(range: [u8; 2], number: u16) -> String {
+    let [high, low] = number.to_be_bytes();
+    Ipv4Addr::new(range[0], range[1], high, low).to_string()
+}
+
+/// A pod for each workload that has none.
+fn pods(objects: &[Value]) -> Vec<Value> {
+    let is_pod = |object: &&Value| object["kind"] == "Pod" && object["apiVersion"] == "v1";
+    let has_pods = |namespace: &str, labels: &Value| {
+        objects.iter().filter(is_pod).any(|pod| {
+            let of = labels.as_object().into_iter().flatten();
+            pod["metadata"]["namespace"] == namespace
+                && of
+                    .into_iter()
+                    .all(|(key, value)| pod["metadata"]["labels"][key] == *value)
+        })
+    };
+    let mut made = Vec::new();
+    for object in objects {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let Some(template) = WORKLOADS
+            .iter()
+            .find(|(of, _)| *of == kind)
+            .and_then(|(_, path)| object.pointer(path))
+        else {
+            continue;
+        };
+        let (namespace, name) = name(object);
+        let labels = &template["metadata"]["labels"];
+        if has_pods(&namespace, labels) {
+            continue;
+        }
+        let mut spec = template["spec"].clone();
+        if spec["serviceAccountName"].is_null() {
+            spec["serviceAccountName"] = json!("default");
+        }
+        made.push(json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace, "labels": labels, "annotations": template["metadata"]["annotations"]},
+            "spec": spec,
+        }));
+    }
+    made
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_become_what_a_cluster_would_make_of_them() {
+        let mut objects = vec![
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}),
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "none"}, "spec": {"clusterIP": "None"}}),
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
+                "spec": {"template": {"metadata": {"labels": {"app": "web"}}, "spec": {}}}}),
+        ];
+        complete(&mut objects, "default");
+        assert_eq!(objects[0]["metadata"]["namespace"], "default");
+        assert_eq!(objects[0]["spec"]["clusterIP"], "198.18.0.1");
+        assert_eq!(objects[1]["spec"]["clusterIP"], "None");
+        let pod = &objects[3];
+        assert_eq!(
+            (&pod["metadata"]["name"], &pod["metadata"]["namespace"]),
+            (&json!("web"), &json!("shop"))
+        );
+        assert_eq!(
+            (&pod["status"]["podIP"], &pod["spec"]["serviceAccountName"]),
+            (&json!("198.19.0.1"), &json!("default"))
+        );
+        let before = objects.clone();
+        complete(&mut objects, "default");
+        assert_eq!(objects, before, "what is complete stays as it is");
+    }
+}
