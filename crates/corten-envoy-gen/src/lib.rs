@@ -2,6 +2,8 @@
 //!
 //! A generator sees only its arguments, and what it makes refers only to what it makes.
 
+#[cfg(test)]
+mod accepted;
 pub mod cluster;
 pub mod endpoint;
 pub mod listener;

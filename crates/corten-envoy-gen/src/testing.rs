@@ -102,17 +102,40 @@ fn proxy(head: &Value) -> Proxy {
         .with_extensions(extensions)
 }
 
-/// Compares what comes of each file of a folder below `testdata` with the file of the same name that ends in `.expected.yaml`;
-/// how many there are.
-pub(crate) fn compare(folder: &str) -> usize {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(folder);
-    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
+/// The cases of all folders below a folder, with their files' names.
+pub(crate) fn all(root: &Path) -> Vec<(String, Case)> {
+    let entries = std::fs::read_dir(root).expect("the folder is there");
+    let folders = entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.is_dir());
+    let mut files: Vec<PathBuf> = folders.flat_map(|folder| files(&folder)).collect();
+    files.sort();
+    let read = |file: PathBuf| {
+        let name = file.display().to_string();
+        let text = std::fs::read_to_string(&file).expect("a text");
+        let case = Case::read(&name, &text);
+        (name, case)
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// The cases of a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .expect("the folder is there")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.extension().is_some_and(|ext| ext == "yaml"))
         .filter(|path| !path.to_string_lossy().ends_with(".expected.yaml"))
         .collect();
     files.sort();
+    files
+}
+
+/// Compares what comes of each file of a folder below `testdata` with the file of the same name that ends in `.expected.yaml`;
+/// how many there are.
+pub(crate) fn compare(folder: &str) -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(folder);
+    let files = files(&folder);
     for file in &files {
         let text = std::fs::read_to_string(file).expect("a text");
         let answer = Case::read(&file.display().to_string(), &text).answer();
