@@ -126,6 +126,7 @@ impl State {
         corten_routing::Snapshot {
             model: inputs.model.clone(),
             catalog,
+            keys: Arc::default(),
         }
     }
 

@@ -30,5 +30,5 @@ pub use self::{
     service::{Registry, Resolution, Service, ServicePort, Services},
     virtual_service::{GatewayName, MESH_GATEWAY, Semantics, VirtualService, VirtualServices},
     visibility::Visibility,
-    world::{Snapshot, World},
+    world::{KeySets, Snapshot, World},
 };

@@ -1,6 +1,6 @@
 //! Objects in, views out: the model's and the catalog together.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use corten_api::{diagnostic::Diagnostic, istio::mesh_config::MeshConfig};
 use corten_model::{Change, Mesh, Reader, Settings};
@@ -18,7 +18,12 @@ pub struct Snapshot {
     pub model: corten_model::Snapshot,
     /// What L7 proxies are configured from.
     pub catalog: Arc<Catalog>,
+    /// The keys of issuers of tokens, as far as they have been fetched.
+    pub keys: Arc<KeySets>,
 }
+
+/// The keys of issuers of tokens (JWKS), by the issuer and the address that rules give for them.
+pub type KeySets = BTreeMap<(String, String), Arc<str>>;
 
 /// Objects, and what they make.
 #[derive(Debug)]
@@ -28,6 +33,7 @@ pub struct World {
     settings: Arc<Settings>,
     config: Arc<MeshConfig>,
     configs: Configs,
+    keys: Arc<KeySets>,
 }
 
 impl World {
@@ -40,7 +46,13 @@ impl World {
             settings: Arc::new(settings),
             config: Arc::new(config),
             configs: Configs::default(),
+            keys: Arc::default(),
         }
+    }
+
+    /// Takes the keys of issuers of tokens, instead of those before.
+    pub fn set_keys(&mut self, keys: KeySets) {
+        self.keys = Arc::new(keys);
     }
 
     /// Takes objects, as an API server or files have them; what is wrong with them is returned.
@@ -78,6 +90,7 @@ impl World {
                 Arc::clone(&self.config),
                 configs,
             )),
+            keys: Arc::clone(&self.keys),
         }
     }
 }

@@ -32,6 +32,9 @@ use super::{
 use crate::{
     Context, names, route,
     security::{
+        attach::Place,
+        authz::Peer,
+        enforcement::Enforcement,
         peer,
         tls::{self, Inbound, Traffic},
     },
@@ -137,6 +140,7 @@ struct Maker<'a> {
     log: &'a [AccessLog],
     modes: PeerModes,
     trust_domains: Vec<String>,
+    enforcement: Enforcement,
 }
 
 /// The listener that all redirected inbound connections come to.
@@ -226,6 +230,11 @@ impl<'a> Maker<'a> {
             log,
             modes: peer::of_workload(policies, &cx.proxy.namespace, &labels, &catalog.settings.root_namespace),
             trust_domains: tls::trust_domains(cx.mesh()),
+            enforcement: Enforcement::new(
+                cx,
+                Place::of(cx.proxy, &catalog.settings.root_namespace),
+                Peer::Certificate,
+            ),
         }
     }
 
@@ -285,7 +294,9 @@ impl<'a> Maker<'a> {
             filters: if way.http {
                 vec![self.http(served)]
             } else {
-                vec![filters::tcp_to(&served.cluster, self.log)]
+                let mut all = self.enforcement.tcp.clone();
+                all.push(filters::tcp_to(&served.cluster, self.log));
+                all
             },
             transport_socket: socket,
             ..FilterChain::default()
@@ -299,7 +310,7 @@ impl<'a> Maker<'a> {
             side: Side::Inbound,
             stat_prefix: filters::stat(&format!("inbound_{listener}")),
             routes: Routes::Inline(Box::new(route::inbound_route(self.cx, &served.cluster, of))),
-            filters: filters::http_filters(served.protocol == Protocol::GrpcWeb, Vec::new()),
+            filters: filters::http_filters(served.protocol == Protocol::GrpcWeb, self.enforcement.http.clone()),
             mesh: self.cx.mesh(),
             log: self.log,
             idle: self.cx.idle_timeout(),

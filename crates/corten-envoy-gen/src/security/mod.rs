@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod authn;
 pub mod authz;
+pub mod enforcement;
 pub mod jwks;
 pub mod peer;
 pub mod secret;

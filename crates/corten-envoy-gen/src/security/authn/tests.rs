@@ -135,7 +135,7 @@ fn keys_are_those_that_are_known() {
         "c" => Keys::Remote("outbound|443||c".to_owned()),
         _ => Keys::Unreachable,
     };
-    let (config, said) = made(&[rules.clone()], &known, false);
+    let (config, said) = made(std::slice::from_ref(&rules), &known, false);
     let providers = &config["providers"];
     assert_eq!(providers["origins-0"]["localJwks"]["inlineString"], "{\"keys\":[1]}");
     assert_eq!(providers["origins-1"]["localJwks"]["inlineString"], NOBODYS_KEY);

@@ -258,7 +258,7 @@ impl Cache {
             Phase::Fetching {
                 attempt: asked,
                 deadline,
-            } if asked == attempt && now < deadline => body.and_then(|body| read(body)),
+            } if asked == attempt && now < deadline => body.and_then(read),
             _ => return step,
         };
         match outcome {
