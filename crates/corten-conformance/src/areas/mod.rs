@@ -14,6 +14,7 @@ mod pending;
 mod ruleset;
 mod security;
 mod semantics;
+mod simulation;
 mod validation;
 
 use anyhow::Result;
@@ -34,11 +35,12 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-helm" => return install::run_helm(area),
         "istio-install" => return install::run(area),
         "istio-security-policies" => return security::run(area),
+        "istio-traffic-simulation" => return simulation::run(area),
         "istio-semantics" => return semantics::run(area),
         "istio-validation" => return validation::run(area),
         "gateway-api-conformance" => "Gateway API controller and data plane",
         "istio-analysis" => "configuration analysis",
-        "istio-envoy-bootstrap" | "istio-traffic-features" | "istio-traffic-simulation" | "istio-xds" => {
+        "istio-envoy-bootstrap" | "istio-traffic-features" | "istio-xds" => {
             "xDS generation"
         }
         "istio-gateway-api-conversion" | "istio-ingress-conversion" => "Gateway API conversion",

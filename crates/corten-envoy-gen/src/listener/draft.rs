@@ -158,14 +158,24 @@ impl Draft {
     /// The listener.
     pub(super) fn build(self, name: String, bind: &str, port: u16, detection: Option<Duration>) -> Listener {
         let (filters, timeout) = inspectors(&self.chains, detection);
-        let mut chains: Vec<FilterChain> = self.chains.into_iter().map(Chain::built).collect();
-        // What is for everything else comes last.
-        chains.sort_by_key(|chain| chain.filter_chain_match.is_none());
+        // A chain for everything is no choice beside others to Envoy, which never goes back from a better match; the default is.
+        let (all, mut chosen): (Vec<Chain>, Vec<Chain>) = self.chains.into_iter().partition(Chain::is_for_all);
+        let mut all = all.into_iter();
+        let mut otherwise = self.otherwise;
+        match all.next() {
+            Some(chain) if chosen.is_empty() => {
+                chosen.push(chain);
+                otherwise = None;
+            }
+            Some(chain) => otherwise = Some(chain.built()),
+            None => {}
+        }
+        let chains: Vec<FilterChain> = chosen.into_iter().map(Chain::built).collect();
         Listener {
             name,
             address: Some(filters::socket(bind, port)),
             filter_chains: chains,
-            default_filter_chain: self.otherwise,
+            default_filter_chain: otherwise,
             listener_filters: filters,
             listener_filters_timeout: Some(timeout),
             continue_on_listener_filters_timeout: true,

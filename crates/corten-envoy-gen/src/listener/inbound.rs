@@ -99,10 +99,11 @@ fn ways(protocol: Protocol, mode: MutualTLSMode) -> Vec<Way> {
             way("tls", Protocols::Any, true, false),
         ],
         MutualTLSMode::Disable if is_http => vec![way("raw_buffer", Protocols::Any, false, true)],
-        MutualTLSMode::Disable if is_tcp => vec![way("", Protocols::Any, false, false)],
+        // Nobody looks for TLS on such a port, so that all bytes are plain ones.
+        MutualTLSMode::Disable if is_tcp => vec![way("raw_buffer", Protocols::Any, false, false)],
         MutualTLSMode::Disable => vec![
             way("raw_buffer", Protocols::PlainHttp, false, true),
-            way("", Protocols::Any, false, false),
+            way("raw_buffer", Protocols::Any, false, false),
         ],
         MutualTLSMode::Permissive | MutualTLSMode::Unset if is_http => vec![
             way("tls", Protocols::Mesh, true, true),
@@ -329,35 +330,40 @@ fn listener_filters(cx: &Context<'_>, chains: &[FilterChain]) -> Vec<ListenerFil
             .map(|port| port.value)
     };
     let ports: BTreeSet<u32> = chains.iter().filter_map(port).collect();
-    let without = |needs: &dyn Fn(&FilterChainMatch) -> bool| -> Vec<u32> {
-        let needed = |number: u32| {
-            let of_port = chains.iter().filter(|chain| port(chain) == Some(number));
+    // Where nobody asks what was found out, it is not looked for: TLS then passes as bytes like any other.
+    let add = |mut filter: ListenerFilter, needs: &dyn Fn(&FilterChainMatch) -> bool| {
+        let needed = |number: Option<u32>| {
+            let of_port = chains.iter().filter(|chain| port(chain) == number);
             of_port.filter_map(|chain| chain.filter_chain_match.as_ref()).any(needs)
         };
-        ports.iter().copied().filter(|number| !needed(*number)).collect()
+        let (with, without): (Vec<u32>, Vec<u32>) = ports.iter().partition(|number| needed(Some(**number)));
+        let elsewhere = needed(None);
+        filter.filter_disabled = if elsewhere { on(&without) } else { on(&with).map(not_on) };
+        (elsewhere || !with.is_empty()).then_some(filter)
     };
     let mut filters = vec![filters::original_dst()];
     if cx.proxy.interception == Interception::Tproxy {
         filters.push(filters::original_src());
     }
-    let mut tls = filters::tls_inspector();
-    tls.filter_disabled = disabled_on(&without(&|wanted| !wanted.transport_protocol.is_empty()));
-    filters.push(tls);
-    let mut http = filters::http_inspector();
+    filters.extend(add(filters::tls_inspector(), &|wanted| {
+        wanted.transport_protocol == "tls"
+    }));
     let plain = |wanted: &FilterChainMatch| {
-        wanted.transport_protocol != "tls"
-            && wanted
-                .application_protocols
-                .iter()
-                .any(|name| PLAIN_HTTP.contains(&name.as_str()))
+        let mut names = wanted.application_protocols.iter();
+        wanted.transport_protocol != "tls" && names.any(|name| PLAIN_HTTP.contains(&name.as_str()))
     };
-    http.filter_disabled = disabled_on(&without(&plain));
-    filters.push(http);
+    filters.extend(add(filters::http_inspector(), &plain));
     filters
 }
 
-/// The ports on which a listener filter does nothing.
-fn disabled_on(ports: &[u32]) -> Option<ListenerFilterChainMatchPredicate> {
+fn not_on(ports: ListenerFilterChainMatchPredicate) -> ListenerFilterChainMatchPredicate {
+    ListenerFilterChainMatchPredicate {
+        rule: Some(Rule::NotMatch(Box::new(ports))),
+    }
+}
+
+/// What holds on some ports.
+fn on(ports: &[u32]) -> Option<ListenerFilterChainMatchPredicate> {
     let range = |port: &u32| {
         let start = i32::try_from(*port).unwrap_or(i32::MAX - 1);
         ListenerFilterChainMatchPredicate {

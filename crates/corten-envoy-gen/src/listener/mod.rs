@@ -10,12 +10,12 @@ use corten_envoy::{
     boolean,
     envoy::config::{
         accesslog::v3::AccessLog,
-        core::v3::TrafficDirection,
-        listener::v3::{FilterChain, FilterChainMatch, Listener},
+        core::v3::{TrafficDirection, address::Address as Socket, socket_address::PortSpecifier},
+        listener::v3::{AdditionalAddress, FilterChain, FilterChainMatch, Listener},
     },
     uint32,
 };
-use corten_routing::{Interception, ProxyKind};
+use corten_routing::{Interception, IpMode, ProxyKind};
 
 pub(crate) use self::filters::TcpOptions;
 pub use self::targets::{Target, all_targets, targets};
@@ -35,7 +35,29 @@ pub fn listeners(cx: &Context<'_>) -> Vec<Listener> {
         made.push(virtual_outbound(cx, &log));
         made.push(inbound::virtual_inbound(cx, &log));
     }
+    if cx.proxy.ip_mode() == IpMode::Dual {
+        made.iter_mut()
+            .for_each(|listener| take_both(listener, cx.proxy.wildcard()));
+    }
     made
+}
+
+/// What a listener takes for all addresses of one family it takes for those of the other one too.
+fn take_both(listener: &mut Listener, wildcard: &str) {
+    let Some(Socket::SocketAddress(socket)) = listener.address.as_ref().and_then(|address| address.address.as_ref())
+    else {
+        return;
+    };
+    let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else {
+        return;
+    };
+    if socket.address == wildcard {
+        let port = u16::try_from(port).unwrap_or_default();
+        listener.additional_addresses.push(AdditionalAddress {
+            address: Some(filters::socket("::", port)),
+            ..AdditionalAddress::default()
+        });
+    }
 }
 
 /// The port of a listener that the mesh's configuration may change.

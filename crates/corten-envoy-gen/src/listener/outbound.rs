@@ -142,7 +142,12 @@ fn of_port(
             let manager = http(cx, &names::listener(bind, port.number), routes, port.protocol, log);
             made.push(Chain::plain_http(manager));
         }
-        draft(speaks, made)
+        let mut drafted = draft(speaks, made);
+        if everywhere {
+            // What is for none of the services goes on to where it was going.
+            drafted.otherwise = Some(passthrough(cx, log));
+        }
+        drafted
     };
     if let Some(written) = written {
         return vec![(written.bind.clone(), on(&written.bind, &[]))];

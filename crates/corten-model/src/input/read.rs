@@ -274,7 +274,9 @@ impl Reader {
         let mut ports = Vec::new();
         let (mut endpoints, mut pods) = (Vec::new(), Vec::new());
         if usable {
-            for listed in items(value, &["ports"]).filter(|listed| text(listed, &["protocol"]) == "TCP") {
+            // A file need not say what the API server would put in.
+            let tcp = |listed: &&Value| matches!(text(listed, &["protocol"]), "" | "TCP");
+            for listed in items(value, &["ports"]).filter(tcp) {
                 if let (Some(name), Some(number)) =
                     (at(listed, &["name"]).and_then(Value::as_str), port(listed, &["port"]))
                 {
