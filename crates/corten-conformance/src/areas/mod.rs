@@ -9,6 +9,7 @@ mod authz;
 mod cni;
 mod crds;
 mod files;
+mod gateway_api;
 mod install;
 mod pending;
 mod ruleset;
@@ -32,6 +33,7 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-ambient-traffic" => return ambient_traffic::run(area),
         "istio-authz-rbac" => return authz::run(area),
         "istio-cni" => return cni::run(area),
+        "istio-gateway-api-conversion" => return gateway_api::run(area),
         "istio-helm" => return install::run_helm(area),
         "istio-install" => return install::run(area),
         "istio-security-policies" => return security::run(area),
@@ -43,7 +45,7 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-envoy-bootstrap" | "istio-traffic-features" | "istio-xds" => {
             "xDS generation"
         }
-        "istio-gateway-api-conversion" | "istio-ingress-conversion" => "Gateway API conversion",
+        "istio-ingress-conversion" => "Gateway API conversion",
         "istio-gateway-deployment" => "gateway deployment",
         "istio-istioctl" => "inspection commands",
         "istio-sidecar-injection" => "sidecar injection",
