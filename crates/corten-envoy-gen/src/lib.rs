@@ -6,6 +6,7 @@
 mod accepted;
 pub mod cluster;
 pub mod endpoint;
+pub mod gateway;
 pub mod listener;
 pub mod names;
 pub mod route;

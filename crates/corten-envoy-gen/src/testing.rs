@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 use corten_api::{decode, istio::mesh_config::MeshConfig, validate::mesh_config::over_defaults};
 use corten_envoy::message_to_json;
 use corten_model::Settings;
-use corten_routing::{Proxy, Scope, Snapshot, World};
+use corten_routing::{Proxy, ProxyKind, Scope, Snapshot, World};
 use serde_json::{Value, json};
 
-use crate::{Context, cluster, endpoint, route};
+use crate::{
+    Context, cluster, endpoint,
+    gateway::{self, Merged},
+    listener, route,
+};
 
 /// A case: a file of objects after a head that says who asks, and for what.
 pub(crate) struct Case {
@@ -68,6 +72,25 @@ impl Case {
             let found = endpoint::load_assignment(&cx, name);
             answer["endpoints"][name] = message_to_json(&found).expect("JSON");
         }
+        if self.head["listeners"] == true {
+            let listeners = listener::listeners(&cx);
+            let shown = listeners
+                .iter()
+                .map(|listener| message_to_json(listener).expect("JSON"));
+            answer["listeners"] = shown.collect();
+        }
+        if self.proxy.kind == ProxyKind::Router {
+            let merged = Merged::of(&cx);
+            let shown = merged.conflicts.iter().map(|conflict| {
+                json!(format!(
+                    "{} spec.servers[{}].{}: {}",
+                    conflict.gateway, conflict.server, conflict.field, conflict.reason
+                ))
+            });
+            answer["conflicts"] = shown.collect();
+            answer["credentials"] = json!(gateway::credentials(&merged));
+        }
+        shorten(&mut answer);
         answer
     }
 }
@@ -129,6 +152,33 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .collect();
     files.sort();
     files
+}
+
+/// Writes the retries that every route has unless somebody says otherwise as one word: there are many.
+fn shorten(value: &mut Value) {
+    let usual = json!({
+        "hostSelectionRetryMaxAttempts": "5",
+        "numRetries": 2,
+        "retryHostPredicate": [{
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typedConfig": {
+                "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+            },
+        }],
+        "retryOn": "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes",
+    });
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if name == "retryPolicy" && *value == usual {
+                    *value = json!("usual");
+                }
+                shorten(value);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(shorten),
+        _ => {}
+    }
 }
 
 /// Compares what comes of each file of a folder below `testdata` with the file of the same name that ends in `.expected.yaml`;

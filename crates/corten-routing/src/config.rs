@@ -233,7 +233,7 @@ fn put<S: Spec>(table: &mut Table<S>, value: &Value) -> Vec<Diagnostic> {
 }
 
 /// The objects of a table, oldest first.
-pub(crate) fn by_age<S>(table: &Table<S>) -> Vec<Arc<Config<S>>> {
+pub fn by_age<S>(table: &Table<S>) -> Vec<Arc<Config<S>>> {
     let mut all: Vec<Arc<Config<S>>> = table.values().cloned().collect();
     all.sort_by(|a, b| a.age().cmp(&b.age()));
     all

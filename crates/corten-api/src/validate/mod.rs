@@ -49,7 +49,7 @@ pub use self::{
     proxy_config::mesh_proxy_config,
     report::{Finding, Report},
     selector::{ExportTo, export_to},
-    tls::client as client_tls,
+    tls::{client as client_tls, is_cipher},
 };
 
 /// What validation knows of an object besides its spec.

@@ -81,8 +81,8 @@ const CIPHERS: [&str; 15] = [
     "DES-CBC3-SHA",
 ];
 
-/// `ALL` and expressions such as `[A|B]` are left to the proxy.
-fn is_cipher(name: &str) -> bool {
+/// Whether a proxy knows a cipher suite. `ALL` and expressions such as `[A|B]` are left to it.
+pub fn is_cipher(name: &str) -> bool {
     name == "ALL" || !name.starts_with(char::is_alphanumeric) || CIPHERS.contains(&name)
 }
 

@@ -8,7 +8,7 @@ use corten_envoy::{
             accesslog::v3::{AccessLog, access_log},
             core::v3::{
                 Address, AggregatedConfigSource, ConfigSource, DataSource, Http1ProtocolOptions, HttpProtocolOptions,
-                SocketAddress, SubstitutionFormatString, address, config_source, data_source, socket_address,
+                Pipe, SocketAddress, SubstitutionFormatString, address, config_source, data_source, socket_address,
                 substitution_format_string::Format,
             },
             listener::v3::{Filter, ListenerFilter, filter, listener_filter},
@@ -23,7 +23,7 @@ use corten_envoy::{
                 },
                 listener::{
                     http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst, original_src::v3::OriginalSrc,
-                    tls_inspector::v3::TlsInspector,
+                    proxy_protocol::v3::ProxyProtocol, tls_inspector::v3::TlsInspector,
                 },
                 network::{
                     http_connection_manager::v3::{
@@ -107,6 +107,11 @@ pub(crate) fn http_inspector() -> ListenerFilter {
     listener("envoy.filters.listener.http_inspector", &HttpInspector {})
 }
 
+/// Finds who called, where a balancer before the proxy says it.
+pub(crate) fn proxy_protocol() -> ListenerFilter {
+    listener("envoy.filters.listener.proxy_protocol", &ProxyProtocol::default())
+}
+
 /// From where routes and endpoints come: the same stream.
 pub(crate) fn ads() -> ConfigSource {
     ConfigSource {
@@ -114,6 +119,20 @@ pub(crate) fn ads() -> ConfigSource {
         initial_fetch_timeout: Some(seconds(0)),
         resource_api_version: corten_envoy::envoy::config::core::v3::ApiVersion::V3.into(),
         ..ConfigSource::default()
+    }
+}
+
+/// Where a listener is: a TCP socket, or a path for `unix:PATH`.
+pub(crate) fn address(bind: &str, port: u16) -> Address {
+    let Some(path) = bind.strip_prefix("unix:") else {
+        return socket(bind, port);
+    };
+    let path = path.strip_prefix("//").unwrap_or(path);
+    Address {
+        address: Some(address::Address::Pipe(Pipe {
+            path: path.to_owned(),
+            ..Pipe::default()
+        })),
     }
 }
 

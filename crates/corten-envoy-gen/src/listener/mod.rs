@@ -1,7 +1,7 @@
 //! Listeners: where a proxy takes connections, and what it does with them.
 
 mod draft;
-mod filters;
+pub(crate) mod filters;
 mod inbound;
 mod outbound;
 mod targets;
@@ -19,15 +19,17 @@ use corten_routing::{Interception, IpMode, ProxyKind};
 
 pub(crate) use self::filters::TcpOptions;
 pub use self::targets::{Target, all_targets, targets};
-use crate::{Context, names};
+use crate::{Context, gateway, names};
 
 /// The port that redirected outbound connections come to, unless the mesh says otherwise.
 const OUTBOUND_PORT: u16 = 15001;
 
-/// All listeners of a proxy beside a workload.
+/// All listeners of a proxy.
 pub fn listeners(cx: &Context<'_>) -> Vec<Listener> {
-    if cx.proxy.kind != ProxyKind::Sidecar {
-        return Vec::new();
+    match cx.proxy.kind {
+        ProxyKind::Sidecar => {}
+        ProxyKind::Router => return gateway::listeners(cx),
+        ProxyKind::Waypoint => return Vec::new(),
     }
     let log = filters::access_log(cx.mesh());
     let mut made = outbound::listeners(cx, &log);

@@ -38,8 +38,9 @@ pub use self::{
     outbound::Tables,
 };
 pub(crate) use self::{
+    http::{counts_attempts, is_catch_all},
     inbound::inbound_route,
-    l4::{L4Chain, l4_chains},
+    l4::{L4Chain, chain_to, l4_chains, target, tcp_options},
 };
 use crate::Context;
 

@@ -20,7 +20,11 @@ use super::{
     http::{At, Target, cluster_of, counts_attempts, http_routes, is_gateway, tells_host},
     matching, retry, table,
 };
-use crate::{Context, names};
+use crate::{
+    Context,
+    gateway::{self, Merged},
+    names,
+};
 
 /// The table of the listener that is spoken to as an HTTP proxy.
 const HTTP_PROXY: &str = "http_proxy";
@@ -34,6 +38,8 @@ const DEFAULT_PORT: u16 = 80;
 pub struct Tables<'a> {
     cx: &'a Context<'a>,
     by_port: HashMap<u16, Vec<VirtualHost>>,
+    /// A router's Gateways, once they are asked for.
+    merged: Option<Merged>,
 }
 
 impl<'a> Tables<'a> {
@@ -42,13 +48,15 @@ impl<'a> Tables<'a> {
         Tables {
             cx,
             by_port: HashMap::new(),
+            merged: None,
         }
     }
 
     /// The table of a name; `None`: it is none of the proxy's.
     pub fn get(&mut self, name: &str) -> Option<RouteConfiguration> {
         if self.cx.proxy.kind == ProxyKind::Router {
-            return None;
+            let merged = self.merged.get_or_insert_with(|| Merged::of(self.cx));
+            return gateway::route_configuration(self.cx, merged, name);
         }
         if name == HTTP_PROXY || name.starts_with(UNIX) {
             return Some(self.whole(name, 0));

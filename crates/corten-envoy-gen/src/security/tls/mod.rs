@@ -133,7 +133,8 @@ fn validation(names: Vec<SubjectAltNameMatcher>, authorities: SdsSecretConfig) -
     )
 }
 
-fn combined(context: CertificateValidationContext, authorities: SdsSecretConfig) -> ValidationContextType {
+/// Believes who fits the context and has a certificate of these authorities.
+pub(crate) fn combined(context: CertificateValidationContext, authorities: SdsSecretConfig) -> ValidationContextType {
     ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
         default_validation_context: Some(context),
         validation_context_sds_secret_config: Some(authorities),
