@@ -35,6 +35,19 @@ fn listen(on: SocketAddr, mark: bool) -> TcpListener {
     TcpListener::from(socket)
 }
 
+/// A connection whose data is acknowledged when it is read, and not a moment later: once an answer is there nothing is on its way
+/// any more, so that a test may take rules away without a late acknowledgement getting lost between them.
+#[derive(Debug)]
+struct Prompt(TcpStream);
+
+impl Read for Prompt {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.0.read(into)?;
+        sockopt::set_tcp_quickack(&self.0, true)?;
+        Ok(read)
+    }
+}
+
 /// How many connections a proxy took.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Taken {
@@ -103,7 +116,7 @@ fn pass_on(client: TcpStream, spoof: bool) {
         (server, client),
     ] {
         std::thread::spawn(move || {
-            let (mut from, mut to) = (from, to);
+            let (mut from, mut to) = (Prompt(from), to);
             std::io::copy(&mut from, &mut to).ok();
             to.shutdown(Shutdown::Write).ok();
         });
@@ -123,7 +136,7 @@ pub(super) fn echo(netns: &NetNs, on: SocketAddr) {
             std::thread::spawn(move || {
                 let caller = plain(client.peer_addr().unwrap()).ip().to_string();
                 writeln!(client, "{caller}").ok();
-                let mut back = client.try_clone().unwrap();
+                let mut back = Prompt(client.try_clone().unwrap());
                 std::io::copy(&mut back, &mut client).ok();
             });
         }
@@ -133,7 +146,7 @@ pub(super) fn echo(netns: &NetNs, on: SocketAddr) {
 /// A connection to an [`echo`] that is kept open.
 #[derive(Debug)]
 pub(super) struct Held {
-    stream: TcpStream,
+    stream: Prompt,
     /// Whom the server saw.
     pub(super) caller: IpAddr,
 }
@@ -144,7 +157,7 @@ impl Held {
         let stream = from.run(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut held = Held {
-            stream,
+            stream: Prompt(stream),
             caller: to.ip(),
         };
         let mut line = String::new();
@@ -160,7 +173,7 @@ impl Held {
     /// Sends something and waits for it to come back.
     #[track_caller]
     pub(super) fn used(&mut self) {
-        self.stream.write_all(b"still here").unwrap();
+        self.stream.0.write_all(b"still here").unwrap();
         let mut back = [0; 10];
         self.stream.read_exact(&mut back).expect("the connection goes on");
         assert_eq!(&back, b"still here");
