@@ -6,6 +6,7 @@
 mod ambient;
 mod ambient_traffic;
 mod authz;
+mod cluster_rows;
 mod cni;
 mod crds;
 mod files;

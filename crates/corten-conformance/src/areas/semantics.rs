@@ -12,6 +12,7 @@ use corten_model::{Object, ObjectKind, Reader, input::TrafficDistribution, polic
 use serde_json::{Value, json};
 
 use super::authz;
+use super::cluster_rows;
 use crate::data::{self, Area};
 use crate::outcome::{Case, Outcome};
 
@@ -142,7 +143,7 @@ fn answer(table: &str, case: &Value) -> Option<Value> {
             };
             json!([fits("matches"), fits("doesNotMatch")])
         }
-        _ => return authz::answer(table, case),
+        _ => return authz::answer(table, case).or_else(|| cluster_rows::answer(table, case)),
     })
 }
 
@@ -212,6 +213,12 @@ fn expected(table: &str, case: &Value) -> Value {
         // The first of the two must match, the second must not.
         "authz-string-match" => return json!([true, false]),
         "spiffe-generate" if case.get("error").is_some() => return json!("an error"),
+        "subset-key" => {
+            let field = |key: &str| case[key].clone();
+            return json!({
+                "direction": field("direction"), "subset": field("subset"), "hostname": field("hostname"), "port": field("port"),
+            });
+        }
         _ => "expected",
     };
     match (table, &case[key]) {
