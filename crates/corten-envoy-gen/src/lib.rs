@@ -90,3 +90,10 @@ pub fn generate(snapshot: &Snapshot, proxy: &Proxy) -> Resources {
         listeners,
     }
 }
+
+/// What is configured and takes no effect, by object and field.
+pub fn diagnostics(catalog: &corten_routing::Catalog) -> Vec<corten_api::diagnostic::Diagnostic> {
+    let mut said = catalog.virtual_services.diagnostics().to_vec();
+    said.extend(cluster::diagnostics(catalog));
+    said
+}

@@ -10,6 +10,7 @@ mod delegate;
 mod destination_rule;
 mod endpoint;
 mod local_hosts;
+mod notice;
 pub mod offline;
 mod proxy;
 mod scope;
@@ -25,10 +26,11 @@ pub use self::{
     destination_rule::{DestinationRule, DestinationRules, for_port, merge_policies, policy_for, tls_mode},
     endpoint::{Address, Endpoint, Health, endpoints},
     local_hosts::LocalHosts,
+    notice::{About, CONFLICT, NO_EFFECT},
     proxy::{Interception, IpMode, Proxy, ProxyError, ProxyKind},
     scope::{EgressListener, Scope},
     service::{Registry, Resolution, Service, ServicePort, Services},
-    virtual_service::{GatewayName, MESH_GATEWAY, Semantics, VirtualService, VirtualServices},
+    virtual_service::{GatewayName, MESH_GATEWAY, Semantics, VirtualService, VirtualServices, full_host},
     visibility::Visibility,
     world::{KeySets, Snapshot, World},
 };

@@ -132,7 +132,7 @@ impl VirtualServices {
 }
 
 /// A host's full name: one without a dot is a Kubernetes service of the object's namespace.
-pub(crate) fn full_host(host: &Host, namespace: &str, domain: &str) -> Host {
+pub fn full_host(host: &Host, namespace: &str, domain: &str) -> Host {
     let text = host.as_str();
     if text.is_empty() || text.contains('.') || text.contains('*') || text.contains(':') {
         return host.clone();

@@ -43,9 +43,7 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-validation" => return validation::run(area),
         "gateway-api-conformance" => "Gateway API controller and data plane",
         "istio-analysis" => "configuration analysis",
-        "istio-envoy-bootstrap" | "istio-traffic-features" | "istio-xds" => {
-            "xDS generation"
-        }
+        "istio-envoy-bootstrap" | "istio-traffic-features" | "istio-xds" => "xDS generation",
         "istio-ingress-conversion" => "Gateway API conversion",
         "istio-gateway-deployment" => "gateway deployment",
         "istio-istioctl" => "inspection commands",

@@ -1,6 +1,7 @@
 //! Clusters: what a proxy can send connections to, and how.
 
 mod balance;
+mod diagnostics;
 mod http;
 mod inbound;
 mod outbound;
@@ -28,7 +29,7 @@ use corten_envoy::{
 };
 use corten_routing::{IpMode, ProxyKind, Service, ServicePort, for_port, merge_policies};
 
-pub use self::stat::Stat;
+pub use self::{diagnostics::diagnostics, stat::Stat};
 use crate::{Context, names::Parsed};
 
 /// All clusters of a proxy, each name once.

@@ -36,7 +36,7 @@ use corten_model::{
     Name,
     input::{TargetPort, TrafficDistribution},
 };
-use corten_routing::{Endpoint, ProxyKind, Registry, Resolution, Service, ServicePort, endpoints};
+use corten_routing::{Address, Endpoint, ProxyKind, Registry, Resolution, Service, ServicePort, endpoints};
 
 use super::{balance, http::Http, istio, lookup_family, policy, special, stat::Stat, stat_name, tls, truth};
 use crate::{
@@ -169,7 +169,8 @@ fn find(
             DiscoveryType::Eds
         }
         Found::ByNames | Found::ByName => {
-            let mut groups = of.groups(&|_| true);
+            // A resolver takes no sockets.
+            let mut groups = of.groups(&|endpoint| !matches!(endpoint.address, Address::Unix(_)));
             if found == Found::ByName {
                 groups.truncate(1);
                 groups.iter_mut().for_each(endpoint::Group::keep_first);
