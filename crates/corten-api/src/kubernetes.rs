@@ -7,7 +7,7 @@ pub use k8s_openapi::api::{
     admissionregistration::v1 as admission, apps::v1 as apps, batch::v1 as batch, coordination::v1 as coordination,
     core::v1 as core, discovery::v1 as discovery, networking::v1 as networking, rbac::v1 as rbac,
 };
-pub use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+pub use k8s_openapi::apimachinery::pkg::{apis::meta::v1 as meta, util::intstr::IntOrString};
 
 use corten_schema::{Schema, kubernetes::schema, prune::unknown_fields, validate::validate};
 use serde::de::DeserializeOwned;

@@ -2,8 +2,8 @@
 
 pub mod nodes;
 
+use corten_analysis::beside::{Objects, analyze};
 use corten_api::diagnostic::{Code, Diagnostic, Severity};
-use corten_model::analyze::{Objects, analyze};
 use serde_json::{Value, json};
 
 use crate::charts::Component;

@@ -6,7 +6,6 @@
 //! that did not change. No clock, no I/O: the same objects give the same snapshot, in whatever order they came.
 
 pub mod allocate;
-pub mod analyze;
 mod derive;
 pub mod input;
 mod map;

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use corten_analysis::beside::Objects;
 use corten_install::charts::{Component, VERSION};
 use corten_install::install::{self, Options, Progress};
 use corten_install::operator::{Plan, Request};
 use corten_install::render::{self, Rendered};
 use corten_install::{precheck, record};
-use corten_model::analyze::Objects;
 
 use super::verify_install;
 use crate::cluster::Cluster;

@@ -5,6 +5,7 @@
 
 mod ambient;
 mod ambient_traffic;
+mod analysis;
 mod authz;
 mod cluster_rows;
 mod cni;
@@ -32,6 +33,7 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-ambient-model" => return ambient::run_model(area),
         "istio-ambient-policy" => return ambient::run_policy(area),
         "istio-ambient-traffic" => return ambient_traffic::run(area),
+        "istio-analysis" => return analysis::run(area),
         "istio-authz-rbac" => return authz::run(area),
         "istio-cni" => return cni::run(area),
         "istio-gateway-api-conversion" => return gateway_api::run(area),
@@ -42,7 +44,6 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-semantics" => return semantics::run(area),
         "istio-validation" => return validation::run(area),
         "gateway-api-conformance" => "Gateway API controller and data plane",
-        "istio-analysis" => "configuration analysis",
         "istio-envoy-bootstrap" | "istio-traffic-features" | "istio-xds" => "xDS generation",
         "istio-ingress-conversion" => "Gateway API conversion",
         "istio-gateway-deployment" => "gateway deployment",

@@ -343,7 +343,7 @@ fn policies(mesh: &mut Mesh, policies: &[Value]) {
 
 /// What objects that are none of the mesh's do to it.
 fn beside(mesh: &mut Mesh, objects: &Objects) {
-    let found = corten_model::analyze::analyze(corten_model::analyze::Objects {
+    let found = corten_analysis::beside::analyze(corten_analysis::beside::Objects {
         namespaces: &objects.namespaces,
         pods: &objects.pods,
         network_policies: &objects.network_policies,
