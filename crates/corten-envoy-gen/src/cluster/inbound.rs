@@ -27,9 +27,9 @@ use crate::{
     names,
 };
 
-/// An application's address does not become stale: the longest time that Envoy's clock can count.
+/// An application's address does not become stale: nearly the longest time that Envoy's clock can count.
 const NEVER: Duration = Duration {
-    seconds: 9_223_372_036,
+    seconds: 9_000_000_000,
     nanos: 0,
 };
 
@@ -81,7 +81,8 @@ fn of_ingress(cx: &Context<'_>, targets: &[Target], ingress: &IstioIngressListen
     };
     let local = match &at {
         Some(At::Ip(address, _)) => address.is_loopback(),
-        Some(At::Socket(_)) | None => false,
+        Some(At::Socket(_)) => true,
+        None => false,
     };
     let of = targets.iter().find(|target| target.number == number);
     let inbound = Inbound {
