@@ -379,7 +379,20 @@ fn start_leading(
             revision: settings.revision.clone(),
             policy,
         };
-        let (client, keys, leads) = (client.clone(), authority.subscribe(), leads.clone());
+        let mut leads = leads.clone();
+        // Statuses and roots are written once for all revisions; webhooks are each revision's own, and the one that leads there
+        // would leave them as they are.
+        if settings.revision != "default" {
+            let name = format!("istio-webhook-leader-{}", settings.revision);
+            let election = Election::new(&settings.namespace, &name, &settings.pod);
+            let (leadership, own) = watch::channel(false);
+            leads = own;
+            let candidate = client.clone();
+            tasks.serve("election for webhooks", |drain| {
+                election.run(candidate, leadership, drain)
+            });
+        }
+        let (client, keys) = (client.clone(), authority.subscribe());
         tasks.serve("registration", |drain| registration.run(client, keys, leads, drain));
     }
     if let Some(writer) = writer {

@@ -91,10 +91,44 @@ pub fn in_the_way<'a>(found: &'a [Found], components: &[Component], revision: &s
         .collect()
 }
 
-/// Pods that another control plane's proxies run beside: they cannot be taken over, because Corten does not speak to such proxies.
-pub async fn sidecars(cluster: &Cluster) -> Result<usize, ClusterError> {
-    let pods = cluster.list("Pod", None, "security.istio.io/tlsMode=istio").await?;
-    Ok(pods.len())
+/// Pods with a proxy that another control plane configures, sidecar, gateway or waypoint: they cannot be taken over, because Corten
+/// does not speak to such proxies.
+pub async fn served(cluster: &Cluster) -> Result<Vec<String>, ClusterError> {
+    let pods = cluster.list("Pod", None, "").await?;
+    Ok(pods.iter().filter(|pod| is_served(pod)).map(name_of).collect())
+}
+
+fn name_of(pod: &Value) -> String {
+    let word = |key: &str| pod["metadata"][key].as_str().unwrap_or_default().to_owned();
+    format!("{}/{}", word("namespace"), word("name"))
+}
+
+fn is_served(pod: &Value) -> bool {
+    // The node proxy's container has the same name.
+    let is_node_proxy = ["app", "app.kubernetes.io/name"]
+        .iter()
+        .any(|key| pod["metadata"]["labels"][key] == "ztunnel");
+    let mut containers = ["containers", "initContainers"]
+        .into_iter()
+        .flat_map(|key| pod["spec"][key].as_array().into_iter().flatten());
+    !is_node_proxy && containers.any(|container| container["name"] == "istio-proxy")
+}
+
+/// The webhooks by which a control plane that was adopted put sidecars into pods: nobody answers them any more, and pods would not start.
+pub async fn injectors(cluster: &Cluster, adopted: &[Found]) -> Result<Vec<Value>, ClusterError> {
+    let Some(control) = adopted.iter().find(|found| found.component == Component::Pilot) else {
+        return Ok(Vec::new());
+    };
+    let mut webhooks = cluster
+        .list("MutatingWebhookConfiguration", None, "app=sidecar-injector")
+        .await?;
+    webhooks.retain(|webhook| {
+        let revision = webhook["metadata"]["labels"]["istio.io/rev"]
+            .as_str()
+            .unwrap_or("default");
+        revision == control.revision
+    });
+    Ok(webhooks)
 }
 
 #[cfg(test)]
@@ -122,6 +156,17 @@ mod tests {
             .is_ours
         );
         assert!(!workload(Component::Pilot, "default", "registry.istio.io/release/pilot:1.30", "").is_ours);
+    }
+
+    #[test]
+    fn pods_with_proxies_of_their_own_are_found() {
+        let pod = |label: &str, key: &str| json!({"metadata": {"name": "p", "namespace": "n", "labels": {"app": label}}, "spec": {key: [{"name": "istio-proxy"}]}});
+        assert!(is_served(&pod("shop", "containers")));
+        assert!(is_served(&pod("shop", "initContainers")));
+        assert!(!is_served(&pod("ztunnel", "containers")));
+        assert!(!is_served(
+            &json!({"metadata": {}, "spec": {"containers": [{"name": "app"}]}})
+        ));
     }
 
     #[test]

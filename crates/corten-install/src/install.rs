@@ -12,7 +12,7 @@ use crate::cluster::{Applied, Cluster, ClusterError, title};
 use crate::found::{self, Found};
 use crate::operator::{Plan, Request};
 use crate::render::{Rendered, rank};
-use crate::{ready, record};
+use crate::{beside, ready, record};
 
 /// Objects of the same rank are applied side by side, so many at a time.
 const AT_ONCE: usize = 12;
@@ -66,8 +66,25 @@ pub enum InstallError {
 }
 
 /// Says no if another mesh is in the way, unless it can be and is to be taken over.
-pub async fn check_foreign(cluster: &Cluster, plan: &Plan, adopt: bool) -> Result<Vec<Found>, InstallError> {
+pub async fn check_foreign(
+    cluster: &Cluster,
+    plan: &Plan,
+    objects: &[Rendered],
+    adopt: bool,
+) -> Result<Vec<Found>, InstallError> {
     let found = found::look(cluster).await?;
+    let replaced = |found: &Found| objects.iter().find(|it| title(&it.object) == title(&found.object));
+    let twice = found.iter().find(|found| {
+        let brought = objects.iter().any(|rendered| rendered.component == found.component);
+        found.is_ours && found.component != Component::Pilot && brought && replaced(found).is_none()
+    });
+    if let Some(found) = twice {
+        return Err(InstallError::Foreign(format!(
+            "Corten is installed elsewhere: {}; a node has one, so remove that first (`corten uninstall -i {}`) or install where it is",
+            found.describe(),
+            found.object["metadata"]["namespace"].as_str().unwrap_or_default()
+        )));
+    }
     let components: Vec<Component> = plan.parts.iter().map(|part| part.component).collect();
     let foreign = found::in_the_way(&found, &components, &plan.revision);
     if foreign.is_empty() {
@@ -81,22 +98,36 @@ pub async fn check_foreign(cluster: &Cluster, plan: &Plan, adopt: bool) -> Resul
         )));
     }
     // Objects have to be the very ones that ours replace.
-    let elsewhere = foreign.iter().find(|found| {
-        let part = plan.parts.iter().find(|part| part.component == found.component);
-        found.object["metadata"]["namespace"] != json!(part.map(|part| part.namespace.as_str()))
-    });
-    if let Some(found) = elsewhere {
-        return Err(InstallError::Foreign(format!(
-            "{} cannot be adopted: it is in another namespace than ours would be; name it with --istioNamespace or components.{}.namespace",
-            found.describe(),
-            found.component.key()
-        )));
+    for found in &foreign {
+        let Some(ours) = replaced(found) else {
+            return Err(InstallError::Foreign(format!(
+                "{} cannot be adopted: ours would have another name or namespace; name the namespace with --istioNamespace or components.{}.namespace",
+                found.describe(),
+                found.component.key()
+            )));
+        };
+        let selector = |object: &Value| object["spec"]["selector"]["matchLabels"].clone();
+        if selector(&found.object) != selector(&ours.object) {
+            return Err(InstallError::Foreign(format!(
+                "{} cannot be adopted: it selects its pods by {}, ours by {}, and that cannot be changed; delete it, then install",
+                found.describe(),
+                selector(&found.object),
+                selector(&ours.object)
+            )));
+        }
     }
     if foreign.iter().any(|found| found.component == Component::Pilot) {
-        let sidecars = found::sidecars(cluster).await?;
-        if sidecars > 0 {
+        let served = found::served(cluster).await?;
+        if !served.is_empty() {
+            let more = served.len().saturating_sub(5);
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            let first = served.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
             return Err(InstallError::Foreign(format!(
-                "the control plane cannot be adopted:\n{list}\n{sidecars} pods have sidecars that it configures, and Corten configures none; move them to ambient first, or adopt the data plane alone (--set components.pilot.enabled=false)"
+                "the control plane cannot be adopted:\n{list}\npods with proxies that it configures: {first}{more}; Corten configures no sidecars and no such gateways; move them to ambient first, or adopt the data plane alone (--set components.pilot.enabled=false)"
             )));
         }
     }
@@ -112,7 +143,7 @@ pub async fn install(
     options: &Options,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<(), InstallError> {
-    let adopted = check_foreign(cluster, plan, options.adopt).await?;
+    let adopted = check_foreign(cluster, plan, objects, options.adopt).await?;
     let before = record::read(cluster, &plan.namespace, &plan.revision).await?;
     // First the namespaces, then what remembers the rest: whatever happens after, uninstalling finds it.
     apply_ranked(cluster, objects, &adopted, |it| kind(it) == "Namespace").await?;
@@ -127,13 +158,25 @@ pub async fn install(
         }
         cluster.apply(&record::object(plan, request, &all)).await?;
     }
+    let begin = Instant::now();
+    let left = || options.timeout.saturating_sub(begin.elapsed());
+    let mut open: BTreeSet<Component> = plan.parts.iter().map(|part| part.component).collect();
+    // What runs on nodes already is replaced when the control plane that it will ask is there, the agents before the proxies.
+    let later: &[Component] = match (&before, &adopted[..]) {
+        (None, []) => &[],
+        _ => &[Component::Cni, Component::Ztunnel],
+    };
+    let is_later = |it: &Rendered| kind(it) == "DaemonSet" && later.contains(&it.component);
     // Definitions take the API server a second. The rest needs none of them to start, and the control plane takes up what is served later.
     let is_proxy = |rendered: &Rendered| {
-        rendered.component == Component::Ztunnel && kind(rendered) == "DaemonSet" && !cluster.is_dry_run()
+        rendered.component == Component::Ztunnel
+            && kind(rendered) == "DaemonSet"
+            && later.is_empty()
+            && !cluster.is_dry_run()
     };
     let definitions = apply_ranked(cluster, objects, &adopted, |it| kind(it) == DEFINITION);
     let rest = async {
-        let early = |it: &Rendered| ![DEFINITION, "Namespace"].contains(&kind(it)) && !is_proxy(it);
+        let early = |it: &Rendered| ![DEFINITION, "Namespace"].contains(&kind(it)) && !is_proxy(it) && !is_later(it);
         let mut applied = apply_ranked(cluster, objects, &adopted, early).await?;
         if let Some(proxies) = objects.iter().find(|it| is_proxy(it)) {
             roots(cluster, plan, proxies, ROOTS_WITHIN.min(options.timeout)).await?;
@@ -143,6 +186,22 @@ pub async fn install(
     };
     let (mut applied, rest) = futures_util::future::try_join(definitions, rest).await?;
     applied.add(rest);
+    let mut then: Vec<&Rendered> = objects.iter().filter(|it| is_later(it)).collect();
+    then.sort_by_key(|rendered| rendered.component);
+    if !cluster.is_dry_run() && !then.is_empty() {
+        let first = &open - &later.iter().copied().collect();
+        open = &open - &first;
+        wait(cluster, first, objects, left(), tell).await?;
+    }
+    for rendered in then {
+        let one = std::slice::from_ref(rendered);
+        applied.add(apply_ranked(cluster, one, &adopted, |_| true).await?);
+        if !cluster.is_dry_run() {
+            let component = BTreeSet::from([rendered.component]);
+            open = &open - &component;
+            wait(cluster, component, objects, left(), tell).await?;
+        }
+    }
     let Tally { mut counts, not_served } = applied;
     not_served
         .into_iter()
@@ -154,14 +213,24 @@ pub async fn install(
     if cluster.is_dry_run() {
         return Ok(());
     }
+    for object in found::injectors(cluster, &adopted).await? {
+        cluster.delete(&object, None).await?;
+        tell(Progress::Removed(title(&object)));
+    }
     if let Some(before) = before {
-        for object in before.left_over(objects) {
+        let others = record::all(cluster, &plan.namespace).await?;
+        let shared = |object: &Value| {
+            let mut others = others.iter().filter(|other| other.revision != plan.revision);
+            others.any(|other| other.has(object))
+        };
+        for object in before.left_over(objects).into_iter().filter(|object| !shared(object)) {
             cluster.delete(&object, None).await?;
             tell(Progress::Removed(title(&object)));
         }
         cluster.apply(&record::object(plan, request, objects)).await?;
     }
-    wait(cluster, plan, objects, options.timeout, tell).await
+    beside::take_over(cluster, &plan.namespace, &plan.revision, objects).await?;
+    wait(cluster, open, objects, left(), tell).await
 }
 
 /// Waits until there are the root certificates that node proxies mount.
@@ -241,16 +310,15 @@ async fn apply_ranked(
     Ok(tally)
 }
 
-/// Waits until every component of a plan is ready.
+/// Waits until these components are ready.
 pub async fn wait(
     cluster: &Cluster,
-    plan: &Plan,
+    mut open: BTreeSet<Component>,
     objects: &[Rendered],
     timeout: Duration,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<(), InstallError> {
     let begin = Instant::now();
-    let mut open: BTreeSet<Component> = plan.parts.iter().map(|part| part.component).collect();
     loop {
         let mut problems = Vec::new();
         for component in open.clone() {

@@ -3,6 +3,8 @@
 //! The charts in `deploy/` are the only place where objects are written. Helm renders them, and so does this crate, with its own reading
 //! of their templates; a test holds both to the same objects. Everything up to the list of objects is a function of its arguments.
 
+pub mod adopt;
+pub mod beside;
 pub mod charts;
 pub mod cluster;
 pub mod found;
@@ -14,6 +16,7 @@ pub mod ready;
 pub mod record;
 pub mod remove;
 pub mod render;
+pub mod tags;
 pub mod template;
 pub mod values;
 pub mod verify;

@@ -36,6 +36,8 @@ pub struct Plan {
     pub parts: Vec<Part>,
     /// What is not honoured, and why.
     pub warnings: Vec<String>,
+    /// What was asked for, before profiles: the spec of an IstioOperator.
+    pub asked: Value,
 }
 
 /// A component of a plan.
@@ -260,6 +262,7 @@ pub fn plan(request: &Request) -> Result<Plan, RequestError> {
         values,
         parts,
         warnings,
+        asked,
     })
 }
 

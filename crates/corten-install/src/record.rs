@@ -12,6 +12,8 @@ use crate::render::Rendered;
 /// What is remembered of an installation.
 #[derive(Clone, Debug)]
 pub struct Record {
+    /// The revision; empty: the default one.
+    pub revision: String,
     /// What was asked for.
     pub request: Request,
     /// The version that installed it.
@@ -31,8 +33,28 @@ fn place(namespace: &str, revision: &str) -> Value {
     json!({"kind": "ConfigMap", "metadata": {"name": name(revision), "namespace": namespace}})
 }
 
-/// The ConfigMap.
+/// The ConfigMap of an installation.
 pub fn object(plan: &Plan, request: &Request, objects: &[Rendered]) -> Value {
+    let record = Record {
+        revision: plan.revision.clone(),
+        request: request.clone(),
+        version: crate::charts::VERSION.to_owned(),
+        objects: objects.iter().map(|rendered| short(&rendered.object)).collect(),
+    };
+    record.map(&plan.namespace)
+}
+
+/// What is remembered of an object.
+pub(crate) fn short(object: &Value) -> Value {
+    let mut meta = json!({"name": object["metadata"]["name"]});
+    if object["metadata"]["namespace"].is_string() {
+        meta["namespace"] = object["metadata"]["namespace"].clone();
+    }
+    json!({"kind": object["kind"], "metadata": meta})
+}
+
+fn map(namespace: &str, record: &Record) -> Value {
+    let request = &record.request;
     let asked = json!({
         "files": request.files,
         "sets": request.sets,
@@ -40,27 +62,18 @@ pub fn object(plan: &Plan, request: &Request, objects: &[Rendered]) -> Value {
         "namespace": request.namespace,
         "force": request.force,
     });
-    let short = |rendered: &Rendered| {
-        let object = &rendered.object;
-        let mut meta = json!({"name": object["metadata"]["name"]});
-        if object["metadata"]["namespace"].is_string() {
-            meta["namespace"] = object["metadata"]["namespace"].clone();
-        }
-        json!({"kind": object["kind"], "metadata": meta})
-    };
-    let objects: Vec<Value> = objects.iter().map(short).collect();
     json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
-            "name": name(&plan.revision),
-            "namespace": plan.namespace,
-            "labels": {"app.kubernetes.io/managed-by": "corten", "istio.io/rev": if plan.revision.is_empty() { "default" } else { &plan.revision }},
+            "name": name(&record.revision),
+            "namespace": namespace,
+            "labels": {"app.kubernetes.io/managed-by": "corten", "istio.io/rev": shown(&record.revision)},
         },
         "data": {
             "asked": asked.to_string(),
-            "objects": Value::from(objects).to_string(),
-            "version": crate::charts::VERSION,
+            "objects": Value::from(record.objects.clone()).to_string(),
+            "version": record.version,
         },
     })
 }
@@ -69,6 +82,24 @@ pub fn object(plan: &Plan, request: &Request, objects: &[Rendered]) -> Value {
 pub async fn read(cluster: &Cluster, namespace: &str, revision: &str) -> Result<Option<Record>, ClusterError> {
     let live = cluster.live(&place(namespace, revision)).await?;
     Ok(live.as_ref().map(parse))
+}
+
+/// What is remembered of all revisions in a namespace, the default one first.
+pub async fn all(cluster: &Cluster, namespace: &str) -> Result<Vec<Record>, ClusterError> {
+    let labels = "app.kubernetes.io/managed-by=corten";
+    let maps = cluster.list("ConfigMap", Some(namespace), labels).await?;
+    let mut records: Vec<Record> = maps
+        .iter()
+        .map(parse)
+        .filter(|record| maps.iter().any(|map| map["metadata"]["name"] == name(&record.revision)))
+        .collect();
+    records.sort_by(|left, right| left.revision.cmp(&right.revision));
+    Ok(records)
+}
+
+/// A revision as users read it.
+pub fn shown(revision: &str) -> &str {
+    if revision.is_empty() { "default" } else { revision }
 }
 
 fn parse(map: &Value) -> Record {
@@ -80,7 +111,13 @@ fn parse(map: &Value) -> Record {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let pairs = |key: &str| asked[key].as_array().cloned().unwrap_or_default();
     let pair = |pair: &Value| Some((text(&pair[0])?, pair[1].clone()));
+    let revision = map["metadata"]["labels"]["istio.io/rev"].as_str().unwrap_or_default();
     Record {
+        revision: if revision == "default" {
+            String::new()
+        } else {
+            revision.to_owned()
+        },
         request: Request {
             files: pairs("files")
                 .iter()
@@ -102,6 +139,39 @@ fn parse(map: &Value) -> Record {
 }
 
 impl Record {
+    /// The ConfigMap that says this.
+    pub fn map(&self, namespace: &str) -> Value {
+        map(namespace, self)
+    }
+
+    /// Whether an object is part of the installation.
+    pub fn has(&self, object: &Value) -> bool {
+        let wanted = title(object);
+        self.objects.iter().any(|object| title(object) == wanted)
+    }
+
+    /// Gives objects up to another revision: they are forgotten here, and the settings say that they are not wanted any more.
+    /// Whether there were any.
+    pub fn give_up(&mut self, taken: impl Fn(&Value) -> bool, settings: &[&str]) -> bool {
+        let before = self.objects.len();
+        self.objects.retain(|object| !taken(object));
+        let gave = self.objects.len() < before;
+        if gave {
+            self.ask(settings);
+        }
+        gave
+    }
+
+    /// Adds settings to what was asked for.
+    pub fn ask(&mut self, settings: &[&str]) {
+        for setting in settings {
+            let path = setting.split_once('=').map_or(*setting, |(path, _)| path);
+            let same = |set: &str| set.split_once('=').is_some_and(|(known, _)| known == path);
+            self.request.sets.retain(|(set, _)| !same(set));
+            self.request.sets.push(((*setting).to_owned(), false));
+        }
+    }
+
     /// What is no longer part of an installation with these objects, last made first. Namespaces and definitions stay: what users
     /// made would go with them.
     pub fn left_over(&self, objects: &[Rendered]) -> Vec<Value> {

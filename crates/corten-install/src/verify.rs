@@ -1,9 +1,11 @@
 //! Whether what runs is what was installed.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::charts::Component;
 use crate::cluster::{Cluster, ClusterError, title};
@@ -202,9 +204,26 @@ pub async fn webhook(cluster: &Cluster, plan: &Plan, objects: &[Rendered]) -> Re
         "/apis/networking.istio.io/v1/namespaces/{}/gateways?dryRun=All",
         plan.namespace
     );
-    let body = Some(("application/json", &object));
-    let answer = cluster.request("ask the webhook", Method::POST, &path, body).await;
-    let found = match answer {
+    let begin = Instant::now();
+    let found = loop {
+        let found = asked(cluster, plan, &path, &object).await?;
+        // A control plane that has just become ready fills in its authority a moment later.
+        if found.is_ok() || begin.elapsed() > WEBHOOK_WITHIN {
+            break found;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    };
+    Ok(Some(Check::new("webhook", found)))
+}
+
+async fn asked(
+    cluster: &Cluster,
+    plan: &Plan,
+    path: &str,
+    object: &Value,
+) -> Result<Result<String, String>, ClusterError> {
+    let body = Some(("application/json", object));
+    Ok(match cluster.request("ask the webhook", Method::POST, path, body).await {
         Err(ClusterError::Refused { message, .. } | ClusterError::Forbidden { message, .. })
             if message.contains("denied the request") =>
         {
@@ -217,12 +236,23 @@ pub async fn webhook(cluster: &Cluster, plan: &Plan, objects: &[Rendered]) -> Re
                 .to_owned(),
         ),
         Ok(Some(_)) => Err(format!(
-            "an object that must be refused was accepted: the webhook is not asked or does not answer; look at the control plane's log: kubectl logs -n {} deploy/istiod",
-            plan.namespace
+            "an object that must be refused was accepted: the webhook is not asked or does not answer; look at the control plane's log: kubectl logs -n {} deploy/{}",
+            plan.namespace,
+            named("istiod", plan)
         )),
-    };
-    Ok(Some(Check::new("webhook", found)))
+    })
 }
+
+/// The name of something of which each revision has its own.
+pub fn named(name: &str, plan: &Plan) -> String {
+    match plan.revision.as_str() {
+        "" => name.to_owned(),
+        revision => format!("{name}-{revision}"),
+    }
+}
+
+/// How long a webhook may take until it works.
+const WEBHOOK_WITHIN: Duration = Duration::from_secs(10);
 
 /// Looks at each node: an agent and a node proxy run there, and the agent has the proxy's connection. `ask` gets a path from a pod.
 pub async fn nodes(

@@ -101,7 +101,7 @@ async fn half_an_installation_is_found_again_and_removed() {
         .create(&resources::DEPLOYMENTS, foreign)
         .await
         .unwrap();
-    let refused = install::check_foreign(&cluster, &plan, false)
+    let refused = install::check_foreign(&cluster, &plan, &objects, false)
         .await
         .unwrap_err()
         .to_string();
@@ -109,6 +109,12 @@ async fn half_an_installation_is_found_again_and_removed() {
         refused.contains("pilot:1.30.0") && refused.contains("--adopt"),
         "{refused}"
     );
-    assert_eq!(install::check_foreign(&cluster, &plan, true).await.unwrap().len(), 1);
+    assert_eq!(
+        install::check_foreign(&cluster, &plan, &objects, true)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     tasks.shutdown(Duration::from_secs(5)).await;
 }

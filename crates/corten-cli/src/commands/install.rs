@@ -7,9 +7,9 @@ use anyhow::{Result, bail};
 use corten_analysis::beside::Objects;
 use corten_install::charts::{Component, VERSION};
 use corten_install::install::{self, Options, Progress};
-use corten_install::operator::{Plan, Request};
+use corten_install::operator::{self, Plan, Request};
 use corten_install::render::{self, Rendered};
-use corten_install::{precheck, record};
+use corten_install::{adopt, beside, precheck, record};
 
 use super::verify_install;
 use crate::cluster::Cluster;
@@ -81,13 +81,39 @@ impl Install {
 
     async fn go(&self, cluster: &Cluster, request: &Request, plan: &Plan, done: &str) -> Result<ExitCode> {
         let place = cluster.place(self.dry_run);
+        let mut request = request.clone();
+        let mut plan = plan.clone();
+        if self.adopt {
+            let objects = render::objects(&plan, render::Options::default())?;
+            let adopted = install::check_foreign(&place, &plan, &objects, true).await?;
+            if let Some((file, names)) = adopt::mesh_config(&place, &plan, &adopted).await? {
+                eprintln!("note: the mesh's configuration is kept: {}", names.join(", "));
+                request
+                    .files
+                    .insert(0, ("the mesh's configuration before".to_owned(), file));
+                plan = operator::plan(&request)?;
+            }
+        }
+        let (request, plan) = (&request, &plan);
+        let fitted = beside::fit(
+            &place,
+            request,
+            plan,
+            &render::objects(plan, render::Options::default())?,
+        )
+        .await?;
+        for note in &fitted.notes {
+            eprintln!("note: {note}");
+        }
+        let request = &fitted.request;
+        let plan = &operator::plan(request)?;
         let objects = render::objects(plan, render::Options::default())?;
         if plan.parts.is_empty() {
             output::line("the profile brings nothing to install")?;
             return Ok(ExitCode::SUCCESS);
         }
         gate(&place, plan, &objects).await?;
-        install::check_foreign(&place, plan, self.adopt).await?;
+        install::check_foreign(&place, plan, &objects, self.adopt).await?;
         let namespaces = place.list("Namespace", None, "").await?;
         let objects_there = Objects {
             namespaces: &namespaces,
@@ -127,7 +153,7 @@ impl Install {
         if self.verify && !verify_install::look(cluster, &place, plan, &objects).await? {
             return Ok(ExitCode::FAILURE);
         }
-        output::line(next(plan, &objects))?;
+        output::line(next(plan, &objects, fitted.beside.as_deref()))?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -146,11 +172,13 @@ fn skew(from: &str, to: &str) -> Option<String> {
 }
 
 /// What to do next.
-fn next(plan: &Plan, objects: &[Rendered]) -> String {
+fn next(plan: &Plan, objects: &[Rendered], beside: Option<&str>) -> String {
     let has = |component| objects.iter().any(|rendered| rendered.component == component);
     let mut text = String::from("\nThe mesh is ready.\n");
     if has(Component::Ztunnel) && has(Component::Cni) {
         text += "  put a namespace into it:  kubectl label namespace NAME istio.io/dataplane-mode=ambient\n";
+    } else if let Some(other) = beside {
+        text += &format!("  the node proxies are revision {other}'s, and ask its control plane\n");
     } else {
         text += "  no node proxies are installed, so no workload joins; install them with --set profile=ambient\n";
     }

@@ -18,6 +18,7 @@ mod reset;
 mod rollout;
 mod run;
 mod status;
+mod tag;
 mod uninstall;
 mod up;
 mod verify_install;
@@ -53,6 +54,9 @@ pub(crate) enum Command {
     Uninstall(uninstall::Uninstall),
     /// Check that what was installed is there and works
     VerifyInstall(verify_install::VerifyInstall),
+    /// Give revisions further names
+    #[command(subcommand)]
+    Tag(tag::Tag),
     /// Print the objects of an installation on Kubernetes
     #[command(subcommand)]
     Manifest(manifest::Manifest),
@@ -117,6 +121,7 @@ impl Command {
             Self::Upgrade(install) => install.upgrade(),
             Self::Uninstall(uninstall) => uninstall.run(),
             Self::VerifyInstall(verify) => verify.run(),
+            Self::Tag(tag) => tag.run(),
             Self::Manifest(manifest) => manifest.run(),
             Self::Get(get) => get.run(),
             Self::Apply(apply) => apply.run(),

@@ -4,11 +4,14 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use corten_install::beside::DEFAULT_VALIDATOR;
+use corten_install::cluster::title;
 use corten_install::operator::Request;
+use corten_install::record::{Record, shown};
 use corten_install::remove::{self, Progress, Removal};
 use corten_install::render;
-use corten_install::{found, permissions, record};
-use serde_json::json;
+use corten_install::{found, permissions, record, tags};
+use serde_json::{Value, json};
 
 use crate::installation::{Asked, Target, confirm, stop, told};
 use crate::output;
@@ -52,9 +55,17 @@ impl Uninstall {
                 .filter(|found| !found.is_ours)
                 .map(found::Found::describe)
                 .collect();
-            let record = record::read(&place, &namespace, &revision).await?;
-            let remembered = record.is_some();
-            let mut objects = record.map(|record| record.objects).unwrap_or_default();
+            let records = record::all(&place, &namespace).await?;
+            let (own, others): (Vec<Record>, Vec<Record>) =
+                records.into_iter().partition(|record| record.revision == revision);
+            let remembered = !own.is_empty();
+            let mut objects: Vec<Value> = own.into_iter().flat_map(|record| record.objects).collect();
+            self.beside(&others, remembered, &objects, &revision)?;
+            if self.purge {
+                objects.extend(others.iter().flat_map(|other| other.objects.clone()));
+            } else {
+                objects.retain(|object| !others.iter().any(|other| other.has(object)));
+            }
             if !remembered || self.asked.says_something() || self.purge {
                 ensure!(
                     foreign.is_empty() || remembered,
@@ -72,9 +83,7 @@ impl Uninstall {
                 };
                 let plan = told(&request)?;
                 for object in remove::objects(&render::objects(&plan, render::Options::default())?) {
-                    let known = objects
-                        .iter()
-                        .any(|there| corten_install::cluster::title(there) == corten_install::cluster::title(&object));
+                    let known = objects.iter().any(|there| title(there) == title(&object));
                     if !known {
                         objects.push(object);
                     }
@@ -86,8 +95,11 @@ impl Uninstall {
                 format!("corten-install-{revision}")
             };
             objects.push(json!({"kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}}));
-            let mut there = Vec::new();
+            let mut there: Vec<Value> = Vec::new();
             for object in objects {
+                if there.iter().any(|known| title(known) == title(&object)) {
+                    continue;
+                }
                 let kept =
                     matches!(object["kind"].as_str(), Some("Namespace" | "CustomResourceDefinition")) && !self.purge;
                 if !kept && place.live(&object).await?.is_some() {
@@ -115,6 +127,13 @@ impl Uninstall {
                 output::line("nothing was changed")?;
                 return Ok(ExitCode::FAILURE);
             }
+            if !self.dry_run
+                && !self.purge
+                && let Some(heir) = tags::inherit(&place, &namespace, &there, &others).await?
+            {
+                eprintln!("objects that name no revision are revision {heir}'s from now on");
+                there.retain(|object| object["metadata"]["name"] != DEFAULT_VALIDATOR);
+            }
             let removal = Removal {
                 objects: there,
                 namespace,
@@ -137,6 +156,38 @@ impl Uninstall {
                 ExitCode::SUCCESS
             })
         })
+    }
+}
+
+impl Uninstall {
+    /// Whether what is asked for can be taken out beside the other revisions.
+    fn beside(&self, others: &[Record], remembered: bool, objects: &[Value], revision: &str) -> Result<()> {
+        let names: Vec<&str> = others.iter().map(|other| shown(&other.revision)).collect();
+        let names = names.join(", ");
+        if others.is_empty() {
+            return Ok(());
+        }
+        if self.purge {
+            ensure!(
+                revision.is_empty(),
+                "--purge takes everything, and revision {names} is there as well: leave out -r to take all, or --purge to take revision {revision} alone"
+            );
+            return Ok(());
+        }
+        ensure!(
+            remembered || self.asked.says_something(),
+            "there is no installation of revision {}; there is {names}: name it with -r, or take everything with --purge",
+            shown(revision)
+        );
+        ensure!(
+            !objects.iter().any(|object| object["kind"] == "DaemonSet"),
+            "the node proxies and agents are revision {}'s, and revision {names} would stay without any; give them to it first \
+             (`corten install -r {} --set profile=ambient --set components.cni.enabled=true --set components.ztunnel.enabled=true`), or take \
+             everything with --purge",
+            shown(revision),
+            shown(&others[0].revision)
+        );
+        Ok(())
     }
 }
 

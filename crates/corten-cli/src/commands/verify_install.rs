@@ -1,9 +1,13 @@
 //! `corten verify-install`: whether what runs is what was installed.
 
+mod identity;
+
 use std::process::ExitCode;
 
 use anyhow::Result;
+use corten_install::charts::Component;
 use corten_install::cluster::Cluster as Place;
+use corten_install::install;
 use corten_install::operator::Plan;
 use corten_install::render::{self, Rendered};
 use corten_install::verify::{self, Check};
@@ -48,15 +52,19 @@ pub(crate) async fn look(cluster: &Cluster, place: &Place, plan: &Plan, objects:
     for part in &plan.parts {
         tell(&verify::component(place, objects, part.component).await?)?;
     }
-    if plan
-        .parts
-        .iter()
-        .any(|part| part.component == corten_install::charts::Component::Pilot)
-    {
+    if plan.parts.iter().any(|part| part.component == Component::Pilot) {
         tell(&verify::roots(place, &plan.namespace, jiff::Timestamp::now()).await?)?;
     }
     if let Some(check) = verify::webhook(place, plan, objects).await? {
         tell(&check)?;
+    }
+    let control = objects
+        .iter()
+        .find(|it| it.component == Component::Pilot && it.object["kind"] == "Deployment");
+    if let Some(control) = control
+        && let Some(pod) = install::pods(place, &control.object).await?.first()
+    {
+        tell(&identity::issued(cluster, place, plan, pod).await)?;
     }
     let ask = async |pod: &Value, port: u16, path: &str| {
         let word = |key: &str| pod["metadata"][key].as_str().unwrap_or_default();

@@ -3,4 +3,5 @@
 //! What concerns the whole cluster has an instance to itself. What an installed mesh does is in the scenarios of `mesh`.
 
 mod bad_input;
+mod life;
 mod support;

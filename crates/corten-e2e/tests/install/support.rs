@@ -43,7 +43,9 @@ impl Ground {
 
     /// Applies objects.
     pub(crate) fn apply(&self, name: &str, objects: &str) {
-        self.corten(&["apply", "-f", &self.file(name, objects)]).ok();
+        let file = self.file(name, objects);
+        self.corten(&["apply", "--server-side", "--force-conflicts", "-f", &file])
+            .ok();
     }
 
     /// An object as the API has it; null if it is not there.
