@@ -1,5 +1,8 @@
 //! DestinationRules as they take effect: merged by host, and found by the client's, the service's and the mesh's namespace.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::HashMap, sync::Arc};
 
 use corten_api::istio::{

@@ -1,5 +1,8 @@
 //! The endpoints of a service's port.
 
+#[cfg(test)]
+mod tests;
+
 use std::{net::IpAddr, sync::Arc};
 
 use corten_api::istio::workload_entry::WorkloadEntrySpec;

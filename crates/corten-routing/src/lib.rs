@@ -15,6 +15,8 @@ pub mod offline;
 mod proxy;
 mod scope;
 mod service;
+#[cfg(test)]
+mod testing;
 mod virtual_service;
 mod visibility;
 mod world;

@@ -1,5 +1,8 @@
 //! Services with everything that routing needs of them.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
