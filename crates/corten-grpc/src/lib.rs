@@ -16,6 +16,6 @@ pub use channel::{Channel, Target, TlsConnector, TlsSourceError};
 pub use codec::{ProstCodec, ProstDecoder, ProstEncoder};
 pub use peer::Peer;
 pub use router::{HttpRequest, HttpResponse, Router};
-pub use server::{Settings, TlsAcceptor, serve};
+pub use server::{Listener, Settings, TlsAcceptor, serve};
 
 pub use tonic::{Code, Request, Response, Status, Streaming};

@@ -11,7 +11,7 @@ use corten_rt::{Drain, TaskGroup};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -54,16 +54,57 @@ impl Default for Settings {
     }
 }
 
+/// Where connections come in.
+#[derive(Debug)]
+pub enum Listener {
+    /// Over the network.
+    Tcp(TcpListener),
+    /// Within the machine, by whoever may open the socket's file. Callers have no address, and TLS is not spoken.
+    Unix(UnixListener),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Listener {
+        Listener::Tcp(listener)
+    }
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Listener {
+        Listener::Unix(listener)
+    }
+}
+
+/// A connection that came in.
+enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    /// Cancel safe.
+    async fn accept(&self) -> std::io::Result<Accepted> {
+        Ok(match self {
+            Listener::Tcp(listener) => {
+                let (stream, remote) = listener.accept().await?;
+                Accepted::Tcp(stream, remote)
+            }
+            Listener::Unix(listener) => Accepted::Unix(listener.accept().await?.0),
+        })
+    }
+}
+
 /// Serves until drain, then lets the connections end within their grace, and returns.
 ///
 /// Without `tls`, connections speak HTTP/2 in the clear from the first byte.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     tls: Option<TlsAcceptor>,
     router: Router,
     settings: Settings,
     mut drain: Drain,
 ) {
+    let listener = listener.into();
     let connections = TaskGroup::new("grpc connections");
     let permits = Arc::new(Semaphore::new(settings.connections_max));
     let settings = Arc::new(settings);
@@ -74,7 +115,7 @@ pub async fn serve(
             () = drain.wait() => break,
             permit = permits.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
         };
-        let (stream, remote) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = drain.wait() => break,
             accepted = listener.accept() => match accepted {
@@ -89,7 +130,17 @@ pub async fn serve(
         };
         let (tls, router, settings) = (tls.clone(), router.clone(), settings.clone());
         connections.serve("connection", move |drain| async move {
-            connection(stream, remote, tls, router, &settings, drain).await;
+            match accepted {
+                Accepted::Tcp(stream, remote) => connection(stream, remote, tls, router, &settings, drain).await,
+                Accepted::Unix(stream) => {
+                    let peer = Peer {
+                        remote: (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
+                        certificates: Arc::default(),
+                        tls: false,
+                    };
+                    exchange(stream, peer, router, &settings, drain).await;
+                }
+            }
             drop(permit);
         });
     }

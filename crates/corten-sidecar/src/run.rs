@@ -1,0 +1,206 @@
+//! Puts the pieces together.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use corten_core::Identity;
+use corten_grpc::{Channel, Router, Target};
+use corten_identity::{
+    CaClient, CaSettings, Identities, IdentitiesConfig, Priority, RootSource, ServerAuthority, Token,
+};
+use corten_rt::TaskGroup;
+use corten_xds::server::{Shared, Stream, Variant, connect};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::settings::{Settings, SettingsError};
+use crate::{bootstrap, health, process, secrets};
+
+/// The methods that Envoy asks for secrets by.
+const STREAM: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
+const DELTA: &str = "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets";
+/// How long the tasks of this process may take to end.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Why the proxy cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The settings are wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The identity that the settings make is none.
+    #[error("no identity can be made of the settings: {0}")]
+    Identity(String),
+    /// A file, socket or port.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The bootstrap is no JSON, which cannot be.
+    #[error("the bootstrap cannot be written: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+fn failed(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> RunError {
+    let what = what.into();
+    |source| RunError::Io { what, source }
+}
+
+/// Runs until a signal, or until Envoy ends.
+///
+/// # Errors
+///
+/// Something that is needed cannot be had: a file, a port, the Envoy program.
+pub async fn run(mut settings: Settings) -> Result<ExitCode, RunError> {
+    if let Ok(labels) = std::fs::read_to_string(&settings.arguments.labels) {
+        settings.with_labels(&labels);
+    }
+    let state = std::path::absolute(&settings.arguments.state).map_err(failed("the state directory"))?;
+    std::fs::create_dir_all(&state).map_err(failed(format!("creating {}", state.display())))?;
+    let tasks = TaskGroup::new("sidecar");
+    let shared = Shared::new(secrets::store(), Instant::now());
+    certificates(&settings, &tasks, &shared)?;
+    let socket = state.join("sds.sock");
+    serve_secrets(&socket, &tasks, &shared)?;
+    let probes = health::listen(settings.arguments.status_port).await;
+    let probes = probes.map_err(failed(format!(
+        "the port for probes, {}",
+        settings.arguments.status_port
+    )))?;
+    let admin = settings.arguments.admin_port;
+    tasks.serve("probes", |drain| health::serve(probes, admin, drain));
+
+    let path = state.join("envoy.json");
+    let text = serde_json::to_vec_pretty(&bootstrap(&settings, &socket))?;
+    std::fs::write(&path, text).map_err(failed(format!("writing {}", path.display())))?;
+    let envoy = settings.arguments.envoy.display().to_string();
+    let mut child = process::start(&settings, &path).map_err(failed(format!("starting {envoy}")))?;
+    tracing::info!(
+        envoy,
+        kind = settings.arguments.kind.name(),
+        pod = settings.pod,
+        "Envoy runs"
+    );
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed("waiting for signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("waiting for signals"))?;
+    let ended = tokio::select! {
+        ended = child.wait() => Some(ended),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    let code = match ended {
+        Some(Ok(status)) => {
+            tracing::error!(%status, "Envoy ended");
+            ExitCode::from(
+                status
+                    .code()
+                    .and_then(|code| u8::try_from(code).ok())
+                    .unwrap_or(1)
+                    .max(1),
+            )
+        }
+        Some(Err(error)) => return Err(failed("waiting for Envoy")(error)),
+        None => {
+            tracing::info!("draining");
+            process::drain(&mut child, &settings).await;
+            child.wait().await.map_err(failed("waiting for Envoy"))?;
+            ExitCode::SUCCESS
+        }
+    };
+    tasks.shutdown(GRACE).await;
+    // What is left would only be in the way of the next one.
+    let _ = std::fs::remove_file(&socket);
+    Ok(code)
+}
+
+/// Gets the workload's certificate, and a new one before it expires, and serves it.
+fn certificates(settings: &Settings, tasks: &TaskGroup, shared: &Arc<Shared>) -> Result<(), RunError> {
+    let identity = Identity::new(&settings.trust_domain, &settings.namespace, &settings.service_account);
+    let identity = identity.map_err(|error| RunError::Identity(error.to_string()))?;
+    let (host, port) = &settings.authority;
+    let roots = PathBuf::from(&settings.roots);
+    let authority = ServerAuthority::new(RootSource::File(roots.clone()));
+    let channel = Channel::new(
+        Target::new(host.clone(), *port),
+        Arc::new(move || Ok(authority.config()?)),
+    );
+    let client = CaClient::new(
+        channel,
+        CaSettings {
+            token: Token::from_setting(&settings.token),
+            cluster: settings.metadata["CLUSTER_ID"]
+                .as_str()
+                .unwrap_or("Kubernetes")
+                .to_owned(),
+            impersonate: false,
+            ..CaSettings::default()
+        },
+    );
+    let config = IdentitiesConfig {
+        roots: Some(roots),
+        ..IdentitiesConfig::default()
+    };
+    let identities = Identities::new(Arc::new(client), config);
+    let changed = Arc::new(Notify::new());
+    let tell = changed.clone();
+    identities.on_change(move || tell.notify_one());
+    identities.want(&identity, Priority::RealTime);
+    let (renewing, shared) = (identities.clone(), shared.clone());
+    tasks.serve("certificates", |drain| renewing.run(drain));
+    tasks.serve("publish", |mut drain| async move {
+        loop {
+            tokio::select! {
+                biased;
+                () = drain.wait() => return,
+                () = changed.notified() => {}
+            }
+            if let Some(bundle) = identities.current(&identity) {
+                secrets::publish(&shared, bundle.certificate());
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Serves secrets to whoever may open the socket: this user's processes.
+fn serve_secrets(socket: &Path, tasks: &TaskGroup, shared: &Arc<Shared>) -> Result<(), RunError> {
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(failed(format!("removing the old {}", socket.display()))(error));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket).map_err(failed(format!("listening on {}", socket.display())))?;
+    std::fs::set_permissions(socket, Permissions::from_mode(0o600)).map_err(failed("the socket's permissions"))?;
+    let mut router = Router::new();
+    for (method, variant) in [(STREAM, Variant::State), (DELTA, Variant::Delta)] {
+        let (shared, tasks) = (shared.clone(), tasks.clone());
+        router = router.raw(method, move |request| {
+            let stream = Stream {
+                shared: shared.clone(),
+                variant,
+                tasks: tasks.clone(),
+                message_bytes_max: 1024 * 1024,
+                observer: secrets::Watcher,
+            };
+            async move { connect(stream, request) }
+        });
+    }
+    let settings = corten_grpc::Settings {
+        age_max: None,
+        ..corten_grpc::Settings::default()
+    };
+    tasks.serve("secrets", |drain| {
+        corten_grpc::serve(listener, None, router, settings, drain)
+    });
+    Ok(())
+}
