@@ -15,6 +15,7 @@ pub mod diagnose;
 pub mod gateway;
 pub mod index;
 mod inference;
+pub mod ingress;
 pub mod input;
 mod instances;
 mod listener;

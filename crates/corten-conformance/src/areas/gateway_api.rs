@@ -1,4 +1,5 @@
-//! Area `istio-gateway-api-conversion`: objects of the Gateway API, what they become, and the status of each.
+//! Areas `istio-gateway-api-conversion` (objects of the Gateway API, what they become, and the status of each) and
+//! `istio-ingress-conversion`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,10 +8,11 @@ use anyhow::{Context, Result, bail};
 use corten_api::{
     decode::SpannedObject,
     gateway_api,
+    istio::mesh_config::IngressControllerMode,
     resource::{Resource, Spec},
 };
 use corten_gateway_api::{
-    Conversion, Inputs, Settings, convert,
+    Conversion, Inputs, Settings, convert, ingress,
     input::{ConfigMap, Namespace, RegistryService, Secret, Service},
     route::pool_service,
 };
@@ -36,6 +38,49 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         }
     });
     Ok(cases.collect())
+}
+
+/// Area `istio-ingress-conversion`: one case for each file.
+pub(crate) fn run_ingress(area: &Area) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for (relative, path) in area.files("yaml")? {
+        let mut inputs = ingress::Inputs {
+            settings: ingress::Settings {
+                domain: "mydomain".to_owned(),
+                mode: IngressControllerMode::Default,
+                ..ingress::Settings::default()
+            },
+            ..ingress::Inputs::default()
+        };
+        for mut object in data::documents(&path)? {
+            // Paths without a type are older than the API that asks for one.
+            for rule in object["spec"]["rules"].as_array_mut().into_iter().flatten() {
+                for path in rule["http"]["paths"].as_array_mut().into_iter().flatten() {
+                    if path["pathType"].is_null() {
+                        path["pathType"] = json!("ImplementationSpecific");
+                    }
+                }
+            }
+            inputs.ingresses.push(Arc::new(serde_json::from_value(object)?));
+        }
+        let made = ingress::convert(&inputs);
+        let gateways = made.gateways.iter().map(|object| object.encode("v1"));
+        let routes = made.virtual_services.iter().map(|object| object.encode("v1"));
+        let ours: Vec<Value> = gateways.chain(routes).collect();
+        let expected = data::documents(&path.with_extension("yaml.golden"))?;
+        let problems = compare(&expected, &ours, "spec");
+        let outcome = if problems.is_empty() {
+            Outcome::Passed
+        } else {
+            Outcome::Failed(problems.join("; "))
+        };
+        cases.push(Case {
+            area: area.name.clone(),
+            case: relative.trim_end_matches(".yaml").to_owned(),
+            outcome,
+        });
+    }
+    Ok(cases)
 }
 
 /// What is there in every case.

@@ -4,9 +4,18 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use corten_api::istio::peer_authentication::MutualTLSMode;
+use corten_api::{
+    codec::Field,
+    decode::SpannedObject,
+    gateway_api::ReferenceGrant,
+    istio::{VirtualService, peer_authentication::MutualTLSMode, virtual_service::HTTPRoute},
+};
 use corten_core::{
     Host, Identity, LabelMap, Labels, Locality, Protocol, expand_trust_domains, hosts_for_namespace, intersection,
+};
+use corten_gateway_api::{
+    reference::{Grants, Kind},
+    route::order,
 };
 use corten_model::{Object, ObjectKind, Reader, input::TrafficDistribution, policy::Pattern, rules, trust_domain};
 use serde_json::{Value, json};
@@ -135,6 +144,12 @@ fn answer(table: &str, case: &Value) -> Option<Value> {
         "trust-domain-enforced" => json!(trust_domain::is_asked_for(text(&case["principal"]))),
         "trust-domain-list-match" => json!(trust_domain::is_listed(text(&case["element"]), &strings(&case["list"]))),
         "trust-domain-of-principal" => json!(trust_domain::of_principal(text(&case["principal"])).unwrap_or_default()),
+        "gateway-api-route-sort" => {
+            let mut routes: Vec<HTTPRoute> = routes(&case["in"]);
+            order::sort(&mut routes);
+            routes.iter().map(Field::encode).collect()
+        }
+        "gateway-api-reference-grant" => granted(case),
         "authz-string-match" => {
             let pattern = Pattern::parse(text(&case["pattern"]));
             let fits = |key: &str| {
@@ -222,10 +237,36 @@ fn expected(table: &str, case: &Value) -> Value {
         _ => "expected",
     };
     match (table, &case[key]) {
+        ("gateway-api-route-sort", list) => routes(list).iter().map(Field::encode).collect(),
         // A set, which the row lists in any order.
         ("spiffe-expand-trust-domains", list) => json!(strings(list).into_iter().collect::<BTreeSet<_>>()),
         (_, expected) => expected.clone(),
     }
+}
+
+/// Routes of a VirtualService.
+fn routes(value: &Value) -> Vec<HTTPRoute> {
+    let object = json!({ "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "spec": { "http": value } });
+    VirtualService::decode(&SpannedObject::from_value(&object)).0.spec.http
+}
+
+/// Which secrets gateways may refer to.
+fn granted(case: &Value) -> Value {
+    let listed = case["config"].as_array().into_iter().flatten();
+    let grants: Vec<ReferenceGrant> = listed
+        .map(|grant| ReferenceGrant::decode(&SpannedObject::from_value(grant)).0)
+        .collect();
+    let grants = Grants::new(&grants);
+    let rows = case["expected"].as_array().into_iter().flatten();
+    rows.map(|row| {
+        let place = text(&row["secret"]).trim_start_matches("kubernetes-gateway://");
+        let (namespace, name) = place.split_once('/').unwrap_or_default();
+        let mut row = row.clone();
+        let from = text(&row["gatewayNamespace"]).to_owned();
+        row["allowed"] = json!(grants.allow(Kind::GATEWAY, &from, Kind::SECRET, namespace, name));
+        row
+    })
+    .collect()
 }
 
 fn text(value: &Value) -> &str {
