@@ -11,6 +11,7 @@ pub mod class;
 pub mod condition;
 mod conflict;
 mod convert;
+pub mod deploy;
 pub mod diagnose;
 pub mod gateway;
 pub mod index;

@@ -334,7 +334,7 @@ fn says_nothing(value: &Value) -> bool {
 }
 
 /// The places where two values differ.
-fn differences(ours: &Value, theirs: &Value, path: &str, problems: &mut Vec<String>) {
+pub(super) fn differences(ours: &Value, theirs: &Value, path: &str, problems: &mut Vec<String>) {
     match (ours, theirs) {
         (Value::Object(a), Value::Object(b)) => {
             let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();

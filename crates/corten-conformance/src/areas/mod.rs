@@ -12,6 +12,7 @@ mod cni;
 mod crds;
 mod files;
 mod gateway_api;
+mod gateway_deployment;
 mod install;
 mod pending;
 mod ruleset;
@@ -37,6 +38,7 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-authz-rbac" => return authz::run(area),
         "istio-cni" => return cni::run(area),
         "istio-gateway-api-conversion" => return gateway_api::run(area),
+        "istio-gateway-deployment" => return gateway_deployment::run(area),
         "istio-helm" => return install::run_helm(area),
         "istio-ingress-conversion" => return gateway_api::run_ingress(area),
         "istio-install" => return install::run(area),
@@ -46,7 +48,6 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-validation" => return validation::run(area),
         "gateway-api-conformance" => "Gateway API controller and data plane",
         "istio-envoy-bootstrap" | "istio-traffic-features" | "istio-xds" => "xDS generation",
-        "istio-gateway-deployment" => "gateway deployment",
         "istio-istioctl" => "inspection commands",
         "istio-sidecar-injection" => "sidecar injection",
         _ => "an area without a runner",
