@@ -22,8 +22,12 @@ const WORKLOADS: [(&str, &str); 6] = [
     ("CronJob", "/spec/jobTemplate/spec/template"),
 ];
 
-/// Fills in what a cluster would: the namespace of objects that name none, the addresses of services that have none, and one pod for each
-/// workload whose pods are not among the objects, under the workload's name.
+/// The label by which a pod says that its sidecar takes the mesh's mutual TLS; injectors set it.
+pub const TLS_MODE: &str = "security.istio.io/tlsMode";
+
+/// Fills in what a cluster would: the namespace of objects that name none, the addresses of services that have none, one pod for each
+/// workload whose pods are not among the objects, under the workload's name, and what an injector says of such a pod if it gave it a
+/// sidecar.
 pub fn complete(objects: &mut Vec<Value>, namespace: &str) {
     for object in objects.iter_mut() {
         let kind = object["kind"].as_str().unwrap_or_default();
@@ -37,6 +41,14 @@ pub fn complete(objects: &mut Vec<Value>, namespace: &str) {
     }
     let pods = pods(objects);
     objects.extend(pods);
+    let injected: Vec<usize> = (0..objects.len())
+        .filter(|at| objects.get(*at).is_some_and(|pod| is_injected(pod, objects)))
+        .collect();
+    for at in injected {
+        if let Some(pod) = objects.get_mut(at) {
+            pod["metadata"]["labels"][TLS_MODE] = json!("istio");
+        }
+    }
     let mut place: Vec<usize> = (0..objects.len()).collect();
     place.sort_by_key(|at| objects.get(*at).map(name));
     let (mut services, mut instances) = (0, 0);
@@ -63,6 +75,33 @@ pub fn complete(objects: &mut Vec<Value>, namespace: &str) {
 fn name(object: &Value) -> (String, String) {
     let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
     (text("namespace"), text("name"))
+}
+
+/// Whether an injector would give a pod a sidecar that does not run yet: by its own label, else by its namespace's.
+fn is_injected(pod: &Value, objects: &[Value]) -> bool {
+    let label = |object: &Value, key: &str| {
+        object["metadata"]["labels"][key]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let is_new = pod["kind"] == "Pod" && pod["apiVersion"] == "v1" && pod["status"]["podIP"].is_null();
+    if !is_new || !label(pod, TLS_MODE).is_empty() || pod["spec"]["hostNetwork"] == true {
+        return false;
+    }
+    let (of, _) = name(pod);
+    let namespace = objects
+        .iter()
+        .find(|object| object["kind"] == "Namespace" && object["metadata"]["name"] == of);
+    let of_namespace = |key: &str| namespace.map(|namespace| label(namespace, key)).unwrap_or_default();
+    match (
+        &*label(pod, "sidecar.istio.io/inject"),
+        &*of_namespace("istio-injection"),
+    ) {
+        ("false", _) | (_, "disabled") => false,
+        ("true", _) | (_, "enabled") => true,
+        _ => !of_namespace("istio.io/rev").is_empty() || !label(pod, "istio.io/rev").is_empty(),
+    }
 }
 
 fn wants_address(service: &Value) -> bool {

@@ -8,6 +8,7 @@ mod doctor;
 mod down;
 mod exec;
 mod experimental;
+mod explain;
 mod get;
 mod install;
 mod label;
@@ -87,6 +88,8 @@ pub(crate) enum Command {
     ProxyStatus(proxy_status::ProxyStatus),
     /// Show what a proxy would be sent
     Compile(compile::Compile),
+    /// Follow one call through the proxies of both sides, and say why it goes where it goes
+    Explain(explain::Explain),
     /// Say who may call whom, and why
     #[command(subcommand)]
     Authz(experimental::Authz),
@@ -117,6 +120,7 @@ impl Command {
             Self::Reset(reset) => reset.run(),
             Self::Run(run) => run.run(),
             Self::Compile(compile) => compile.run(),
+            Self::Explain(explain) => explain.run(),
             Self::Install(install) => install.run(),
             Self::Upgrade(install) => install.upgrade(),
             Self::Uninstall(uninstall) => uninstall.run(),

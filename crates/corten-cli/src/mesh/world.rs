@@ -1,5 +1,7 @@
 //! Everything that L7 proxies are configured from, from objects of files or of a cluster.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use corten_api::diagnostic::Diagnostic;
 use corten_api::istio::mesh_config::MeshConfig;
@@ -171,10 +173,91 @@ async fn of_cluster(cluster: &Cluster, system: &str) -> Result<Vec<Value>> {
     Ok(objects)
 }
 
+/// A pod that calls or is called.
+#[derive(Clone, Debug)]
+pub(crate) struct Pod {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) address: String,
+    pub(crate) service_account: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Whether an injector gave it a proxy.
+    pub(crate) has_sidecar: bool,
+}
+
+impl Pod {
+    fn of(pod: &Value) -> Pod {
+        let text = |path: &str| pod.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let labels = pod["metadata"]["labels"].as_object().into_iter().flatten();
+        let labels: BTreeMap<String, String> = labels
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect();
+        let account = text("/spec/serviceAccountName");
+        Pod {
+            name: text("/metadata/name"),
+            namespace: text("/metadata/namespace"),
+            address: text("/status/podIP"),
+            service_account: if account.is_empty() {
+                "default".to_owned()
+            } else {
+                account
+            },
+            has_sidecar: labels.get(offline::TLS_MODE).is_some_and(|mode| mode == "istio"),
+            labels,
+        }
+    }
+
+    /// `POD.NAMESPACE`.
+    pub(crate) fn place(&self) -> String {
+        format!("{}.{}", self.name, self.namespace)
+    }
+
+    /// What it has in common with pods of which configuration thinks the same.
+    pub(crate) fn kind(&self) -> (String, String, Vec<(String, String)>) {
+        let own = [
+            "pod-template-hash",
+            "controller-revision-hash",
+            "statefulset.kubernetes.io/pod-name",
+            "apps.kubernetes.io/pod-index",
+        ];
+        let labels = self.labels.iter().filter(|(key, _)| !own.contains(&key.as_str()));
+        let labels = labels.map(|(key, value)| (key.clone(), value.clone()));
+        (self.namespace.clone(), self.service_account.clone(), labels.collect())
+    }
+}
+
 impl Known {
+    /// A pod by its name, as [`proxy`](Self::proxy) finds it.
+    pub(crate) fn pod(&self, asked: &str) -> Result<Pod> {
+        self.object(asked).map(Pod::of)
+    }
+
+    /// The pod with an address.
+    pub(crate) fn pod_at(&self, address: &str) -> Option<Pod> {
+        let has = |pod: &&Value| {
+            pod["kind"] == "Pod"
+                && (pod["status"]["podIP"] == address
+                    || pod["status"]["podIPs"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .any(|ip| ip["ip"] == address))
+        };
+        self.objects.iter().find(has).map(Pod::of)
+    }
+
+    /// The name in a pod's certificate.
+    pub(crate) fn identity(&self, pod: &Pod) -> String {
+        let trust_domain = &self.snapshot.catalog.settings.trust_domain;
+        format!(
+            "spiffe://{trust_domain}/ns/{}/sa/{}",
+            pod.namespace, pod.service_account
+        )
+    }
+
     /// The proxy of a pod, `POD.NAMESPACE`, `POD`, or a part of its name that only one has.
     pub(crate) fn proxy(&self, name: &str, kind: Kind) -> Result<Proxy> {
-        let pod = self.pod(name)?;
+        let pod = self.object(name)?;
         let text = |path: &str| pod.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let (name, namespace) = (text("/metadata/name"), text("/metadata/namespace"));
         let address = text("/status/podIP");
@@ -211,7 +294,7 @@ impl Known {
         Ok(Proxy::of_node(&id, &metadata)?)
     }
 
-    fn pod(&self, asked: &str) -> Result<&Value> {
+    fn object(&self, asked: &str) -> Result<&Value> {
         let pods = || {
             self.objects
                 .iter()
