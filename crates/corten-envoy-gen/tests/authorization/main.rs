@@ -67,7 +67,7 @@ fn surroundings() -> Vec<Value> {
         json!({
             "apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication",
             "metadata": { "name": "tokens", "namespace": "shop" },
-            "spec": { "jwtRules": [{ "issuer": ISSUER, "jwks": r#"{"keys":[{"kty":"RSA","kid":"k","n":"AQAB","e":"AQAB"}]}"# }] },
+            "spec": { "jwtRules": [{ "issuer": ISSUER, "jwks": r#"{"keys":[{"kty":"RSA","kid":"k","n":"0NZzcDVlMnRq6aUGMF-I5TYeIvC8G0jgADnm7yo9h_k_TZBDsplVtV9zm1t2LUZ09W36OioZOu0g-htm5V5KlZGM9p30UmfsSGr9DEQNQTJLYwjQGlXRtO_epxgCYF5FWE-UnwUij416yVg2eptEC_2iWkH6WAdgWYJkG3nsfSwb6jsAvCIo4thDtzNEK56Oe8SVdW9p3JTAEWH7i_JtDiGFStCz-qAnb6zl5eneVP5NYU-vbvcjnZnL4CDJpY_47rb8U36V1_GoB334foPqwMRtMVP4GC6mMCk2yXGLCNG1Wx8vK6ZidV7mraHsxw2362HO0vUGKblgKtvTMWQx_w","e":"AQAB"}]}"# }] },
         }),
     ]
 }

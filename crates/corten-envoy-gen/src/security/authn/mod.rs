@@ -37,7 +37,7 @@ use corten_envoy::{
 };
 use corten_routing::Config;
 
-use super::jwks::{Source, TIMEOUT};
+use super::jwks::{Source, TIMEOUT, usable};
 
 /// The filter that looks at tokens.
 pub const JWT_FILTER: &str = "envoy.filters.http.jwt_authn";
@@ -222,7 +222,22 @@ fn source_of(
         return inline(NOBODYS_KEY);
     }
     if !rule.jwks.is_empty() {
-        return inline(&rule.jwks);
+        let usable = usable(&rule.jwks);
+        if !usable.problems.is_empty() {
+            let effect = if usable.keys.is_some() {
+                "it is left out"
+            } else {
+                "all tokens are refused"
+            };
+            let message = format!("{}; {effect}", usable.problems.join("; "));
+            let severity = if usable.keys.is_some() {
+                Severity::Warning
+            } else {
+                Severity::Error
+            };
+            diagnostics.push(of_policy(policy, NO_KEYS, severity, &format!("{path}.jwks"), message));
+        }
+        return inline(usable.keys.as_deref().unwrap_or(NOBODYS_KEY));
     }
     let source = source(rule);
     match keys(&source) {

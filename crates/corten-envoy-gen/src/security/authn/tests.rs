@@ -37,7 +37,7 @@ fn one_rule_with_everything() {
     let rule = json!({
         "issuer": "https://issuer",
         "audiences": ["a", "b"],
-        "jwks": "{\"keys\":[]}",
+        "jwks": "{\"keys\":[{\"k\":\"AA\",\"kty\":\"oct\"}]}",
         "fromHeaders": [{ "name": "x-token", "prefix": "Token " }],
         "fromParams": ["token"],
         "fromCookies": ["session"],
@@ -64,7 +64,7 @@ fn one_rule_with_everything() {
                 "normalizePayloadInMetadata": { "spaceDelimitedClaims": ["permission", "roles", "scope"] },
                 "claimToHeaders": [{ "headerName": "x-sub", "claimName": "sub" }],
                 "clearRouteCache": true,
-                "localJwks": { "inlineString": "{\"keys\":[]}" },
+                "localJwks": { "inlineString": "{\"keys\":[{\"k\":\"AA\",\"kty\":\"oct\"}]}" },
             } },
             "rules": [{
                 "match": { "prefix": "/" },
@@ -97,7 +97,7 @@ fn shown(requirement: &Value) -> String {
 
 #[test]
 fn several_rules_are_one_requirement() {
-    let rule = |issuer: &str, presence: &str| json!({ "issuer": issuer, "jwks": "{}", "presence": presence });
+    let rule = |issuer: &str, presence: &str| json!({ "issuer": issuer, "jwks": r#"{"kty":"oct","k":"AA"}"#, "presence": presence });
     let (a, b, c) = (rule("a", "OPTIONAL"), rule("b", "OPTIONAL"), rule("c", "REQUIRED"));
     for (policies, expected) in [
         (vec![], "null"),
@@ -167,7 +167,7 @@ fn keys_are_those_that_are_known() {
 
 #[test]
 fn what_cannot_be_read_accepts_nothing() {
-    let rules = json!([{ "issuer": "a", "audiences": 7, "jwks": "{\"keys\":[]}" }]);
+    let rules = json!([{ "issuer": "a", "audiences": 7, "jwks": "{\"keys\":[{\"k\":\"AA\",\"kty\":\"oct\"}]}" }]);
     let (config, said) = made(&[rules], &none, false);
     assert_eq!(
         config["providers"]["origins-0"]["localJwks"]["inlineString"],
@@ -177,6 +177,30 @@ fn what_cannot_be_read_accepts_nothing() {
         said,
         [
             "error CRT0303: RequestAuthentication foo/p0: spec: it cannot be read as it is written; all tokens of its issuers are refused"
+        ]
+    );
+}
+
+#[test]
+fn keys_that_a_proxy_would_not_take_are_not_sent() {
+    let rules = json!([
+        { "issuer": "a", "jwks": r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"# },
+        { "issuer": "b", "jwks": r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"},{"kty":"oct","k":"AA"}]}"# },
+    ]);
+    let (config, said) = made(std::slice::from_ref(&rules), &none, false);
+    assert_eq!(
+        config["providers"]["origins-0"]["localJwks"]["inlineString"],
+        NOBODYS_KEY
+    );
+    assert_eq!(
+        config["providers"]["origins-1"]["localJwks"]["inlineString"],
+        "{\"keys\":[{\"k\":\"AA\",\"kty\":\"oct\"}]}"
+    );
+    assert_eq!(
+        said,
+        [
+            "error CRT0304: RequestAuthentication foo/p0: spec.jwtRules[0].jwks: key 0: an RSA key of 17 bits; all tokens are refused",
+            "warning CRT0304: RequestAuthentication foo/p0: spec.jwtRules[1].jwks: key 0: an RSA key of 17 bits; it is left out",
         ]
     );
 }

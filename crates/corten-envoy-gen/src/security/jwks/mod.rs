@@ -3,12 +3,15 @@
 //! No clock and no network: moments are spans since any fixed moment, and whoever drives this fetches what it asks for and
 //! says what came back. A source that hangs, lies or sends without end costs its own tokens, and nothing else.
 
+mod key;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
+
+pub use self::key::{Usable, usable};
 
 /// Where the keys of an issuer are.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,7 +117,7 @@ struct Entry {
 
 #[derive(Debug, Clone)]
 struct Keys {
-    /// As they came.
+    /// As a set.
     text: Arc<str>,
     /// In an order of their own, to see whether they are others.
     sorted: Vec<String>,
@@ -362,23 +365,26 @@ fn location(body: &[u8]) -> Result<String, String> {
     Ok(url.to_owned())
 }
 
-/// Reads a set of keys. What is no set is not handed on, whatever it is: proxies show their configuration.
+/// Reads a set of keys. What is none is not handed on, whatever it is: proxies show their configuration.
 fn read(body: &[u8]) -> Result<Keys, String> {
     let text = std::str::from_utf8(body).map_err(|_| "the answer is not text".to_owned())?;
-    let value: Value = serde_json::from_str(text).map_err(|error| format!("the answer is not JSON: {error}"))?;
-    let keys = value["keys"]
+    let usable = usable(text);
+    let Some(keys) = usable.keys else {
+        return Err(format!(
+            "the answer has no key that can be used: {}",
+            usable.problems.join("; ")
+        ));
+    };
+    let value: Value = serde_json::from_str(&keys).unwrap_or_default();
+    let mut sorted: Vec<String> = value["keys"]
         .as_array()
-        .ok_or_else(|| "the answer is not a set of keys: it has no list keys".to_owned())?;
-    if keys.is_empty() {
-        return Err("the answer is a set without keys".to_owned());
-    }
-    if let Some(at) = keys.iter().position(|key| !key["kty"].is_string()) {
-        return Err(format!("key {at} of the answer has no type (kty)"));
-    }
-    let mut sorted: Vec<String> = keys.iter().map(Value::to_string).collect();
+        .into_iter()
+        .flatten()
+        .map(Value::to_string)
+        .collect();
     sorted.sort();
     Ok(Keys {
-        text: Arc::from(text),
+        text: Arc::from(keys),
         sorted,
     })
 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Cache, Fetch, Limits, Source, Step, is_reachable};
+use serde_json::{Value, json};
 
-const KEYS: &str = r#"{"keys":[{"kty":"RSA","kid":"1"},{"kty":"EC","kid":"2"}]}"#;
+use super::{Cache, Fetch, Limits, Source, Step, is_reachable, usable};
+
+const KEYS: &str = r#"{"keys":[{"kty":"EC","kid":"1","crv":"P-256","x":"ko1lwHW00L8i7_o53HbQYPZDSYr_bAy_tZMFNo3BEYk","y":"nh4FbIIgVgVIoi2TDlpc8zscaMeBfB_-TXcRIARCwgw"},{"kty":"OKP","kid":"2","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 /// The same keys in another order.
-const SAME: &str = r#"{"keys":[{"kty":"EC","kid":"2"},{"kid":"1","kty":"RSA"}]}"#;
-const ROTATED: &str = r#"{"keys":[{"kty":"RSA","kid":"3"}]}"#;
+const SAME: &str = r#"{"keys":[{"kty":"OKP","kid":"2","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},{"y":"nh4FbIIgVgVIoi2TDlpc8zscaMeBfB_-TXcRIARCwgw","crv":"P-256","x":"ko1lwHW00L8i7_o53HbQYPZDSYr_bAy_tZMFNo3BEYk","kid":"1","kty":"EC"}]}"#;
+const ROTATED: &str = r#"{"keys":[{"kty":"oct","kid":"3","k":"c2VjcmV0"}]}"#;
 
 fn source(name: &str) -> Source {
     Source {
@@ -24,6 +26,15 @@ fn wanting(names: &[&str]) -> Cache {
     let mut cache = Cache::default();
     cache.want(at(0), names.iter().map(|name| (source(name), at(5))));
     cache
+}
+
+/// The names of the keys of the source `a`.
+fn kids(cache: &Cache) -> Vec<String> {
+    let keys = cache.keys(&source("a")).unwrap_or_default();
+    let set: Value = serde_json::from_str(&keys).expect("a set");
+    let keys = set["keys"].as_array().into_iter().flatten();
+    keys.map(|key| key["kid"].as_str().unwrap_or_default().to_owned())
+        .collect()
 }
 
 fn only(step: &Step) -> Fetch {
@@ -47,14 +58,14 @@ fn keys_are_fetched_kept_and_rotated() {
     let mut cache = wanting(&["a"]);
     assert_eq!(cache.keys(&source("a")), None);
     assert_eq!(turn(&mut cache, 0, Ok(KEYS)).changed, [source("a")]);
-    assert_eq!(cache.keys(&source("a")).as_deref(), Some(KEYS));
+    assert_eq!(kids(&cache), ["1", "2"]);
     assert_eq!(cache.next(), Some(at(1200)));
     assert_eq!(cache.step(at(1199)), Step::default());
     // Another order is not another set, and nobody is told.
     assert_eq!(turn(&mut cache, 1200, Ok(SAME)).changed, []);
-    assert_eq!(cache.keys(&source("a")).as_deref(), Some(KEYS));
+    assert_eq!(kids(&cache), ["1", "2"]);
     assert_eq!(turn(&mut cache, 2400, Ok(ROTATED)).changed, [source("a")]);
-    assert_eq!(cache.keys(&source("a")).as_deref(), Some(ROTATED));
+    assert_eq!(kids(&cache), ["3"]);
 }
 
 #[test]
@@ -69,7 +80,7 @@ fn while_a_source_fails_the_last_keys_stay_and_it_is_asked_less_and_less() {
         assert_eq!(cache.next(), Some(at(now + wait)));
         now += wait;
     }
-    assert_eq!(cache.keys(&source("a")).as_deref(), Some(KEYS));
+    assert_eq!(kids(&cache), ["1", "2"]);
     // One success, and the failures are forgotten.
     turn(&mut cache, now, Ok(KEYS));
     assert_eq!(cache.next(), Some(at(now + 1200)));
@@ -113,19 +124,19 @@ fn lies_are_not_keys() {
     let large = format!(r#"{{"keys":[{{"kty":"RSA","n":"{}"}}]}}"#, "A".repeat(1 << 20));
     let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
     for (body, expected) in [
-        ("<html>", "the answer is not JSON"),
+        ("<html>", "not JSON"),
         ("{}", "has no list keys"),
         (r#"{"keys":{}}"#, "has no list keys"),
         (r#"{"keys":[]}"#, "without keys"),
-        (r#"{"keys":["secret"]}"#, "key 0 of the answer has no type"),
-        (deep.as_str(), "the answer is not JSON"),
+        (r#"{"keys":["secret"]}"#, "key 0: a key is a JSON object"),
+        (deep.as_str(), "not JSON"),
         (large.as_str(), "larger than 1048576 bytes"),
     ] {
         let mut cache = wanting(&["a"]);
         turn(&mut cache, 0, Ok(KEYS));
         let step = turn(&mut cache, 1200, Ok(body));
         assert!(step.failures[0].1.contains(expected), "{:?}", step.failures);
-        assert_eq!(cache.keys(&source("a")).as_deref(), Some(KEYS));
+        assert_eq!(kids(&cache), ["1", "2"]);
     }
     let mut cache = wanting(&["a"]);
     let fetch = only(&cache.step(at(0)));
@@ -233,4 +244,86 @@ fn secrets_of_machines_are_out_of_reach() {
             "{address}"
         );
     }
+}
+
+#[test]
+fn keys_that_a_proxy_would_not_take_are_left_out() {
+    let modulus = |bytes: usize| format!("v{}8", "_".repeat(bytes * 4 / 3));
+    let points: [(&str, &str, &str); 3] = [
+        (
+            "P-256",
+            "ko1lwHW00L8i7_o53HbQYPZDSYr_bAy_tZMFNo3BEYk",
+            "nh4FbIIgVgVIoi2TDlpc8zscaMeBfB_-TXcRIARCwgw",
+        ),
+        (
+            "P-384",
+            "BcdM9uJifE7y8W-MMy9IV8nCZAReUiAxwbC6a4L8lgyeS_33ztwtlPNUuXFNVjzs",
+            "1tWer5qWsfrJvs89KBCw16l2ncGTWmrKoe3V3HXCVASes3I_5gY176orNQIK0VG8",
+        ),
+        (
+            "P-521",
+            "Aa_uHm94wr8qHZLfT7MRQ4h0LfdHXiYPlrGFyiBimVmtWYR9R6Gs7R5DJl5e0jCoy2TGWQoCIpDNKP2qwUF8a7US",
+            "AUm9l3Cy83SMN3nxjcaxLPX3AkzzwUY-N7IFVFUHrSXwyIL_1U2j3bPDrRYRkOBXK02IX4yf3WKjYuQzAoWN-H3Z",
+        ),
+    ];
+    let mut cases = vec![
+        (
+            json!({ "kty": "RSA", "n": modulus(256), "e": "AQAB", "d": "secret" }),
+            None,
+        ),
+        (
+            json!({ "kty": "RSA", "n": modulus(256), "e": "AQAB", "alg": "HS256" }),
+            Some("the algorithm \"HS256\" is not one for such a key"),
+        ),
+        (
+            json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB" }),
+            Some("an RSA key of 17 bits"),
+        ),
+        (
+            json!({ "kty": "RSA", "n": modulus(2048), "e": "AQAB" }),
+            Some("an RSA key of 16392 bits"),
+        ),
+        (
+            json!({ "kty": "RSA", "n": modulus(256), "e": "AA" }),
+            Some("the member e is not an exponent"),
+        ),
+        (
+            json!({ "kty": "RSA", "n": "not base64", "e": "AQAB" }),
+            Some("the member n is not base64url"),
+        ),
+        (json!({ "kty": "RSA", "e": "AQAB" }), Some("it has no member n")),
+        (
+            json!({ "kty": "EC", "crv": "P-100" }),
+            Some("the curve \"P-100\" is not one of P-256, P-384, P-521"),
+        ),
+        (
+            json!({ "kty": "OKP", "crv": "X25519", "x": "" }),
+            Some("it is not an Ed25519 key of 32 bytes"),
+        ),
+        (json!({ "kty": "oct", "k": 7 }), Some("the member k must be a text")),
+        (
+            json!({ "kty": "new" }),
+            Some("the type \"new\" is not one of RSA, EC, OKP, oct"),
+        ),
+    ];
+    for (curve, x, y) in points {
+        cases.push((json!({ "kty": "EC", "crv": curve, "x": x, "y": y }), None));
+        // Another point than those of the curve.
+        let elsewhere = match curve {
+            "P-256" => "it is no point of P-256",
+            "P-384" => "it is no point of P-384",
+            _ => "it is no point of P-521",
+        };
+        cases.push((json!({ "kty": "EC", "crv": curve, "x": y, "y": x }), Some(elsewhere)));
+    }
+    for (key, problem) in cases {
+        let made = usable(&json!({ "keys": [key, { "kty": "oct", "k": "AA" }] }).to_string());
+        let problems: Vec<String> = problem.map(|problem| format!("key 0: {problem}")).into_iter().collect();
+        assert_eq!(made.problems, problems, "{key}");
+        let kept: Value = serde_json::from_str(&made.keys.expect("keys")).expect("JSON");
+        assert_eq!(kept["keys"].as_array().map(Vec::len), Some(2 - problems.len()), "{key}");
+        assert!(kept["keys"][0].get("d").is_none(), "what is private stays here");
+    }
+    // A single key is a set of one.
+    assert!(usable(r#"{"kty":"oct","k":"AA"}"#).keys.is_some());
 }
