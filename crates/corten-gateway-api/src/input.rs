@@ -4,10 +4,21 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use corten_api::{codec::Timestamp, gateway_api, inference::InferencePool, istio::ServiceEntry};
+use corten_api::{
+    codec::Timestamp,
+    decode::SpannedObject,
+    diagnostic::Diagnostic,
+    gateway_api,
+    inference::InferencePool,
+    istio::ServiceEntry,
+    resource::{Resource, Spec},
+};
 use serde_json::Value;
 
-use crate::certificate::{self, Pair, Roots};
+use crate::{
+    certificate::{self, Pair, Roots},
+    reference::GATEWAY_GROUP,
+};
 
 /// What holds for the whole mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +98,47 @@ pub struct Inputs {
     /// InferencePools.
     pub inference_pools: Vec<Arc<InferencePool>>,
 }
+
+impl Inputs {
+    /// Adds an object of whatever kind, and tells what is wrong with it; `None`: its kind is not looked at.
+    pub fn add(&mut self, object: &SpannedObject) -> Option<Vec<Diagnostic>> {
+        fn decode<S: Spec>(object: &SpannedObject, into: &mut Vec<Arc<Resource<S>>>) -> Vec<Diagnostic> {
+            let (decoded, diagnostics) = Resource::<S>::decode(object);
+            into.push(Arc::new(decoded));
+            diagnostics
+        }
+        let reference = &object.reference;
+        Some(match (reference.group(), reference.kind.as_str()) {
+            ("", "Namespace") => self.view(|i| &mut i.namespaces, Namespace::read(&object.to_value())),
+            ("", "Service") => self.view(|i| &mut i.services, Service::read(&object.to_value())),
+            ("", "Secret") => self.view(|i| &mut i.secrets, Secret::read(&object.to_value())),
+            ("", "ConfigMap") => self.view(|i| &mut i.config_maps, ConfigMap::read(&object.to_value())),
+            ("networking.istio.io", "ServiceEntry") => decode(object, &mut self.service_entries),
+            ("inference.networking.k8s.io", "InferencePool") => decode(object, &mut self.inference_pools),
+            (GATEWAY_GROUP, "GatewayClass") => decode(object, &mut self.classes),
+            (GATEWAY_GROUP, "Gateway") => decode(object, &mut self.gateways),
+            (GATEWAY_GROUP, "ListenerSet") => decode(object, &mut self.listener_sets),
+            (GATEWAY_GROUP, "HTTPRoute") => decode(object, &mut self.http_routes),
+            (GATEWAY_GROUP, "GRPCRoute") => decode(object, &mut self.grpc_routes),
+            (GATEWAY_GROUP, "TCPRoute") => decode(object, &mut self.tcp_routes),
+            (GATEWAY_GROUP, "TLSRoute") => decode(object, &mut self.tls_routes),
+            (GATEWAY_GROUP, "UDPRoute") => decode(object, &mut self.udp_routes),
+            (GATEWAY_GROUP, "ReferenceGrant") => decode(object, &mut self.reference_grants),
+            (GATEWAY_GROUP, "BackendTLSPolicy") => decode(object, &mut self.backend_tls_policies),
+            (EXPERIMENTAL_GROUP, "XBackend") => decode(object, &mut self.backends),
+            (EXPERIMENTAL_GROUP, "XBackendTrafficPolicy") => decode(object, &mut self.backend_traffic_policies),
+            _ => return None,
+        })
+    }
+
+    fn view<T>(&mut self, list: fn(&mut Inputs) -> &mut Vec<Arc<T>>, view: T) -> Vec<Diagnostic> {
+        list(self).push(Arc::new(view));
+        Vec::new()
+    }
+}
+
+/// The group of the Gateway API's experimental kinds.
+const EXPERIMENTAL_GROUP: &str = "gateway.networking.x-k8s.io";
 
 /// A namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

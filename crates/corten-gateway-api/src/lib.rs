@@ -29,3 +29,6 @@ mod tls;
 pub use convert::{Conversion, ObjectStatus, StatusValue, convert};
 pub use input::{Inputs, Settings};
 pub use route::{EndpointPicker, Routes};
+
+#[cfg(test)]
+mod tests;

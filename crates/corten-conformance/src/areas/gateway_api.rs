@@ -5,15 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use corten_api::{
-    decode::SpannedObject,
-    gateway_api,
-    istio::mesh_config::IngressControllerMode,
-    resource::{Resource, Spec},
-};
+use corten_api::{decode::SpannedObject, istio::mesh_config::IngressControllerMode};
 use corten_gateway_api::{
     Conversion, Inputs, Settings, convert, ingress,
-    input::{ConfigMap, Namespace, RegistryService, Secret, Service},
+    input::{Namespace, RegistryService, Service},
     route::pool_service,
 };
 use serde_json::{Value, json};
@@ -179,7 +174,13 @@ impl World {
             }));
         }
         for object in objects.iter().chain(&self.objects) {
-            add(&mut inputs, object)?;
+            let object = SpannedObject::from_value(object);
+            let problems = inputs
+                .add(&object)
+                .with_context(|| format!("nothing reads {}", object.reference))?;
+            if let Some(problem) = problems.iter().find(|problem| problem.is_error()) {
+                bail!("{problem}");
+            }
         }
         // Services of pools have names with digests, which the data leaves to whoever reads it.
         let pools = [
@@ -203,43 +204,6 @@ impl World {
         }
         Ok(inputs)
     }
-}
-
-/// Adds an object to the inputs.
-fn add(inputs: &mut Inputs, value: &Value) -> Result<()> {
-    let object = SpannedObject::from_value(value);
-    fn decode<S: Spec>(object: &SpannedObject) -> Result<Arc<Resource<S>>> {
-        let (decoded, problems) = Resource::<S>::decode(object);
-        match problems.iter().find(|problem| problem.is_error()) {
-            Some(problem) => bail!("{problem}"),
-            None => Ok(Arc::new(decoded)),
-        }
-    }
-    let api_version = value["apiVersion"].as_str().unwrap_or_default();
-    let group = api_version.split_once('/').map_or("", |(group, _)| group);
-    match (group, value["kind"].as_str().unwrap_or_default()) {
-        ("", "Secret") => inputs.secrets.push(Arc::new(Secret::read(value))),
-        ("", "ConfigMap") => inputs.config_maps.push(Arc::new(ConfigMap::read(value))),
-        ("", "Service") => inputs.services.push(Arc::new(Service::read(value))),
-        ("networking.istio.io", "ServiceEntry") => inputs.service_entries.push(decode(&object)?),
-        ("inference.networking.k8s.io", "InferencePool") => inputs.inference_pools.push(decode(&object)?),
-        (_, "GatewayClass") => inputs
-            .classes
-            .push(decode::<gateway_api::gateway_class::GatewayClassSpec>(&object)?),
-        (_, "Gateway") => inputs.gateways.push(decode(&object)?),
-        (_, "ListenerSet") => inputs.listener_sets.push(decode(&object)?),
-        (_, "HTTPRoute") => inputs.http_routes.push(decode(&object)?),
-        (_, "GRPCRoute") => inputs.grpc_routes.push(decode(&object)?),
-        (_, "TCPRoute") => inputs.tcp_routes.push(decode(&object)?),
-        (_, "TLSRoute") => inputs.tls_routes.push(decode(&object)?),
-        (_, "UDPRoute") => inputs.udp_routes.push(decode(&object)?),
-        (_, "ReferenceGrant") => inputs.reference_grants.push(decode(&object)?),
-        (_, "BackendTLSPolicy") => inputs.backend_tls_policies.push(decode(&object)?),
-        (_, "XBackend") => inputs.backends.push(decode(&object)?),
-        (_, "XBackendTrafficPolicy") => inputs.backend_traffic_policies.push(decode(&object)?),
-        (group, kind) => bail!("an object of kind {group}/{kind}, which nothing reads"),
-    }
-    Ok(())
 }
 
 fn judge(area: &Area, world: &World, row: &Value) -> Result<Vec<String>> {
