@@ -1,6 +1,7 @@
 //! What is in a cluster and on its nodes, to be compared with what is there later.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
@@ -13,6 +14,9 @@ const VOLATILE_ANNOTATIONS: [&str; 2] = [
     "endpoints.kubernetes.io/last-change-trigger-time",
     "control-plane.alpha.kubernetes.io/leader",
 ];
+
+/// How long an API server may refuse to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Rules and routes of the node's network and every pod's, CNI programs and configuration, what is in `/run`.
 ///
@@ -88,13 +92,16 @@ async fn objects(runtime: &Runtime) -> BTreeMap<String, String> {
         .expect("it is complete");
     let client = kube::Client::try_from(config).expect("its certificates are good");
     let get = async |path: String| -> Option<Value> {
-        let request = http::Request::get(&path).body(Vec::new()).expect("a request");
-        match client.request::<Value>(request).await {
-            Ok(value) => Some(value),
-            // A kind that goes at this moment.
-            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 405 => None,
-            Err(error) => panic!("{path}: {error}"),
-        }
+        eventually_async(async || {
+            let request = http::Request::get(&path).body(Vec::new()).expect("a request");
+            match client.request::<Value>(request).await {
+                Ok(value) => Ok(Some(value)),
+                Err(kube::Error::Api(status)) if status.code == 404 || status.code == 405 => Ok(None),
+                // A kind that comes or goes at this moment.
+                Err(error) => Err(format!("{path}: {error}")),
+            }
+        })
+        .await
     };
     let list = |value: Option<Value>, key: &str| -> Vec<Value> {
         let mut value = value.unwrap_or_default();
@@ -130,6 +137,18 @@ async fn objects(runtime: &Runtime) -> BTreeMap<String, String> {
         }
     }
     found
+}
+
+/// Tries again what an API server refuses while it changes what it serves.
+async fn eventually_async<T>(attempt: impl AsyncFn() -> Result<T, String>) -> T {
+    let begin = Instant::now();
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(problem) if begin.elapsed() > PATIENCE => panic!("after {PATIENCE:?} still: {problem}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
 }
 
 fn compared(kind: &str, object: &Value) -> String {

@@ -405,6 +405,15 @@ impl Cluster {
         self.request(&action, Method::PUT, &path, body).await.map(drop)
     }
 
+    /// Changes fields of an object (a JSON merge patch), if it is there.
+    pub async fn merge(&self, object: &Value, patch: &Value) -> Result<(), ClusterError> {
+        let action = format!("change {}", title(object));
+        let body = Some(("application/merge-patch+json", patch));
+        self.request(&action, Method::PATCH, &path_of(object)?, body)
+            .await
+            .map(drop)
+    }
+
     /// Deletes an object, and what it owns; whether there was one. A pod gets so many seconds to end, if they are given.
     pub async fn delete(&self, object: &Value, grace: Option<u32>) -> Result<bool, ClusterError> {
         self.delete_with(object, grace, Dependents::Go).await

@@ -146,6 +146,7 @@ async fn retire(
     if !cluster.is_dry_run() && !agents.is_empty() {
         let ending = end_pods(cluster, namespace, AGENT_LABELS, removal.drain + AGENTS_LONGER).await?;
         let stranded = all_left(cluster, namespace).await?;
+        unmark(cluster).await?;
         tell(if stranded.is_empty() {
             Progress::Left(ending)
         } else {
@@ -210,6 +211,37 @@ async fn delete_sets(
     Ok(())
 }
 
+/// What a pod's annotation comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    /// There is none.
+    None,
+    /// It is in the mesh.
+    Inside,
+    /// It was, and has ended, or waits to be: there is nothing to be taken out but the annotation.
+    Only,
+}
+
+fn mark(pod: &Value) -> Mark {
+    let has_ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    match pod["metadata"]["annotations"][REDIRECTION].as_str() {
+        None => Mark::None,
+        Some("pending") => Mark::Only,
+        Some(_) if has_ended => Mark::Only,
+        Some(_) => Mark::Inside,
+    }
+}
+
+/// Takes the annotation from pods that no agent sees to: those that have ended, and those that waited to join.
+async fn unmark(cluster: &Cluster) -> Result<(), ClusterError> {
+    let pods = cluster.list("Pod", None, "").await?;
+    for pod in pods.iter().filter(|pod| mark(pod) == Mark::Only) {
+        let patch = json!({"metadata": {"annotations": {REDIRECTION: null}}});
+        cluster.merge(pod, &patch).await?;
+    }
+    Ok(())
+}
+
 /// Tells pods to end within a time; how many there are.
 async fn end_pods(
     cluster: &Cluster,
@@ -231,10 +263,9 @@ async fn all_left(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Stri
     loop {
         let agents = cluster.list("Pod", namespace, AGENT_LABELS).await?;
         let pods = cluster.list("Pod", None, "").await?;
-        let inside = pods
+        let inside: Vec<String> = pods
             .iter()
-            .filter(|pod| !pod["metadata"]["annotations"][REDIRECTION].is_null());
-        let inside: Vec<String> = inside
+            .filter(|pod| mark(pod) == Mark::Inside)
             .map(|pod| {
                 let word = |key: &str| pod["metadata"][key].as_str().unwrap_or_default();
                 format!("{}/{}", word("namespace"), word("name"))
@@ -306,4 +337,28 @@ async fn leavings(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pods_that_run_have_to_be_taken_out() {
+        let pod = |phase: &str, annotations: Value| json!({"metadata": {"annotations": annotations}, "status": {"phase": phase}});
+        for (phase, annotations, expected) in [
+            ("Running", json!({}), Mark::None),
+            ("Running", json!({REDIRECTION: "enabled"}), Mark::Inside),
+            ("Pending", json!({REDIRECTION: "enabled"}), Mark::Inside),
+            ("Succeeded", json!({REDIRECTION: "enabled"}), Mark::Only),
+            ("Failed", json!({REDIRECTION: "enabled"}), Mark::Only),
+            ("Running", json!({REDIRECTION: "pending"}), Mark::Only),
+        ] {
+            assert_eq!(
+                mark(&pod(phase, annotations.clone())),
+                expected,
+                "{phase} {annotations}"
+            );
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use corten_e2e::{Namespace, Snapshot, eventually};
 
-use super::support::{Load, SETTLING, all_enrolled, expect, lives, start};
+use super::support::{ECHO, Load, SETTLING, all_enrolled, expect, lives, start};
 
 const STRICT: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default}\nspec: {mtls: {mode: STRICT}}\n";
 
@@ -35,6 +35,14 @@ pub(crate) fn installed_and_removed(ns: &Namespace<'_>) {
     ns.apply(STRICT);
     expect(ns, "client", "http://server:8080/", true);
     assert_eq!(lives(ns), pods, "no pod was restarted");
+    // One that was in the mesh and has ended: no agent sees to it any more.
+    ns.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: done}}\n\
+         spec: {{restartPolicy: Never, containers: [{{name: c, image: {ECHO}, command: [sleep, \"1\"]}}]}}\n"
+    ));
+    let redirection = "/metadata/annotations/ambient.istio.io~1redirection";
+    ns.until("pod/done", redirection, |value| value == "enabled");
+    ns.until("pod/done", "/status/phase", |phase| phase == "Succeeded");
 
     let (http, tcp) = ("http://server:8080/", "tcp://server:9000");
     let load =
@@ -52,6 +60,8 @@ pub(crate) fn installed_and_removed(ns: &Namespace<'_>) {
         load.lost_nothing();
     }
     expect(ns, "client", "http://server:8080/", true);
+    ns.until("pod/done", redirection, serde_json::Value::is_null);
+    ns.corten("delete", &["pod/done"]).ok();
     assert_eq!(lives(ns), pods, "no pod was restarted");
     if !Snapshot::sees_nodes() {
         eprintln!("the nodes are not compared: CORTEN_NODE_SHELL does not say how to look at them");
