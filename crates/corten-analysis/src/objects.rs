@@ -29,6 +29,9 @@ pub const DEFAULT_CLUSTER: &str = "default";
 /// Namespaces of Kubernetes itself, which are not analyzed.
 const IGNORED: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
 
+/// Kinds that are left out there, even where a cluster has them.
+const IGNORED_KINDS: [&str; 4] = ["Namespace", "Service", "Pod", "Deployment"];
+
 /// Kinds that have no namespace, among those that are looked at.
 const CLUSTER_WIDE: [&str; 7] = [
     "Namespace",
@@ -272,7 +275,8 @@ impl Sources {
             } else {
                 &reference.namespace
             };
-            if of_files && IGNORED.contains(&namespace.as_str()) {
+            let of_kubernetes = IGNORED.contains(&namespace.as_str());
+            if of_kubernetes && (of_files || IGNORED_KINDS.contains(&reference.kind.as_str())) {
                 continue;
             }
             let place = [

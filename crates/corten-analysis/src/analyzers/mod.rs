@@ -85,6 +85,8 @@ pub struct Analyzer {
     pub inputs: &'static [Input],
     /// Whether it is asked only by name, or before an installation.
     pub only_by_name: bool,
+    /// Whether what is missing never makes it say anything.
+    pub each_alone: bool,
     run: Run,
 }
 
@@ -107,6 +109,7 @@ impl Analyzer {
             description,
             inputs,
             only_by_name: false,
+            each_alone: false,
             run: Run::Questions(questions),
         }
     }
@@ -117,6 +120,7 @@ impl Analyzer {
             description,
             inputs,
             only_by_name: false,
+            each_alone: false,
             run: Run::Fields,
         }
     }
@@ -124,6 +128,23 @@ impl Analyzer {
     const fn only_by_name(mut self) -> Analyzer {
         self.only_by_name = true;
         self
+    }
+
+    const fn each_alone(mut self) -> Analyzer {
+        self.each_alone = true;
+        self
+    }
+
+    /// Whether its questions have an answer when there are only files: what a running cluster has of itself, and the files have none of, would
+    /// seem to be missing.
+    pub fn can_judge_files(&self, world: &World) -> bool {
+        let there = |input: &Input| world.all.iter().any(|object| object.is(input.group, input.kind));
+        self.each_alone
+            || self
+                .inputs
+                .iter()
+                .filter(|input| input.is_of_running_cluster())
+                .all(there)
     }
 
     /// Asks its questions.
@@ -159,13 +180,15 @@ pub const ALL: &[Analyzer] = &[
         "Checks for misplaced and invalid Istio annotations in Kubernetes resources",
         &[NAMESPACE, SERVICE, POD, DEPLOYMENT],
         annotations::known,
-    ),
+    )
+    .each_alone(),
     Analyzer::new(
         "annotations.AlphaAnalyzer",
         "Checks for alpha Istio annotations in Kubernetes resources",
         &[NAMESPACE, SERVICE, POD, DEPLOYMENT],
         annotations::alpha,
     )
+    .each_alone()
     .only_by_name(),
     Analyzer::new(
         "authn.BlockedCIDRsAnalyzer",
@@ -192,7 +215,8 @@ pub const ALL: &[Analyzer] = &[
             GRPC_ROUTE,
         ],
         conditions::check,
-    ),
+    )
+    .each_alone(),
     Analyzer::new(
         "deployment.MultiServiceAnalyzer",
         "Checks association between services and pods",
@@ -204,7 +228,8 @@ pub const ALL: &[Analyzer] = &[
         "Checks invalid application UID",
         &[POD, DEPLOYMENT],
         deployment::users,
-    ),
+    )
+    .each_alone(),
     Analyzer::new(
         "destinationrule.CaCertificateAnalyzer",
         "Checks if caCertificates is set when TLS mode is SIMPLE/MUTUAL",
@@ -258,7 +283,8 @@ pub const ALL: &[Analyzer] = &[
         "Checks a gateway's selector, port number and hosts",
         &[GATEWAY, POD],
         gateway::conflicts,
-    ),
+    )
+    .each_alone(),
     Analyzer::new(
         "injection.Analyzer",
         "Checks conditions related to Istio sidecar injection",

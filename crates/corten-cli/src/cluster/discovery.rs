@@ -66,6 +66,12 @@ impl Resources {
         Ok(in_category)
     }
 
+    /// The resource of a kind, in the version that the server prefers.
+    pub(crate) fn of_group(&self, group: &str, kind: &str) -> Option<&Resource> {
+        let is_it = |resource: &&Resource| resource.group == group && resource.kind == kind;
+        self.0.iter().find(is_it)
+    }
+
     /// The resource of an object's kind.
     pub(crate) fn of_kind(&self, api_version: &str, kind: &str) -> Option<&Resource> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));

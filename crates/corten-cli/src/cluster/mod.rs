@@ -65,6 +65,14 @@ impl Connection {
         }
     }
 
+    /// The same kubeconfig in another context.
+    pub(crate) fn in_context(&self, context: &str) -> Self {
+        Self {
+            context: Some(context.to_owned()),
+            ..self.clone()
+        }
+    }
+
     /// The namespace that was named.
     pub(crate) fn named_namespace(&self) -> Option<&str> {
         self.namespace.as_deref()
@@ -81,7 +89,8 @@ impl Connection {
         outcome
     }
 
-    async fn open(&self) -> Result<Cluster> {
+    /// The cluster, for work on a runtime that there is.
+    pub(crate) async fn open(&self) -> Result<Cluster> {
         let kubeconfig = self.read()?;
         self.check_context(&kubeconfig)?;
         let options = KubeConfigOptions {

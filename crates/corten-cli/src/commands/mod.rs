@@ -1,5 +1,6 @@
 //! The command tree: one module a command, each with its arguments and a `run`.
 
+mod analyze;
 mod apply;
 mod compile;
 mod crds;
@@ -22,6 +23,7 @@ mod status;
 mod tag;
 mod uninstall;
 mod up;
+mod validate;
 mod verify_install;
 mod wait;
 mod ztunnel_config;
@@ -61,6 +63,11 @@ pub(crate) enum Command {
     /// Print the objects of an installation on Kubernetes
     #[command(subcommand)]
     Manifest(manifest::Manifest),
+    /// Look for what is wrong with the mesh's configuration, in a cluster or in files
+    Analyze(analyze::Analyze),
+    /// Judge objects of files one by one
+    #[command(visible_alias = "v")]
+    Validate(validate::Validate),
     /// Show objects
     Get(get::Get),
     /// Make objects as files say they should be
@@ -127,6 +134,8 @@ impl Command {
             Self::VerifyInstall(verify) => verify.run(),
             Self::Tag(tag) => tag.run(),
             Self::Manifest(manifest) => manifest.run(),
+            Self::Analyze(analyze) => analyze.run(),
+            Self::Validate(validate) => validate.run(),
             Self::Get(get) => get.run(),
             Self::Apply(apply) => apply.run(),
             Self::Delete(delete) => delete.run(),
