@@ -302,6 +302,35 @@ fn fields_are_named_with_their_line() {
 }
 
 #[test]
+fn routes_that_are_never_used() {
+    let text = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v, namespace: ns}
+spec:
+  hosts: [a.example]
+  http:
+  - name: first
+    match: [{uri: {prefix: /a}}]
+    route: [{destination: {host: a}}]
+  - match:
+    - {uri: {prefix: /a}}
+    - {uri: {prefix: /b}}
+    route: [{destination: {host: a}}]
+  - route: [{destination: {host: a}}]
+  - match: [{uri: {prefix: /c}}]
+    route: [{destination: {host: a}}]
+";
+    check(
+        "schema.ValidationAnalyzer.VirtualService",
+        text,
+        &[
+            "Warning [IST0130] (VirtualService ns/v f.yaml:15) VirtualService rule #3 not used (http[2] before it has no match and so takes everything).",
+            "Info [IST0131] (VirtualService ns/v f.yaml:11) VirtualService rule #1 match #0 is not used (duplicate/overlapping match in rule \"first\").",
+        ],
+    );
+}
+
+#[test]
 fn ports_of_names_outside() {
     let service = |name: &str| {
         format!(
