@@ -94,6 +94,8 @@ pub fn generate(snapshot: &Snapshot, proxy: &Proxy) -> Resources {
 /// What is configured and takes no effect, by object and field.
 pub fn diagnostics(catalog: &corten_routing::Catalog) -> Vec<corten_api::diagnostic::Diagnostic> {
     let mut said = catalog.virtual_services.diagnostics().to_vec();
+    said.extend(route::diagnostics(catalog));
+    said.extend(gateway::diagnostics(catalog));
     said.extend(cluster::diagnostics(catalog));
     said
 }

@@ -48,7 +48,9 @@ pub(crate) fn merged(all: Vec<VirtualService>, diagnostics: &mut Vec<Diagnostic>
                 diagnostics.push(diagnostic(&root, &format!("spec.http[{index}].delegate"), message));
                 continue;
             };
-            for detail in delegate.spec.http.iter().cloned() {
+            // A delegate has no delegates of its own.
+            let details = delegate.spec.http.iter().filter(|detail| detail.delegate.is_none());
+            for detail in details.cloned() {
                 if let Some(merged) = merge_route(&route, detail) {
                     root.spec.http.push(merged);
                 } else {

@@ -15,6 +15,7 @@ mod gateway_api;
 mod gateway_deployment;
 mod install;
 mod pending;
+mod route_rows;
 mod ruleset;
 mod security;
 mod semantics;

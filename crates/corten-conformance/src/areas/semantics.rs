@@ -20,8 +20,7 @@ use corten_gateway_api::{
 use corten_model::{Object, ObjectKind, Reader, input::TrafficDistribution, policy::Pattern, rules, trust_domain};
 use serde_json::{Value, json};
 
-use super::authz;
-use super::cluster_rows;
+use super::{authz, cluster_rows, route_rows};
 use crate::data::{self, Area};
 use crate::outcome::{Case, Outcome};
 
@@ -158,7 +157,11 @@ fn answer(table: &str, case: &Value) -> Option<Value> {
             };
             json!([fits("matches"), fits("doesNotMatch")])
         }
-        _ => return authz::answer(table, case).or_else(|| cluster_rows::answer(table, case)),
+        _ => {
+            return authz::answer(table, case)
+                .or_else(|| cluster_rows::answer(table, case))
+                .or_else(|| route_rows::answer(table, case));
+        }
     })
 }
 
@@ -221,6 +224,9 @@ fn peer_modes(table: &str, case: &Value) -> Value {
 }
 
 fn expected(table: &str, case: &Value) -> Value {
+    if let Some(expected) = route_rows::expected(table, case) {
+        return expected;
+    }
     let key = match table {
         "labels-validate" => "valid",
         "labels-subset" => "leftSubsetOfRight",

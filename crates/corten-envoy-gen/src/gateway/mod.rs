@@ -3,6 +3,7 @@
 //! [`Merged`] is what the Gateways of a router are together: which ports it listens on, with which servers, and which servers are
 //! left out because others were there before. Listeners and tables of routes are made of it.
 
+mod diagnostics;
 mod http;
 mod listener;
 mod merge;
@@ -13,7 +14,10 @@ use std::collections::BTreeSet;
 
 use corten_envoy::envoy::config::{listener::v3::Listener, route::v3::RouteConfiguration};
 
-pub use self::merge::{Bound, Conflict, Merged, Served};
+pub use self::{
+    diagnostics::{conflicts, diagnostics},
+    merge::{Bound, Conflict, Merged, Served},
+};
 use crate::{Context, security::secret};
 
 /// The listeners of a router.

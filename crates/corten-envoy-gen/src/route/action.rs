@@ -42,7 +42,7 @@ pub(super) fn apply(cx: &Context<'_>, route: &mut Route, service: &VirtualServic
     let authority = changes.authority.clone();
     put_headers(route, changes);
     route.action = if let Some(redirect) = &written.redirect {
-        redirect_to(redirect, at).map(Action::Redirect)
+        Some(redirect_to(redirect, at).map_or_else(misconfigured, Action::Redirect))
     } else if let Some(response) = &written.direct_response {
         Some(Action::DirectResponse(answer(response)))
     } else {
@@ -110,10 +110,7 @@ fn forward(
             }
         }
         if clusters.is_empty() {
-            return Action::DirectResponse(DirectResponseAction {
-                status: 500,
-                ..DirectResponseAction::default()
-            });
+            return misconfigured();
         }
         action.cluster_specifier = Some(ClusterSpecifier::WeightedClusters(WeightedCluster {
             clusters,
@@ -127,6 +124,14 @@ fn forward(
         .or_else(|| cx.mesh().default_http_retry_policy.as_ref());
     action.retry_policy = retry::outbound(policy, hashed);
     Action::Route(action)
+}
+
+/// What becomes of requests that a route takes and cannot do anything with.
+fn misconfigured() -> Action {
+    Action::DirectResponse(DirectResponseAction {
+        status: 500,
+        ..DirectResponseAction::default()
+    })
 }
 
 fn cluster_at(to: &HTTPRouteDestination, at: &At<'_>) -> String {

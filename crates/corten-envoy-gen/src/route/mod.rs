@@ -4,6 +4,7 @@
 //! a workload's own port carries, and `l4_chains` says where connections go whose requests nobody looks at.
 
 mod action;
+mod diagnostics;
 mod domains;
 mod filter;
 mod hash;
@@ -32,6 +33,7 @@ use corten_envoy::{
 };
 
 pub use self::{
+    diagnostics::diagnostics,
     http::{At, Target, http_routes},
     l4::{tcp_matches, tls_matches},
     matching::routing_claim,

@@ -98,7 +98,7 @@ fn conditions(text: &str) -> (String, Vec<u32>) {
 }
 
 /// Whether a number is a status of HTTP that has a name.
-fn is_status(code: u32) -> bool {
+pub(super) fn is_status(code: u32) -> bool {
     matches!(
         code,
         100..=103 | 200..=208 | 226 | 300..=305 | 307 | 308 | 400..=418 | 421..=426 | 428 | 429 | 431 | 451 | 500..=508 | 510 | 511
