@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// Packages with binaries that a user gets.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "corten-cli",
     "corten-pod",
     "corten-bridge",
@@ -16,6 +16,7 @@ const PACKAGES: [&str; 8] = [
     "corten-node",
     "corten-agent",
     "corten-cni",
+    "corten-sidecar",
 ];
 
 /// The directory of the built binaries; builds them first.
