@@ -12,8 +12,16 @@ use crate::{
     settings::Settings,
 };
 
-/// A code of ours: nobody acts on objects of the kind.
+/// A code of ours: nobody, or not everybody who might be meant, acts on objects of the kind.
 const KIND_UNUSED: Code = Code("CRT0102");
+/// Kinds that say what proxies of layer 7 do with requests.
+const LAYER_7: [&str; 5] = [
+    "VirtualService",
+    "DestinationRule",
+    "Gateway",
+    "Sidecar",
+    "RequestAuthentication",
+];
 /// A code of ours: an AuthorizationPolicy is not enforced as written.
 const POLICY_DIFFERS: Code = Code("CRT0103");
 
@@ -27,8 +35,13 @@ pub fn unhonoured(object: &Value, settings: &Settings) -> Vec<Diagnostic> {
     }
     let whole = |code, message: String| vec![spanned.diagnostic(code, Severity::Warning, "", message)];
     if ObjectKind::of(group, kind).is_none() {
-        let message =
-            format!("the mesh works at layer 4 and does not act on {kind}: the object is kept, and changes nothing");
+        let message = if LAYER_7.contains(&kind) {
+            format!(
+                "{kind} takes effect where connections pass a sidecar or a gateway: node proxies work at layer 4 and do not act on it"
+            )
+        } else {
+            format!("no part of the mesh acts on {kind}: the object is kept, and changes nothing")
+        };
         return whole(KIND_UNUSED, message);
     }
     let Some(Object::AuthorizationPolicy(policy)) = Reader::default().read(object).object else {
@@ -75,6 +88,7 @@ mod tests {
         check(POLICY.0, POLICY.1, json!({}), &[]);
         check(POLICY.0, POLICY.1, json!({"action": "AUDIT"}), &["CRT0103 "]);
         check("networking.istio.io/v1", "VirtualService", json!({}), &["CRT0102 "]);
+        check("networking.istio.io/v1alpha3", "EnvoyFilter", json!({}), &["CRT0102 "]);
         check("networking.istio.io/v1", "ServiceEntry", json!({}), &[]);
         check("gateway.networking.k8s.io/v1", "HTTPRoute", json!({}), &[]);
         check("example.org/v1", "Thing", json!({}), &[]);
