@@ -12,8 +12,8 @@ use std::process::Command;
 use std::{env, fs};
 
 use prost::Message as _;
-use prost_types::field_descriptor_proto::Type;
-use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorSet};
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
 /// The package with the types.
 const PACKAGE: &str = "envoy-types";
@@ -34,12 +34,42 @@ fn main() -> Result<(), Box<dyn Error>> {
         file.enum_type.iter_mut().for_each(strip_enum);
         file.message_type.iter_mut().for_each(strip);
     }
+    set.file.push(typed_struct("xds"));
+    set.file.push(typed_struct("udpa"));
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("maps.rs"), maps(&set))?;
     let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
     packed.write_all(&set.encode_to_vec())?;
     fs::write(out.join("descriptors.deflate"), packed.finish()?)?;
     Ok(())
+}
+
+/// `TypedStruct`, a message of a type that only its receiver knows, by either of its names: the package has it under neither.
+fn typed_struct(of: &str) -> FileDescriptorProto {
+    let version = if of == "xds" { "v3" } else { "v1" };
+    let field = |name: &str, number, kind: Type, of: Option<&str>| FieldDescriptorProto {
+        name: Some(name.to_owned()),
+        number: Some(number),
+        label: Some(Label::Optional.into()),
+        r#type: Some(kind.into()),
+        type_name: of.map(str::to_owned),
+        ..Default::default()
+    };
+    FileDescriptorProto {
+        name: Some(format!("{of}/type/{version}/typed_struct.proto")),
+        package: Some(format!("{of}.type.{version}")),
+        dependency: vec!["google/protobuf/struct.proto".to_owned()],
+        message_type: vec![DescriptorProto {
+            name: Some("TypedStruct".to_owned()),
+            field: vec![
+                field("type_url", 1, Type::String, None),
+                field("value", 2, Type::Message, Some(".google.protobuf.Struct")),
+            ],
+            ..Default::default()
+        }],
+        syntax: Some("proto3".to_owned()),
+        ..Default::default()
+    }
 }
 
 /// Leaves that several names may have one number.

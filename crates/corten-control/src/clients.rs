@@ -205,6 +205,7 @@ impl Observer for Watcher {
         let metadata = node.metadata.as_ref().map(metadata_json).unwrap_or_default();
         let proxy = corten_routing::Proxy::of_node(&node.id, &metadata);
         let proxy = proxy.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let proxy = proxy.with_extensions(node.extensions.iter().map(|extension| extension.name.as_str()));
         let (shared, lease) = self.clients.views.hold(number, proxy);
         self.lease = Some(lease);
         Ok(Some(shared))

@@ -37,7 +37,9 @@ fn a_stock_envoy_accepts_all_of_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
     let mut refused = Vec::new();
     for (name, case) in testing::all(&root) {
-        let resources = generate(&case.snapshot, &case.proxy);
+        // A stock Envoy lists none of the extensions that only Istio's own proxies have.
+        let proxy = case.proxy.clone().with_extensions([]);
+        let resources = generate(&case.snapshot, &proxy);
         if let Err(said) = validate(&envoy, &bootstrap(&sent(&resources))) {
             refused.push(format!("{name}: {said}"));
         }

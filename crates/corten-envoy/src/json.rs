@@ -124,6 +124,24 @@ mod tests {
     }
 
     #[test]
+    fn messages_of_unknown_types_are_shown_as_structures() {
+        use crate::{any_struct, envoy::config::core::v3::TypedExtensionConfig, number, structure};
+        let config = TypedExtensionConfig {
+            name: "a".to_owned(),
+            typed_config: Some(any_struct("istio.Thing", structure([("weight", number(3.0))]))),
+        };
+        let shown = json!({"name": "a", "typedConfig": {
+            "@type": "type.googleapis.com/xds.type.v3.TypedStruct",
+            "typeUrl": "type.googleapis.com/istio.Thing",
+            "value": {"weight": 3.0},
+        }});
+        assert_eq!(message_to_json(&config).unwrap(), shown);
+        let mut old = shown.clone();
+        old["typedConfig"]["@type"] = json!("type.googleapis.com/udpa.type.v1.TypedStruct");
+        assert!(message_from_json::<TypedExtensionConfig>(&old).is_ok());
+    }
+
+    #[test]
     fn what_does_not_fit_is_named() {
         let error = from_json("envoy.config.listener.v3.Listener", &json!({"nam": "a"})).unwrap_err();
         assert!(error.to_string().contains("nam"), "{error}");

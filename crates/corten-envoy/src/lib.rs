@@ -15,5 +15,5 @@ pub use self::{
     canonical::encode,
     descriptors::pool,
     json::{JsonError, from_json, message_from_json, message_to_json, to_json, type_name},
-    values::{any, boolean, decode, double, duration, number, seconds, string_value, structure, uint32},
+    values::{any, any_struct, boolean, decode, double, duration, number, seconds, string_value, structure, uint32},
 };

@@ -27,6 +27,28 @@ pub fn decode<M: Message + Name + Default>(any: &Any) -> Result<Option<M>, Decod
     M::decode(&any.value[..]).map(Some)
 }
 
+/// `xds.type.v3.TypedStruct`: a message of a type that only its receiver knows.
+#[derive(Clone, PartialEq, Message)]
+struct TypedStruct {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(message, optional, tag = "2")]
+    value: Option<Struct>,
+}
+
+impl Name for TypedStruct {
+    const NAME: &'static str = "TypedStruct";
+    const PACKAGE: &'static str = "xds.type.v3";
+}
+
+/// Wraps a message of a type that is not among these: its name, and what is in it.
+pub fn any_struct(name: &str, value: Struct) -> Any {
+    any(&TypedStruct {
+        type_url: format!("type.googleapis.com/{name}"),
+        value: Some(value),
+    })
+}
+
 /// A duration. What is longer than a message can say is as long as one can say.
 pub fn duration(duration: StdDuration) -> Duration {
     Duration {

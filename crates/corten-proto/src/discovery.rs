@@ -41,6 +41,17 @@ pub struct Node {
     /// Which software the node is.
     #[prost(string, tag = "6")]
     pub user_agent_name: String,
+    /// What an Envoy is built with.
+    #[prost(message, repeated, tag = "9")]
+    pub extensions: Vec<Extension>,
+}
+
+/// `envoy.config.core.v3.Extension`, as far as it is looked at.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Extension {
+    /// The name that it is known by.
+    #[prost(string, tag = "1")]
+    pub name: String,
 }
 
 /// `google.rpc.Status`: why a response was rejected.

@@ -20,8 +20,9 @@ use std::{
 use corten_api::istio::destination_rule::TrafficPolicy;
 use corten_core::{Host, Protocol};
 use corten_envoy::{
+    any_struct,
     envoy::config::{
-        cluster::v3::{Cluster, cluster::DnsLookupFamily},
+        cluster::v3::{Cluster, Filter, cluster::DnsLookupFamily},
         core::v3::Metadata,
     },
     google::protobuf::{ListValue, Struct, Value, value::Kind},
@@ -146,6 +147,33 @@ fn lookup_family(cx: &Context<'_>) -> DnsLookupFamily {
         IpMode::V6 => DnsLookupFamily::V6Only,
         IpMode::V4 | IpMode::Dual => DnsLookupFamily::V4Only,
     }
+}
+
+/// The extension by which Istio's proxies tell their peers who they are.
+const PEER_EXCHANGE: &str = "envoy.filters.network.upstream.metadata_exchange";
+
+/// Whether the proxy tells its peers who it is before the first byte of a connection.
+fn exchanges(cx: &Context<'_>) -> bool {
+    cx.proxy.extensions.contains(PEER_EXCHANGE)
+}
+
+/// Tells the peer who this is, in proxies that can.
+fn peer_exchange(cx: &Context<'_>) -> Vec<Filter> {
+    if !exchanges(cx) {
+        return Vec::new();
+    }
+    let settings = structure([
+        ("protocol", string_value("istio-peer-exchange")),
+        ("enable_discovery", truth(true)),
+    ]);
+    vec![Filter {
+        name: "istio.metadata_exchange".to_owned(),
+        typed_config: Some(any_struct(
+            "envoy.tcp.metadataexchange.config.MetadataExchange",
+            settings,
+        )),
+        ..Filter::default()
+    }]
 }
 
 fn truth(value: bool) -> Value {

@@ -82,6 +82,7 @@ pub(super) fn cluster(
     let mut cluster = Cluster {
         alt_stat_name: stat_name(&name),
         common_lb_config: Some(CommonLbConfig::default()),
+        filters: super::peer_exchange(cx),
         name,
         ..Cluster::default()
     };
@@ -294,6 +295,7 @@ fn secure(
         credentials: cx.proxy.kind != ProxyKind::Sidecar || selects,
         files: tls::files(cx).as_ref(),
         defaults: cx.mesh().tls_defaults.as_ref(),
+        exchanges: super::exchanges(cx),
     });
     if found == Found::Dynamic {
         let cache = DnsCacheConfig {

@@ -49,6 +49,7 @@ pub(super) fn passthrough(cx: &Context<'_>) -> Cluster {
         alt_stat_name: stat_name(names::PASSTHROUGH),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into())),
         lb_policy: LbPolicy::ClusterProvided.into(),
+        filters: super::peer_exchange(cx),
         ..Cluster::default()
     };
     finish(cx, &mut cluster);
@@ -60,6 +61,7 @@ pub(super) fn inbound_passthrough(cx: &Context<'_>) -> Cluster {
     Cluster {
         name: names::INBOUND_PASSTHROUGH.to_owned(),
         alt_stat_name: stat_name(names::INBOUND_PASSTHROUGH),
+        filters: Vec::new(),
         upstream_bind_config: Some(from_passthrough(cx)),
         ..passthrough(cx)
     }

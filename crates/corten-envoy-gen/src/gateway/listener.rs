@@ -24,8 +24,7 @@ use corten_envoy::{
 
 use super::{
     merge::{Bound, Merged, Served},
-    tcp,
-    tls::{self, Inside},
+    tcp, tls,
 };
 use crate::{
     Context,
@@ -121,7 +120,7 @@ fn chains_of(
         let name = |chain: FilterChain| with_names(chain, &served.names);
         if served.is_https() {
             let filter = manager(cx, place, &served.table, &served.server.name, bound.protocol, log);
-            made.push(name(terminated(cx, served, Inside::Http, filter)));
+            made.push(name(terminated(cx, served, filter)));
         } else if served.server.tls.is_none() {
             made.extend(tcp::of_bytes(cx, served).map(|chain| of_l4(chain, log)));
         } else if served.passes_through() {
@@ -141,7 +140,7 @@ fn chains_of(
             }
         } else if let Some(chain) = tcp::of_bytes(cx, served) {
             let chain = of_l4(chain, log);
-            let mut ended = terminated(cx, served, Inside::Bytes, chain.filters);
+            let mut ended = terminated(cx, served, chain.filters);
             ended.metadata = chain.metadata;
             made.push(name(ended));
         }
@@ -161,12 +160,12 @@ fn with_names(mut chain: FilterChain, names: &[String]) -> FilterChain {
 }
 
 /// A chain that ends TLS.
-fn terminated(cx: &Context<'_>, served: &Served, inside: Inside, filters: impl Into<Filters>) -> FilterChain {
+fn terminated(cx: &Context<'_>, served: &Served, filters: impl Into<Filters>) -> FilterChain {
     let socket = served
         .server
         .tls
         .as_ref()
-        .map(|settings| server_socket(&tls::context(settings, inside, cx.mesh())));
+        .map(|settings| server_socket(&tls::context(settings, cx.mesh())));
     FilterChain {
         filters: filters.into().0,
         transport_socket: socket,

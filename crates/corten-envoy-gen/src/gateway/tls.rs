@@ -24,13 +24,6 @@ use crate::security::{
     tls::{combined, named},
 };
 
-/// What goes through TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Inside {
-    Http,
-    Bytes,
-}
-
 /// The names of the credentials that settings name, with those of their authorities.
 pub(super) fn credentials_of(tls: &ServerTLSSettings) -> Vec<String> {
     let mut names = certificates(tls);
@@ -59,13 +52,9 @@ fn authorities(tls: &ServerTLSSettings) -> Option<String> {
 }
 
 /// What a server with these settings presents and demands.
-pub(super) fn context(tls: &ServerTLSSettings, inside: Inside, mesh: &MeshConfig) -> DownstreamTlsContext {
+pub(super) fn context(tls: &ServerTLSSettings, mesh: &MeshConfig) -> DownstreamTlsContext {
     let mutual = tls.mode == Mode::IstioMutual;
-    let alpn: &[&str] = if mutual && inside == Inside::Bytes {
-        &["istio-peer-exchange", "h2", "http/1.1"]
-    } else {
-        &["h2", "http/1.1"]
-    };
+    let alpn = ["h2", "http/1.1"];
     let named_credentials = certificates(tls);
     let certificates: Vec<SdsSecretConfig> = if mutual {
         vec![secret::of_agent(secret::DEFAULT)]

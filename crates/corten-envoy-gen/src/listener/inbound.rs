@@ -36,7 +36,7 @@ use crate::{
         authz::Peer,
         enforcement::Enforcement,
         peer,
-        tls::{self, Inbound, Traffic},
+        tls::{self, Inbound},
     },
 };
 
@@ -271,10 +271,8 @@ impl<'a> Maker<'a> {
     }
 
     fn chain(&self, way: Way, name: &str, served: &Served) -> FilterChain {
-        let traffic = if way.http { Traffic::Http } else { Traffic::Tcp };
         let socket = way.terminates.then(|| {
             tls::server_socket(&tls::inbound(&Inbound {
-                traffic,
                 trust_domains: &self.trust_domains,
                 settings: self.cx.mesh().mesh_mtls.as_ref(),
                 files: None,

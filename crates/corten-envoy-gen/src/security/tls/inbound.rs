@@ -9,20 +9,9 @@ use corten_envoy::{
 use super::{Files, listed, of_trust_domain, parameters, protocols, tunnel, validation};
 use crate::security::secret;
 
-/// What goes through a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Traffic {
-    /// HTTP of some version.
-    Http,
-    /// Bytes; proxies tell each other who they are before the first.
-    Tcp,
-}
-
 /// The mutual TLS of the mesh, as a workload serves it.
 #[derive(Debug, Clone, Copy)]
 pub struct Inbound<'a> {
-    /// What goes through the connection.
-    pub traffic: Traffic,
     /// The trust domains whose identities are accepted; empty: any that the authorities vouch for.
     pub trust_domains: &'a [String],
     /// `meshMTLS` of the mesh's configuration.
@@ -43,12 +32,10 @@ const CIPHERS: [&str; 6] = [
 
 /// Serves the mesh's mutual TLS: the workload's certificate, and a client certificate of the mesh demanded.
 pub fn inbound(wanted: &Inbound<'_>) -> DownstreamTlsContext {
-    let alpn: &[&str] = match wanted.traffic {
-        // Filter chains are chosen by the protocols that the client names, this is only what is answered: the names
-        // that say "of the mesh" are left out so that the protocol inside is agreed on.
-        Traffic::Http => &["h2", "http/1.1"],
-        Traffic::Tcp => &["istio-peer-exchange", "h2", "http/1.1"],
-    };
+    // Filter chains are chosen by the protocols that the client names, this is only what is answered: the names that say "of
+    // the mesh" are left out so that the protocol inside is agreed on, and `istio-peer-exchange` because a client that agrees
+    // on it sends who it is before the first byte, which nothing here would read.
+    let alpn = ["h2", "http/1.1"];
     let file = |of: fn(&Files) -> &str| wanted.files.map(of).filter(|path| !path.is_empty());
     let own_agent = wanted.files.is_some_and(|files| files.own_agent);
     let certificate = match (file(|files| &files.certificate), file(|files| &files.key)) {
@@ -70,7 +57,7 @@ pub fn inbound(wanted: &Inbound<'_>) -> DownstreamTlsContext {
             )),
             tls_certificate_sds_secret_configs: vec![certificate],
             validation_context_type: Some(validation(names, authorities)),
-            alpn_protocols: protocols(alpn),
+            alpn_protocols: protocols(&alpn),
             ..CommonTlsContext::default()
         }),
         require_client_certificate: boolean(true),

@@ -30,7 +30,7 @@ use corten_envoy::{
 };
 
 pub use self::{
-    inbound::{Inbound, Traffic, inbound, tunnel_inbound},
+    inbound::{Inbound, inbound, tunnel_inbound},
     outbound::{Outbound, Upstream, outbound, tunnel_outbound, tunnelled},
 };
 use super::secret;

@@ -60,6 +60,9 @@ pub struct Outbound<'a> {
     pub files: Option<&'a Files>,
     /// `tlsDefaults` of the mesh's configuration.
     pub defaults: Option<&'a TLSConfig>,
+    /// The proxy tells its peers who it is before the first byte of a connection, as only Istio's own can: a peer that agrees on
+    /// `istio-peer-exchange` waits for that.
+    pub exchanges: bool,
 }
 
 /// What a cluster needs for its TLS.
@@ -183,11 +186,15 @@ fn effective(wanted: &Outbound<'_>) -> (Option<ClientTLSSettings>, bool) {
 
 fn istio_mutual(wanted: &Outbound<'_>, settings: &ClientTLSSettings) -> UpstreamTlsContext {
     let names = settings.subject_alt_names.iter().map(|name| named(name)).collect();
-    let alpn: &[&str] = if wanted.http2 {
-        &["istio-peer-exchange", "istio", "h2"]
+    let mut alpn = if wanted.exchanges {
+        vec!["istio-peer-exchange"]
     } else {
-        &["istio-peer-exchange", "istio"]
+        Vec::new()
     };
+    alpn.push("istio");
+    if wanted.http2 {
+        alpn.push("h2");
+    }
     UpstreamTlsContext {
         sni: match settings.sni.as_str() {
             "" if !wanted.dynamic => wanted.cluster.to_owned(),
@@ -197,7 +204,7 @@ fn istio_mutual(wanted: &Outbound<'_>, settings: &ClientTLSSettings) -> Upstream
             tls_params: Some(parameters(TLSConfigTLSProtocol::Tlsv12, Vec::new(), Vec::new())),
             tls_certificate_sds_secret_configs: vec![secret::of_agent(secret::DEFAULT)],
             validation_context_type: Some(validation(names, secret::of_agent(secret::ROOT))),
-            alpn_protocols: protocols(alpn),
+            alpn_protocols: protocols(&alpn),
             ..CommonTlsContext::default()
         }),
         ..UpstreamTlsContext::default()

@@ -8,7 +8,7 @@ use corten_api::istio::{
 use corten_envoy::message_to_json;
 use serde_json::{Value, json};
 
-use super::{Files, Inbound, Outbound, Traffic, inbound, outbound, trust_domains, tunnel_inbound};
+use super::{Files, Inbound, Outbound, inbound, outbound, trust_domains, tunnel_inbound};
 
 fn settings(mode: Mode) -> ClientTLSSettings {
     ClientTLSSettings {
@@ -76,7 +76,7 @@ fn of_socket(socket: &Value) -> String {
     }
 }
 
-const MESH: &str = r#"tls sni="outbound_.80_._.a" cert="default" roots="ROOTCA" names=["URI=\"spiffe://td/ns/x/sa/y\""] alpn=["istio-peer-exchange","istio"]"#;
+const MESH: &str = r#"tls sni="outbound_.80_._.a" cert="default" roots="ROOTCA" names=["URI=\"spiffe://td/ns/x/sa/y\""] alpn=["istio"]"#;
 
 fn of_mesh() -> Vec<String> {
     vec!["spiffe://td/ns/x/sa/y".to_owned()]
@@ -308,7 +308,6 @@ fn a_workload_may_bring_its_own_certificates() {
         r#"tlsMode-istio {"tlsMode":"istio"}: tls sni="s" cert="file-cert:/c~/k" roots="file-root:/ca" names=["URI=\"spiffe://td/ns/x/sa/y\""] alpn=null"#
     );
     let context = inbound(&Inbound {
-        traffic: Traffic::Tcp,
         trust_domains: &[],
         settings: None,
         files: Some(&files),
@@ -342,7 +341,6 @@ fn workloads_serve_the_identities_of_the_mesh() {
     let trusted = trust_domains(&mesh);
     assert_eq!(trusted, ["td", "old", "far"]);
     let context = inbound(&Inbound {
-        traffic: Traffic::Http,
         trust_domains: &trusted,
         settings: mesh.mesh_mtls.as_ref(),
         files: None,
