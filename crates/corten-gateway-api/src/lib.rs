@@ -20,6 +20,7 @@ pub mod ingress;
 pub mod input;
 mod instances;
 mod listener;
+pub mod offline;
 mod policy;
 pub mod reference;
 pub mod route;

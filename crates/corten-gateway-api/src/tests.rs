@@ -252,7 +252,9 @@ fn rules_are_ordered_by_precedence_across_routes() {
             ),
         ),
     ];
-    check(&yaml.concat(), expect![[r#"
+    check(
+        &yaml.concat(),
+        expect![[r#"
         shop/infra~edge~*~web~*
           exact | {"headers":{"X-Beta":{"exact":"beta"}},"uri":{"exact":"/shop"}} | api:90*1 web:80*9
           shop.a.0 | {"method":{"exact":"GET"},"uri":{"prefix":"/shop"}} | web:80*0
@@ -261,7 +263,8 @@ fn rules_are_ordered_by_precedence_across_routes() {
           web (2 routes): fine
         HTTPRoute shop/a: fine
         HTTPRoute shop/b: fine
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -283,7 +286,9 @@ fn timeouts_retries_and_filters_are_those_of_istio() {
         edge(&format!("{{name: web, port: 80, protocol: HTTP, {ALL}}}")),
         route("HTTPRoute", "a", spec),
     ];
-    check(&yaml.concat(), expect![[r#"
+    check(
+        &yaml.concat(),
+        expect![[r#"
         shop/infra~edge~*~web~*
           shop.a.0 | web:80*0 | {"headers":{"request":{"remove":["x-b"],"set":{"x-a":"1"}}},"mirrors":[{"destination":{"host":"api.shop.svc.cluster.local","port":{"number":90}},"percentage":{"value":5}}],"retries":{"attempts":3,"backoff":"0.100s","perTryTimeout":"2s","retryOn":"connect-failure,refused-stream,unavailable,cancelled,503"},"rewrite":{"authority":"inner.example","uri":"/"},"timeout":"10s"}
           shop.a.1 | {"redirect":{"derivePort":"FROM_PROTOCOL_DEFAULT","redirectCode":302,"scheme":"https"}}
@@ -291,7 +296,8 @@ fn timeouts_retries_and_filters_are_those_of_istio() {
         Gateway infra/edge: fine
           web (1 routes): fine
         HTTPRoute shop/a: fine
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -312,7 +318,9 @@ fn backends_that_are_not_there_or_not_allowed_answer_for_their_share() {
             "  rules: [{backendRefs: [{name: web.shop, port: 80}]}]",
         ),
     ];
-    check(&yaml.concat(), expect![[r#"
+    check(
+        &yaml.concat(),
+        expect![[r#"
         shop/infra~edge~*~web~*
           shop.some.0 | web:80*1 gone:80*1 nowhere*1
         Gateway infra/edge: fine
@@ -323,7 +331,8 @@ fn backends_that_are_not_there_or_not_allowed_answer_for_their_share() {
         error CRT0202: HTTPRoute shop/dotted: spec.rules: service name invalid; the name of the Service must be used, not the hostname.
         error CRT0202: HTTPRoute shop/none: spec.rules: unsupported filter type "ExtensionRef"
         error CRT0202: HTTPRoute shop/some: spec.rules: backendRef web/other not accessible to a HTTPRoute in namespace "shop" (missing a ReferenceGrant?)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -338,7 +347,9 @@ fn the_listener_with_the_closest_name_has_a_host() {
             "  hostnames: [a.shop.example, b.example, own.example]\n  rules: [{backendRefs: [{name: web, port: 80}]}]",
         ),
     ];
-    check(&yaml.concat(), expect![[r#"
+    check(
+        &yaml.concat(),
+        expect![[r#"
         shop/infra~edge~*~any~b.example
           shop.a.0 | web:80*0
         shop/infra~edge~*~shop~a.shop.example
@@ -350,7 +361,8 @@ fn the_listener_with_the_closest_name_has_a_host() {
           own (0 routes): fine
         HTTPRoute shop/a: fine
         error CRT0202: Gateway infra/edge: spec.listeners[same]: Listener has a conflict with another listener attached to the same Gateway
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -367,7 +379,9 @@ fn calls_are_matched_by_service_and_method() {
         edge(&format!("{{name: web, port: 80, protocol: HTTP, {ALL}}}")),
         route("GRPCRoute", "calls", &format!("  rules: [{}]", rules.join(", "))),
     ];
-    check(&yaml.concat(), expect![[r#"
+    check(
+        &yaml.concat(),
+        expect![[r#"
         shop/infra~edge~*~web~*
           shop.calls.0 | {"uri":{"exact":"/a.B/C"}} | api:90*0
           shop.calls.1 | {"uri":{"prefix":"/a.B/"}} | api:90*0
@@ -376,7 +390,8 @@ fn calls_are_matched_by_service_and_method() {
         GRPCRoute shop/calls: fine
         Gateway infra/edge: fine
           web (1 routes): fine
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -396,7 +411,9 @@ fn connections_go_by_name_and_by_port() {
             "  rules: [{backendRefs: [{name: api, port: 90}]}, {backendRefs: [{name: web, port: 80}]}]",
         ),
     ];
-    check(&yaml.concat(), expect![[r#"
+    check(
+        &yaml.concat(),
+        expect![[r#"
         shop/names~tls~0~*
           tls a.db.example,*.db.example -> web:443
         shop/names~tls~1~*
@@ -410,7 +427,8 @@ fn connections_go_by_name_and_by_port() {
         TCPRoute shop/port: fine
         TLSRoute shop/names: fine
         warning CRT0201: TCPRoute shop/port: spec.rules[1]: rules[1] is never reached: the first rule takes every connection
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -432,7 +450,9 @@ fn policies_about_backends_become_rules() {
         ),
         policy("nowhere", "2025-01-03T00:00:00Z", ", sectionName: ftp", system),
     ];
-    check(&yaml.concat(), expect![[r#"
+    check(
+        &yaml.concat(),
+        expect![[r#"
         web~istio-autogenerated-k8s-gateway {"host":"web.shop.svc.cluster.local","trafficPolicy":{"portLevelSettings":[{"port":{"number":443},"tls":{"credentialName":"invalid://","mode":"SIMPLE","sni":"port.example"}}],"tls":{"mode":"SIMPLE","sni":"older.example"}}}
         BackendTLSPolicy shop/nowhere at web: Accepted TargetNotFound: targetRefs invalid: sectionName "ftp" does not exist in Service shop/web
         BackendTLSPolicy shop/older at web: fine
@@ -442,7 +462,8 @@ fn policies_about_backends_become_rules() {
         error CRT0202: BackendTLSPolicy shop/port: spec: Certificate reference invalid: reference shop/gone (of kind ConfigMap) not found
         error CRT0202: BackendTLSPolicy shop/port: spec: Certificate reference not found: reference shop/gone (of kind ConfigMap) not found
         error CRT0202: BackendTLSPolicy shop/younger: spec: Conflicts with BackendTLSPolicy "older" targeting the same backend
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -452,7 +473,9 @@ fn what_is_not_honoured_is_said() {
         "apiVersion: gateway.networking.k8s.io/v1\nkind: UDPRoute\nmetadata: {name: dns, namespace: shop}\nspec:\n  parentRefs: [{name: edge}]\n  rules: [{backendRefs: [{name: web, port: 80}]}]\n---\n".to_owned(),
         route("HTTPRoute", "sticky", "  rules: [{sessionPersistence: {sessionName: s}, backendRefs: [{name: web, port: 80}]}]").replace("sessionName: s", "type: Header, header: {name: s}"),
     ];
-    check(&yaml.concat(), expect![[r#"
+    check(
+        &yaml.concat(),
+        expect![[r#"
         shop/infra~edge~*~web~*
           shop.sticky.0 | web:80*0
         Gateway infra/edge: fine
@@ -460,5 +483,6 @@ fn what_is_not_honoured_is_said() {
         HTTPRoute shop/sticky: fine
         warning CRT0201: HTTPRoute shop/sticky: spec.rules[0].sessionPersistence: sessionPersistence is not supported
         warning CRT0201: UDPRoute shop/dns: spec: spec is not honoured: datagrams are not routed
-    "#]]);
+    "#]],
+    );
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, bail, ensure};
 use corten_api::diagnostic::Diagnostic;
 use corten_api::istio::mesh_config::MeshConfig;
+use corten_gateway_api::offline as gateways;
 use corten_model::{ObjectKind, Settings};
 use corten_routing::{ConfigKind, Proxy, Snapshot, World, offline};
 use futures_util::future::try_join_all;
@@ -19,7 +20,7 @@ pub(crate) struct Objects {
     #[command(flatten)]
     connection: Connection,
     /// Objects of files and directories instead of a cluster's. What a cluster would add is added: addresses of services, a pod for
-    /// each Deployment
+    /// each Deployment, the workload of a Gateway
     #[arg(short, long, value_name = "FILE")]
     filename: Vec<std::path::PathBuf>,
     /// Directories with everything below them
@@ -69,6 +70,10 @@ impl Objects {
             let namespace = self.connection.named_namespace().unwrap_or("default").to_owned();
             let mut objects = read.objects;
             offline::complete(&mut objects, &namespace);
+            // Gateways of files get the workloads that a controller would make, and those get pods.
+            let workloads = gateways::workloads(&objects, &self.gateway_settings());
+            objects.extend(workloads);
+            offline::complete(&mut objects, &namespace);
             (objects, namespace)
         };
         let config = self.mesh_config(&objects)?;
@@ -79,7 +84,13 @@ impl Objects {
             ..Settings::default()
         };
         let mut world = World::new(base, config);
-        let diagnostics = world.put(&objects);
+        let mut diagnostics = world.put(&objects);
+        if !self.filename.is_empty() {
+            let (generated, unheard) = gateways::generated(&objects, &self.gateway_settings());
+            diagnostics.extend(unheard);
+            // What is wrong with them was told about what they were made from.
+            world.put(&generated);
+        }
         objects.retain(|object| object["kind"] != "Secret");
         Ok(Known {
             snapshot: world.snapshot(),
@@ -87,6 +98,13 @@ impl Objects {
             namespace,
             diagnostics,
         })
+    }
+
+    fn gateway_settings(&self) -> corten_gateway_api::Settings {
+        corten_gateway_api::Settings {
+            domain: Settings::default().domain.to_string(),
+            ..corten_gateway_api::Settings::default()
+        }
     }
 
     fn mesh_config(&self, objects: &[Value]) -> Result<MeshConfig> {

@@ -1,0 +1,155 @@
+//! Objects of files: what a cluster's controllers would add for gateways, and what the objects become.
+//!
+//! In files there are no endpoints; services are taken for served.
+
+use std::sync::Arc;
+
+use corten_api::{codec::Json, decode::SpannedObject, diagnostic::Diagnostic};
+use serde_json::Value;
+
+use crate::{
+    Inputs, Settings, convert,
+    deploy::{self, Overlay, Request, workload},
+    index::Index,
+    input::{RegistryService, Service},
+};
+
+/// The objects that are looked at, from all.
+fn inputs(objects: &[Value], settings: &Settings) -> Inputs {
+    let mut inputs = Inputs {
+        settings: settings.clone(),
+        ..Inputs::default()
+    };
+    for object in objects {
+        // What is wrong with an object is told by whoever reads all of them.
+        let _told_elsewhere = inputs.add(&SpannedObject::from_value(object));
+    }
+    let service = |service: &Arc<Service>| RegistryService {
+        hostname: format!("{}.{}.svc.{}", service.name, service.namespace, settings.domain),
+        namespace: service.namespace.clone(),
+        labels: service.labels.clone(),
+        ports: service.ports.iter().map(|(_, port)| *port).collect(),
+        endpoints: service.ports.iter().map(|(_, port)| (*port, vec![*port])).collect(),
+        ..RegistryService::default()
+    };
+    let mut registry: Vec<RegistryService> = inputs.services.iter().map(service).collect();
+    for entry in &inputs.service_entries {
+        let ports: Vec<u16> = entry.spec.ports.iter().map(|port| port.number.0).collect();
+        registry.extend(entry.spec.hosts.iter().map(|host| RegistryService {
+            hostname: host.to_string(),
+            namespace: entry.metadata.namespace.clone(),
+            labels: entry.metadata.labels.clone(),
+            endpoints: ports.iter().map(|port| (*port, vec![*port])).collect(),
+            ports: ports.clone(),
+            ..RegistryService::default()
+        }));
+    }
+    inputs.registry = registry.into_iter().map(Arc::new).collect();
+    inputs
+}
+
+/// The workloads of gateways that are not among the objects. What a ConfigMap asks to change that cannot be changed
+/// leaves its gateway without one.
+pub fn workloads(objects: &[Value], settings: &Settings) -> Vec<Json> {
+    let inputs = inputs(objects, settings);
+    let index = Index::new(&inputs);
+    let deploy = deploy::Settings {
+        domain: settings.domain.clone(),
+        ..deploy::Settings::default()
+    };
+    let mut made = Vec::new();
+    for gateway in &inputs.gateways {
+        let namespace = &gateway.metadata.namespace;
+        let here = |object: &&Value| object["metadata"]["namespace"] == namespace.as_str();
+        let infrastructure = gateway.spec.infrastructure.as_ref();
+        let named = infrastructure
+            .and_then(|i| i.parameters_ref.as_ref())
+            .map(|named| named.name.as_str());
+        let parameters = objects.iter().filter(here).find(|object| {
+            object["kind"] == "ConfigMap" && named.is_some_and(|named| object["metadata"]["name"] == named)
+        });
+        let parameters: Option<Overlay> = parameters.map(|map| crate::input::strings(map, "/data"));
+        let sets: Vec<_> = inputs
+            .listener_sets
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|set| crate::conflict::gateway_of(set) == crate::gateway::key(gateway))
+            .collect();
+        let request = Request {
+            settings: &deploy,
+            gateway,
+            sets: &sets,
+            class_defaults: None,
+            parameters: parameters.as_ref(),
+            existing: &[],
+        };
+        let Some(Ok(applied)) = workload(&index, request).map(|workload| workload.objects) else {
+            continue;
+        };
+        let is_new = |object: &Json| {
+            let same = |other: &Value| {
+                other["kind"] == object["kind"] && other["metadata"]["name"] == object["metadata"]["name"]
+            };
+            !objects.iter().filter(here).any(same)
+        };
+        made.extend(applied.into_iter().filter(is_new));
+    }
+    made
+}
+
+/// What the objects of the Gateway API become: Istio's objects, and what is not honoured.
+pub fn generated(objects: &[Value], settings: &Settings) -> (Vec<Json>, Vec<Diagnostic>) {
+    let made = convert(&inputs(objects, settings));
+    let gateways = made.gateways.iter().map(|object| object.encode("v1"));
+    let routes = made.virtual_services.iter().map(|routes| routes.object.encode("v1"));
+    let rules = made.destination_rules.iter().map(|object| object.encode("v1"));
+    (gateways.chain(routes).chain(rules).collect(), made.diagnostics)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn files_become_workloads_and_configuration() {
+        let gateway = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "Gateway",
+            "metadata": { "name": "edge", "namespace": "infra" },
+            "spec": { "gatewayClassName": "istio", "listeners": [{ "name": "web", "port": 80, "protocol": "HTTP" }] },
+        });
+        let route = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": { "name": "web", "namespace": "infra" },
+            "spec": {
+                "parentRefs": [{ "name": "edge" }],
+                "rules": [{ "backendRefs": [{ "group": "networking.istio.io", "kind": "Hostname", "name": "example.com", "port": 443 }] }],
+            },
+        });
+        let entry = json!({
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "ServiceEntry",
+            "metadata": { "name": "out", "namespace": "infra" },
+            "spec": { "hosts": ["example.com"], "ports": [{ "number": 443, "name": "https", "protocol": "HTTPS" }] },
+        });
+        let mut objects = vec![gateway, route, entry];
+        let settings = Settings::default();
+        let made = workloads(&objects, &settings);
+        let kinds: Vec<&str> = made.iter().filter_map(|object| object["kind"].as_str()).collect();
+        assert_eq!(kinds, ["ServiceAccount", "Deployment", "Service"]);
+        objects.extend(made);
+        assert!(
+            workloads(&objects, &settings).is_empty(),
+            "what is there is not made again"
+        );
+        let (generated, diagnostics) = generated(&objects, &settings);
+        assert_eq!(diagnostics, []);
+        let kinds: Vec<&str> = generated.iter().filter_map(|object| object["kind"].as_str()).collect();
+        assert_eq!(kinds, ["Gateway", "VirtualService"]);
+        let host = &generated[1]["spec"]["http"][0]["route"][0]["destination"]["host"];
+        assert_eq!(host, "example.com");
+    }
+}
