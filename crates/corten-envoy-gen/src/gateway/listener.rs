@@ -31,7 +31,7 @@ use crate::{
     listener::filters::{self, Http, Routes, Side},
     names,
     route::L4Chain,
-    security::tls::server_socket,
+    security::{attach::Place, authz::Peer, enforcement::Enforcement, tls::server_socket},
 };
 
 /// The ports of the router itself.
@@ -49,6 +49,8 @@ const MESH_PROTOCOLS: [&str; 5] = [
 /// The listeners of a router: one for each address and port that anything is served at.
 pub(super) fn listeners(cx: &Context<'_>, merged: &Merged) -> Vec<Listener> {
     let log = filters::access_log(cx.mesh());
+    let place = Place::of(cx.proxy, &cx.snapshot.catalog.settings.root_namespace);
+    let enforced = Enforcement::new(cx, place, Peer::Certificate);
     let mut chains: BTreeMap<(String, u16), Vec<FilterChain>> = BTreeMap::new();
     let mut taken: BTreeMap<(String, u16), HashSet<String>> = BTreeMap::new();
     for bound in &merged.bound {
@@ -61,7 +63,7 @@ pub(super) fn listeners(cx: &Context<'_>, merged: &Merged) -> Vec<Listener> {
         };
         let place = (bind, bound.port);
         let taken = taken.entry(place.clone()).or_default();
-        let made = chains_of(cx, bound, &place, taken, &log);
+        let made = chains_of(cx, bound, &place, taken, &log, &enforced);
         chains.entry(place).or_default().extend(made);
     }
     chains.retain(|_, chains| !chains.is_empty());
@@ -107,9 +109,10 @@ fn chains_of(
     place: &(String, u16),
     taken: &mut HashSet<String>,
     log: &[AccessLog],
+    enforced: &Enforcement,
 ) -> Vec<FilterChain> {
     if bound.protocol.is_http() {
-        let filter = manager(cx, place, &bound.table, "", bound.protocol, log);
+        let filter = manager(cx, place, &bound.table, "", bound.protocol, log, enforced);
         return vec![FilterChain {
             filters: vec![filter],
             ..FilterChain::default()
@@ -119,10 +122,18 @@ fn chains_of(
     for served in &bound.servers {
         let name = |chain: FilterChain| with_names(chain, &served.names);
         if served.is_https() {
-            let filter = manager(cx, place, &served.table, &served.server.name, bound.protocol, log);
+            let filter = manager(
+                cx,
+                place,
+                &served.table,
+                &served.server.name,
+                bound.protocol,
+                log,
+                enforced,
+            );
             made.push(name(terminated(cx, served, filter)));
         } else if served.server.tls.is_none() {
-            made.extend(tcp::of_bytes(cx, served).map(|chain| of_l4(chain, log)));
+            made.extend(tcp::of_bytes(cx, served).map(|chain| of_l4(chain, log, enforced)));
         } else if served.passes_through() {
             let of_mesh = served
                 .server
@@ -131,7 +142,7 @@ fn chains_of(
                 .is_some_and(|tls| tls.mode == Mode::AutoPassthrough);
             for l4 in tcp::passed_through(cx, served, taken) {
                 let names = l4.names.clone();
-                let mut chain = with_names(of_l4(l4, log), &names);
+                let mut chain = with_names(of_l4(l4, log, enforced), &names);
                 if of_mesh {
                     let wanted = chain.filter_chain_match.get_or_insert_default();
                     wanted.application_protocols = MESH_PROTOCOLS.map(str::to_owned).to_vec();
@@ -139,7 +150,7 @@ fn chains_of(
                 made.push(chain);
             }
         } else if let Some(chain) = tcp::of_bytes(cx, served) {
-            let chain = of_l4(chain, log);
+            let chain = of_l4(chain, log, enforced);
             let mut ended = terminated(cx, served, chain.filters);
             ended.metadata = chain.metadata;
             made.push(name(ended));
@@ -189,9 +200,11 @@ impl From<Vec<Filter>> for Filters {
     }
 }
 
-fn of_l4(chain: L4Chain, log: &[AccessLog]) -> FilterChain {
+fn of_l4(chain: L4Chain, log: &[AccessLog], enforced: &Enforcement) -> FilterChain {
+    let mut all = enforced.tcp.clone();
+    all.push(filters::tcp_proxy(&chain.stat_prefix, chain.to, chain.options, log));
     FilterChain {
-        filters: vec![filters::tcp_proxy(&chain.stat_prefix, chain.to, chain.options, log)],
+        filters: all,
         metadata: chain.origin,
         ..FilterChain::default()
     }
@@ -205,6 +218,7 @@ fn manager(
     name: &str,
     protocol: Protocol,
     log: &[AccessLog],
+    enforced: &Enforcement,
 ) -> Filter {
     let stat_prefix = if name.is_empty() {
         filters::stat(&format!("outbound_{}", names::listener(bind, *port)))
@@ -215,7 +229,7 @@ fn manager(
         side: Side::Outbound,
         stat_prefix,
         routes: Routes::Named(table.to_owned()),
-        filters: filters::http_filters(protocol == Protocol::GrpcWeb, Vec::new()),
+        filters: filters::http_filters(protocol == Protocol::GrpcWeb, enforced.http.clone()),
         mesh: cx.mesh(),
         log,
         idle: cx.idle_timeout(),
