@@ -19,6 +19,7 @@ mod route_rows;
 mod ruleset;
 mod security;
 mod semantics;
+mod sidecars;
 mod simulation;
 mod validation;
 

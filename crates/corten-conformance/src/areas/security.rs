@@ -1,8 +1,7 @@
-//! Area `istio-security-policies`, as far as it concerns connections: whether a server's node proxy lets a client in.
+//! Area `istio-security-policies`: whether a server's node proxy lets a client in, and whether its sidecar does.
 //!
-//! Where a policy asks something of requests, a node proxy can only judge ports that carry none; the other ports, and
-//! what tokens, paths and gateways decide, wait for the proxies that see requests. How clients are made to send plain text
-//! is a matter of sidecars: here such a client simply has no identity.
+//! Where a policy asks something of requests, a node proxy can only judge ports that carry none. How clients are made to send
+//! plain text is a matter of sidecars: for a node proxy such a client simply has no identity.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -11,7 +10,10 @@ use corten_model::Settings;
 use corten_traffic::{Peer, Tables};
 use serde_json::{Value, json};
 
-use super::ambient;
+use super::{
+    ambient,
+    sidecars::{self, Mesh},
+};
 use crate::data::{self, Area};
 use crate::outcome::{Case, Outcome};
 
@@ -35,6 +37,7 @@ const PORTS: [(&str, u16, bool); 5] = [
 /// Runs every request of every table, each a case.
 pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
+    let keys = std::fs::read_to_string(area.dir.join("jwks.json")).context("reading jwks.json")?;
     for (relative, path) in area.files("yaml")? {
         let table = data::document(&path)?;
         for (row, case) in data::rows(&table) {
@@ -54,7 +57,7 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
             };
             for (at, request) in requests.iter().enumerate() {
                 let name = format!(": {} {}", at + 1, text(&request["from"]));
-                push(name, judge(case, request)?);
+                push(name, judge(case, request, &keys)?);
             }
         }
     }
@@ -65,29 +68,70 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn judge(case: &Value, request: &Value) -> Result<Outcome> {
+fn judge(case: &Value, request: &Value, keys: &str) -> Result<Outcome> {
     let skipped = |feature: &str| Ok(Outcome::Skipped(format!("{feature} is not built yet")));
-    let Some(expected) = request["allow"].as_bool().or_else(|| request["success"].as_bool()) else {
-        let tokens = case.get("jwks").is_some();
-        return skipped(if tokens {
-            "authentication by tokens"
-        } else {
-            "normalization of paths"
-        });
-    };
     // The data has clients inside and outside of the mesh, and ports of one server.
-    let from = match text(&request["from"]) {
+    let from = match request["from"].as_str().unwrap_or("ns1/a") {
         "mesh" => "ns1/a",
         "naked" => "naked/naked",
         "ingress-gateway" => return skipped("the ingress gateway"),
         other => other,
     };
-    match request["to"].as_str().or_else(|| case["to"].as_str()) {
-        Some("mesh" | "ns1/b") => {}
-        Some("naked") => return skipped("mutual TLS by DestinationRule"),
+    match request["to"]
+        .as_str()
+        .or_else(|| case["to"].as_str())
+        .unwrap_or("ns1/b")
+    {
+        "mesh" | "ns1/b" => {}
+        "naked" => return skipped("mutual TLS by DestinationRule"),
         _ => return skipped("VirtualService routing"),
     }
     let config: Vec<Value> = serde_saphyr::from_multiple(text(&case["config"])).context("parsing the configuration")?;
+    let addresses = &case["workloadAddresses"];
+    let address = |path: &str| address(addresses, path);
+    let mesh = Mesh::new(&config, &case["meshConfig"], keys, &address)?;
+    let Some(expected) = request["allow"].as_bool().or_else(|| request["success"].as_bool()) else {
+        let port = request["port"].as_str().unwrap_or("http");
+        let hop = mesh.call(from, port, &sidecars::request(request, port))?;
+        let Some(wanted) = request["upstreamPath"].as_str() else {
+            return Ok(sidecars::judge_status(&hop, request));
+        };
+        let sent = hop
+            .destinations
+            .first()
+            .and_then(|destination| destination.request.as_ref());
+        let path = sent.map_or("none", |request| request.path.as_str());
+        return Ok(if path == wanted {
+            Outcome::Passed
+        } else {
+            Outcome::Failed(format!("the server sees {path}, expected {wanted}: {:?}", hop.outcome))
+        });
+    };
+    let verdict = |allowed: bool| if allowed { "let in" } else { "refused" };
+    for port in request["ports"].as_array().into_iter().flatten().map(text) {
+        let hop = mesh.call(from, port, &sidecars::request(request, port))?;
+        let allowed = hop.refusal().is_none();
+        if allowed != expected {
+            let why = format!(
+                "{from} is {} on {port} by sidecars: {:?}",
+                verdict(allowed),
+                hop.outcome
+            );
+            return Ok(Outcome::Failed(why));
+        }
+    }
+    match judge_node(case, request, from, &config)? {
+        Some((name, allowed)) if allowed != expected => Ok(Outcome::Failed(format!(
+            "{from} is {} on {name} by node proxies",
+            verdict(allowed)
+        ))),
+        _ => Ok(Outcome::Passed),
+    }
+}
+
+/// What the server's node proxy says on the ports that it can judge: the first that is not as expected, or the last.
+fn judge_node(case: &Value, request: &Value, from: &str, config: &[Value]) -> Result<Option<(&'static str, bool)>> {
+    let expected = request["allow"].as_bool().or_else(|| request["success"].as_bool());
     let mut objects = environment(&case["workloadAddresses"]);
     objects.extend(config.iter().filter(|object| !object.is_null()).cloned());
     let mesh = ambient::mesh(Settings::default(), &objects);
@@ -95,20 +139,15 @@ fn judge(case: &Value, request: &Value) -> Result<Outcome> {
     let tables = ambient::node_tables(&mesh.snapshot())?;
     let named = |port: &Value| PORTS.iter().find(|(name, ..)| *name == text(port));
     let ports = request["ports"].as_array().into_iter().flatten().filter_map(named);
-    let mut judged = 0;
+    let mut judged = None;
     for (name, port, _) in ports.filter(|(_, _, carries_requests)| sees_all || !carries_requests) {
-        let allowed = is_let_in(&tables, from, *port, sends_plain_text(&config, from))?;
-        if allowed != expected {
-            let verdict = if allowed { "let in" } else { "refused" };
-            return Ok(Outcome::Failed(format!("{from} is {verdict} on {name}")));
+        let allowed = is_let_in(&tables, from, *port, sends_plain_text(config, from))?;
+        judged = Some((*name, allowed));
+        if Some(allowed) != expected {
+            break;
         }
-        judged += 1;
     }
-    if judged == 0 {
-        skipped("enforcement of policies about requests")
-    } else {
-        Ok(Outcome::Passed)
-    }
+    Ok(judged)
 }
 
 /// Whether the configuration has a client's sidecar send plain text.
@@ -144,10 +183,9 @@ fn is_let_in(tables: &Tables, from: &str, port: u16, plain: bool) -> Result<bool
 /// Namespaces and pods of the area's description; their addresses are the row's, where it has some.
 fn environment(addresses: &Value) -> Vec<Value> {
     let mut objects = Vec::new();
-    for (path, place) in WORKLOADS {
+    for (path, _) in WORKLOADS {
         let (namespace, name) = path.split_once('/').unwrap_or(("", path));
-        let usual = IpAddr::V4(Ipv4Addr::new(10, 0, 0, place)).to_string();
-        let address = addresses[path][0].as_str().unwrap_or(&usual);
+        let address = address(addresses, path).to_string();
         let annotations = if namespace == "naked" {
             json!({})
         } else {
@@ -165,4 +203,14 @@ fn environment(addresses: &Value) -> Vec<Value> {
         }));
     }
     objects
+}
+
+/// The address of a workload: the row's, or the usual one.
+fn address(addresses: &Value, path: &str) -> IpAddr {
+    let usual = WORKLOADS
+        .iter()
+        .find(|(name, _)| *name == path)
+        .map_or(0, |(_, place)| *place);
+    let written = addresses[path][0].as_str().and_then(|address| address.parse().ok());
+    written.unwrap_or(IpAddr::V4(Ipv4Addr::new(10, 0, 0, usual)))
 }

@@ -321,5 +321,6 @@ fn of_policy(policy: &Written, code: Code, severity: Severity, path: &str, messa
     }
 }
 
-/// A public key whose private half was thrown away when it was made.
+/// A public key whose private half was thrown away when it was made. It has a name, so that who only looks at names refuses
+/// tokens, too.
 pub const NOBODYS_KEY: &str = include_str!("nobodys-key.json");
