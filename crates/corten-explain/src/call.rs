@@ -152,6 +152,16 @@ impl Request {
     }
 }
 
+/// What an earlier listener of the same proxy wrote down about a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// What it wrote.
+    pub value: String,
+    /// Whether the listeners after this one see it too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lasting: bool,
+}
+
 /// One call, as it arrives at a proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
@@ -174,7 +184,7 @@ pub struct Call {
     pub inside: Option<Box<Call>>,
     /// What earlier listeners of the same proxy wrote down about the connection.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub filter_state: BTreeMap<String, String>,
+    pub filter_state: BTreeMap<String, Note>,
     /// The time by which tokens are judged, in seconds since 1970; `None`: no token is too old or too young.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now: Option<u64>,

@@ -256,3 +256,6 @@ fn target(metadata: Option<&Metadata>) -> Option<std::net::SocketAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

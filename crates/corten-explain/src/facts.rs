@@ -35,8 +35,19 @@ pub(crate) struct Facts {
 pub(crate) struct Noted {
     /// The note.
     pub(crate) value: String,
-    /// Whether connections to internal listeners carry it on.
-    pub(crate) shared: bool,
+    /// How far connections to internal listeners carry it.
+    pub(crate) carried: Carried,
+}
+
+/// How far a note is carried from listener to listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carried {
+    /// Not at all.
+    Never,
+    /// To the next.
+    Once,
+    /// To all.
+    Always,
 }
 
 impl Facts {
@@ -44,8 +55,8 @@ impl Facts {
     pub(crate) fn new(call: &Call) -> Self {
         let state = call.filter_state.iter().map(|(key, value)| {
             let noted = Noted {
-                value: value.clone(),
-                shared: true,
+                value: value.value.clone(),
+                carried: if value.lasting { Carried::Always } else { Carried::Never },
             };
             (key.clone(), noted)
         });

@@ -392,3 +392,6 @@ fn cors(filter: &HttpFilter, policy: Option<&CorsPolicy>, facts: &Facts) -> (Fil
         Left::On,
     )
 }
+
+#[cfg(test)]
+mod tests;

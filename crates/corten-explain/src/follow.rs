@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::facts::Facts;
+use crate::facts::{Carried, Facts};
+use crate::listener::INTERNAL_DESTINATION;
 use crate::network::{self, Ended};
 use crate::trace::{Destination, EndpointShare, Hop, ListenerMatched, Outcome, Refusal, Trace, Via};
-use crate::{Call, Config, Entry, chain, listener, tls};
+use crate::{Call, Config, Entry, Note, chain, listener, tls};
 
 /// How many listeners of one proxy a call passes at most.
 const HOPS_MAX: usize = 16;
@@ -62,11 +63,20 @@ fn within(hop: &Hop, facts: &Facts, destination: &Destination, endpoint: &Endpoi
     };
     call.entry = Entry::Internal(name.to_owned());
     call.source = facts.source;
+    let carried = facts.state.iter().filter(|(_, noted)| noted.carried != Carried::Never);
+    let carried = carried.map(|(key, noted)| {
+        let note = Note {
+            value: noted.value.clone(),
+            lasting: noted.carried == Carried::Always,
+        };
+        (key.clone(), note)
+    });
+    call.filter_state = carried.collect();
     if let Some(target) = endpoint.target {
+        // What an endpoint says of itself counts before what was noted earlier.
         call.destination = target;
+        call.filter_state.remove(INTERNAL_DESTINATION);
     }
-    let shared = facts.state.iter().filter(|(_, noted)| noted.shared);
-    call.filter_state = shared.map(|(key, noted)| (key.clone(), noted.value.clone())).collect();
     call
 }
 

@@ -38,7 +38,7 @@ mod tree;
 mod values;
 
 pub use self::{
-    call::{Call, Certificate, Entry, Protocol, Request, Tls},
+    call::{Call, Certificate, Entry, Note, Protocol, Request, Tls},
     config::Config,
     follow::follow,
     onward::onward,

@@ -9,12 +9,12 @@ use corten_envoy::envoy::config::listener::v3::{
 };
 use corten_envoy::envoy::extensions::filters::listener::set_filter_state::v3::Config as SetFilterState;
 
-use crate::facts::{Facts, Noted};
+use crate::facts::{Carried, Facts, Noted};
 use crate::trace::ListenerMatched;
 use crate::{Call, Config, Entry, Protocol, format};
 
 /// Where Envoy's internal listeners find the address that a connection was meant for.
-const INTERNAL_DESTINATION: &str = "envoy.filters.listener.original_dst.local_ip";
+pub(crate) const INTERNAL_DESTINATION: &str = "envoy.filters.listener.original_dst.local_ip";
 /// Where they find the address that it comes from.
 const INTERNAL_SOURCE: &str = "envoy.filters.listener.original_dst.remote_ip";
 
@@ -266,7 +266,11 @@ pub(crate) fn note(
     }
     let noted = Noted {
         value: text.clone(),
-        shared: value.shared_with_upstream() != SharedWithUpstream::None,
+        carried: match value.shared_with_upstream() {
+            SharedWithUpstream::None => Carried::Never,
+            SharedWithUpstream::Once => Carried::Once,
+            SharedWithUpstream::Transitive => Carried::Always,
+        },
     };
     facts.state.insert(key.clone(), noted);
     Some((key.clone(), text))

@@ -458,3 +458,185 @@ fn a_server_that_wants_mutual_tls() {
     (tcp.protocol, tcp.request) = (Protocol::Tcp, None);
     assert_eq!(follow(&server(), &tcp).hops[0].refusal(), Some(Refusal::ProtocolError));
 }
+
+fn noting(values: &[(&str, &str, &str)]) -> Value {
+    let values = values.iter().map(|(key, format, shared)| {
+        json!({ "objectKey": key, "sharedWithUpstream": shared, "formatString": { "textFormatSource": { "inlineString": format } } })
+    });
+    let values: Vec<Value> = values.collect();
+    typed(
+        "envoy.filters.http.set_filter_state",
+        "envoy.extensions.filters.http.set_filter_state.v3.Config",
+        json!({ "onRequestHeaders": values }),
+    )
+}
+
+/// A waypoint: a tunnel ends, a policy asks who opened it, and another tunnel goes on to the workload.
+fn waypoint() -> Config {
+    let internal = |name: &str, id: &str| json!({ "address": { "envoyInternalAddress": { "serverListenerName": name, "endpointId": id } } });
+    let original = typed(
+        "envoy.filters.listener.original_dst",
+        "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
+        json!({}),
+    );
+    let address = typed(
+        "ip",
+        "envoy.extensions.matching.common_inputs.network.v3.DestinationIPInput",
+        json!({}),
+    );
+    let chain = typed(
+        "x",
+        "google.protobuf.StringValue",
+        json!({ "value": "inbound-vip|80|http|payments" }),
+    );
+    let rbac = typed(
+        "envoy.filters.http.rbac",
+        "envoy.extensions.filters.http.rbac.v3.RBAC",
+        json!({ "rules": { "policies": { "ns[default]-policy[p]-rule[0]": {
+            "permissions": [{ "any": true }],
+            "principals": [{ "filterState": { "key": "io.istio.peer_principal", "stringMatch": { "exact": "spiffe://cluster.local/ns/default/sa/client" } } }],
+        }}}}),
+    );
+    let routes = |name: &str, demand: Value, cluster: &str| {
+        json!({
+            "name": name, "virtualHosts": [{ "name": name, "domains": ["*"], "routes": [{ "name": name, "match": demand, "route": { "cluster": cluster } }] }],
+        })
+    };
+    let state = noting(&[
+        (
+            "envoy.filters.listener.original_dst.local_ip",
+            "%REQ(:AUTHORITY)%",
+            "ONCE",
+        ),
+        ("io.istio.peer_principal", "%DOWNSTREAM_PEER_URI_SAN%", "ONCE"),
+    ]);
+    config(&json!({
+        "listeners": [
+            {
+                "name": "connect_terminate", "address": at("0.0.0.0", 15008),
+                "filterChains": [{ "name": "terminate", "transportSocket": server_tls(), "filters": [manager(json!({
+                    "statPrefix": "t", "routeConfig": routes("default", json!({ "connectMatcher": {} }), "main_internal"), "httpFilters": [state, router()],
+                }))] }],
+            },
+            {
+                "name": "main_internal", "internalListener": {}, "listenerFilters": [original, inspectors()[1]],
+                "filterChainMatcher": { "matcherTree": { "input": address, "exactMatchMap": { "map": { "10.96.0.10": { "action": chain } } } } },
+                "filterChains": [{ "name": "inbound-vip|80|http|payments", "filters": [manager(json!({
+                    "statPrefix": "m", "routeConfig": routes("inbound-vip", json!({ "prefix": "/" }), "inbound-vip|80|http|payments"), "httpFilters": [rbac, router()],
+                }))] }],
+            },
+            {
+                "name": "connect_originate", "internalListener": {}, "listenerFilters": [original],
+                "filterChains": [{ "name": "originate", "filters": [tcp(json!({
+                    "statPrefix": "o", "cluster": "connect_originate", "tunnelingConfig": { "hostname": "%DOWNSTREAM_LOCAL_ADDRESS%" },
+                }))] }],
+            },
+        ],
+        "clusters": [
+            { "name": "main_internal", "loadAssignment": { "clusterName": "main_internal", "endpoints": [{ "lbEndpoints": [{ "endpoint": internal("main_internal", "") }] }] } },
+            { "name": "inbound-vip|80|http|payments", "type": "EDS" },
+            { "name": "connect_originate", "type": "ORIGINAL_DST", "lbPolicy": "CLUSTER_PROVIDED", "originalDstLbConfig": { "upstreamPortOverride": 15008 } },
+        ],
+        "endpoints": [{ "clusterName": "inbound-vip|80|http|payments", "endpoints": [{ "lbEndpoints": [{
+            "endpoint": internal("connect_originate", "10.0.0.9:8080"),
+            "metadata": { "filterMetadata": { "envoy.filters.listener.original_dst": { "local": "10.0.0.9:8080" } } },
+        }]}]}],
+    }))
+}
+
+/// A request to a service, in a tunnel that this client opened.
+fn tunnelled(client: Certificate) -> Call {
+    let mut inside = get("payments", "/");
+    inside.destination = "10.96.0.10:80".parse().unwrap();
+    let mut call = Call::new("10.0.0.5:15008".parse().unwrap());
+    call.protocol = Protocol::Http2;
+    call.tls = Some(Tls {
+        alpn: vec!["h2".to_owned()],
+        certificate: Some(client),
+        ..Tls::default()
+    });
+    call.request = Some(Request {
+        method: "CONNECT".to_owned(),
+        host: "10.96.0.10:80".to_owned(),
+        path: String::new(),
+        headers: Vec::new(),
+    });
+    call.inside = Some(Box::new(inside));
+    call
+}
+
+#[test]
+fn through_the_internal_listeners_of_a_waypoint() {
+    check(&waypoint(), &tunnelled(client()), expect![[r#"
+        CONNECT 10.96.0.10:80 to 10.0.0.5:15008
+          listener      connect_terminate: it is for all addresses at port 15008
+          sees          raw_buffer
+          filter chain  terminate: it asks for nothing
+          TLS           ends here, with the certificate of default; a certificate of the client is required; it is spiffe://cluster.local/ns/default/sa/client
+          filters       envoy.filters.http.set_filter_state: envoy.filters.listener.original_dst.local_ip = 10.96.0.10:80, io.istio.peer_principal = spiffe://cluster.local/ns/default/sa/client
+          routes        default (the listener's own)
+          virtual host  default: *, as no other fits
+          route         default: it is a CONNECT
+                          forwards to main_internal
+                          timeout: 15s (Envoy's default)
+                          retries: none
+          cluster       main_internal: STATIC, ROUND_ROBIN
+          endpoints     1
+                          internal:main_internal    100 %  plain
+          outcome       forwarded
+
+        GET http://payments/ to 10.96.0.10:80, within the proxy, to main_internal
+          listener      main_internal: a cluster sends to it
+          sees          raw_buffer; http/1.1
+          filter chain  inbound-vip|80|http|payments: address 10.96.0.10
+          filters       envoy.filters.http.rbac allows: ns[default]-policy[p]-rule[0] allows it
+                          ns[default]-policy[p]-rule[0] (ALLOW) matches: io.istio.peer_principal "spiffe://cluster.local/ns/default/sa/client" is "spiffe://cluster.local/ns/default/sa/client"
+          routes        inbound-vip (the listener's own)
+          virtual host  inbound-vip: *, as no other fits
+          route         inbound-vip: path "/" begins with "/"
+                          forwards to inbound-vip|80|http|payments
+                          timeout: 15s (Envoy's default)
+                          retries: none
+          cluster       inbound-vip|80|http|payments: EDS, ROUND_ROBIN
+          endpoints     1
+                          internal:connect_originate    100 %  plain  for 10.0.0.9:8080
+          outcome       forwarded
+
+        GET http://payments/ to 10.0.0.9:8080, within the proxy, to connect_originate
+          listener      connect_originate: a cluster sends to it
+          sees          raw_buffer
+          filter chain  originate: it asks for nothing
+          cluster       connect_originate: ORIGINAL_DST, CLUSTER_PROVIDED
+          endpoints     to where the call was going, at a port of the cluster's
+                          10.0.0.9:15008            100 %  plain
+          tunnel        a CONNECT to 10.0.0.9:8080
+          outcome       forwarded
+    "#]]);
+    let stranger = Certificate {
+        uris: vec!["spiffe://cluster.local/ns/default/sa/stranger".to_owned()],
+        dns: Vec::new(),
+    };
+    let trace = follow(&waypoint(), &tunnelled(stranger));
+    assert_eq!(
+        trace.ends().map(crate::Hop::refusal).collect::<Vec<_>>(),
+        [Some(Refusal::Denied)]
+    );
+    // What goes on is a tunnel of the waypoint's own, with the request inside.
+    let trace = follow(&waypoint(), &tunnelled(client()));
+    let last = trace.hops.last().unwrap();
+    let destination = &last.destinations[0];
+    let endpoint = &destination.upstream.as_ref().unwrap().endpoints[0];
+    let next = onward(last, destination, endpoint, Some(client())).unwrap();
+    assert_eq!(next.destination.to_string(), "10.0.0.9:15008");
+    assert_eq!(
+        next.request.as_ref().map(|request| &*request.host),
+        Some("10.0.0.9:8080")
+    );
+    assert_eq!(
+        next.inside
+            .as_ref()
+            .and_then(|inside| inside.request.as_ref())
+            .map(|request| &*request.host),
+        Some("payments")
+    );
+}
