@@ -12,7 +12,8 @@ pub const MANAGER: &str = "corten-install";
 const SERVED_WITHIN: Duration = Duration::from_secs(15);
 
 /// The kinds of objects that are installed, looked for or removed: group and version, plural, and whether they are in namespaces.
-const KINDS: [(&str, &str, &str, bool); 23] = [
+const KINDS: [(&str, &str, &str, bool); 24] = [
+    ("ControllerRevision", "apps/v1", "controllerrevisions", true),
     ("Namespace", "v1", "namespaces", false),
     ("Node", "v1", "nodes", false),
     ("Pod", "v1", "pods", true),

@@ -11,6 +11,7 @@ use crate::charts::Component;
 use crate::cluster::{Applied, Cluster, ClusterError, title};
 use crate::found::{self, Found};
 use crate::operator::{Plan, Request};
+use crate::ready::Rollout;
 use crate::render::{Rendered, rank};
 use crate::{beside, ready, record};
 
@@ -383,14 +384,25 @@ pub async fn waits_for(
             waits.push(format!("{} is gone", title(object)));
             continue;
         };
-        let Some(waiting) = ready::workload(&live) else {
+        let mut rollout = ready::rollout(&live);
+        let mut pods = None;
+        // One that is done by its own counts is.
+        if object["kind"] == "DaemonSet" && rollout != Rollout::Done {
+            let all = all_pods(cluster, &live).await?;
+            rollout = ready::nodes(&live, &all, newest(cluster, &live).await?.as_deref());
+            pods = Some(all);
+        }
+        let Some(waiting) = ready::waits(&live, rollout) else {
             continue;
         };
         waits.push(format!("{}: {waiting}", title(object)));
         let events = cluster
             .list("Event", object["metadata"]["namespace"].as_str(), "")
             .await?;
-        let pods = pods(cluster, &live).await?;
+        let pods = match pods {
+            Some(all) => staying(all),
+            None => self::pods(cluster, &live).await?,
+        };
         if pods.is_empty()
             && let Some(why) = ready::refused(&live, &events)
         {
@@ -405,15 +417,36 @@ pub async fn waits_for(
     Ok(waits)
 }
 
+/// The hash of what was last written of a DaemonSet, as its pods carry it.
+async fn newest(cluster: &Cluster, set: &Value) -> Result<Option<String>, ClusterError> {
+    let revisions = cluster
+        .list("ControllerRevision", set["metadata"]["namespace"].as_str(), "")
+        .await?;
+    let owned = |revision: &&Value| {
+        let owners = revision["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+        owners.into_iter().any(|owner| owner["uid"] == set["metadata"]["uid"])
+    };
+    let last = revisions.iter().filter(owned).max_by_key(|it| it["revision"].as_i64());
+    let hash = last.and_then(|last| last["metadata"]["labels"]["controller-revision-hash"].as_str());
+    Ok(hash.map(str::to_owned))
+}
+
 /// The pods of a workload that are not on their way out.
 pub async fn pods(cluster: &Cluster, workload: &Value) -> Result<Vec<Value>, ClusterError> {
+    Ok(staying(all_pods(cluster, workload).await?))
+}
+
+fn staying(mut pods: Vec<Value>) -> Vec<Value> {
+    pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    pods
+}
+
+async fn all_pods(cluster: &Cluster, workload: &Value) -> Result<Vec<Value>, ClusterError> {
     let labels = workload["spec"]["selector"]["matchLabels"].as_object();
     let labels = labels.into_iter().flatten();
     let labels: Vec<String> = labels
         .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
         .collect();
     let namespace = workload["metadata"]["namespace"].as_str();
-    let mut pods = cluster.list("Pod", namespace, &labels.join(",")).await?;
-    pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-    Ok(pods)
+    cluster.list("Pod", namespace, &labels.join(",")).await
 }

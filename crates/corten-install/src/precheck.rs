@@ -164,6 +164,30 @@ pub async fn run(cluster: &Cluster, plan: &Plan, objects: Option<&[Rendered]>) -
     Ok(messages)
 }
 
+/// What changed since a minor version of Istio that concerns this cluster; an error if the text names none.
+pub async fn since(cluster: &Cluster, version: &str) -> Result<Result<Vec<Message>, String>, ClusterError> {
+    let Some(minor) = minor_of(version) else {
+        return Ok(Err(format!("{version:?} is no version of Istio; write it as in 1.24")));
+    };
+    let mut messages = Vec::new();
+    let zipkin = json!({"kind": "Service", "metadata": {"name": "zipkin", "namespace": "istio-system"}});
+    if minor < 22 && cluster.live(&zipkin).await?.is_some() {
+        messages.push(Message {
+            level: Level::Warning,
+            code: "IST0169",
+            origin: "Service istio-system/zipkin".to_owned(),
+            text: "before 1.22 traces were sent to zipkin.istio-system without being asked for; who wants them names a provider in meshConfig.extensionProviders and a Telemetry".to_owned(),
+        });
+    }
+    Ok(Ok(messages))
+}
+
+/// `1.24` and `1.24.3` are 24.
+fn minor_of(version: &str) -> Option<u32> {
+    let mut numbers = version.split('.').map(|part| part.parse::<u32>().ok());
+    (numbers.next()?? == 1).then(|| numbers.next().flatten())?
+}
+
 /// What the mesh's own analysis says of what is in the cluster: restrictions by port, and namespaces that ask for both modes.
 pub fn analyzed(objects: Objects<'_>) -> Vec<Message> {
     let message = |found: Diagnostic| Message {
@@ -216,6 +240,19 @@ fn gateway_api(definitions: &[Value]) -> Vec<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        for (version, expected) in [
+            ("1.24", Some(24)),
+            ("1.24.3", Some(24)),
+            ("2.0", None),
+            ("1", None),
+            ("new", None),
+        ] {
+            assert_eq!(minor_of(version), expected, "{version}");
+        }
+    }
 
     #[test]
     fn old_servers_are_named() {

@@ -1,41 +1,103 @@
 //! Whether what was installed is ready, and what a pod that is not is waiting for: judged from objects alone.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
-/// Whether a workload runs as it was last written: `None`, or what it waits for.
-pub fn workload(object: &Value) -> Option<String> {
-    let number = |value: &Value| value.as_i64().unwrap_or(0);
-    let (spec, status) = (&object["spec"], &object["status"]);
-    if number(&status["observedGeneration"]) < number(&object["metadata"]["generation"]) {
-        return Some("the cluster has not taken notice of it yet".to_owned());
+/// How far a workload is with what was last written of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rollout {
+    /// Its controller has not seen it yet.
+    Unnoticed,
+    /// Its controller has not looked at the nodes yet, so that there is nothing to wait for, which is not the same as being there.
+    Unmade,
+    /// So many of so many pods (of a DaemonSet: nodes that have one) are new.
+    Updating(i64, i64),
+    /// All are, and so many old ones still run.
+    Ending(i64),
+    /// So many of so many new ones are available.
+    Starting(i64, i64),
+    /// It is as it was written.
+    Done,
+}
+
+fn count(value: &Value) -> i64 {
+    value.as_i64().unwrap_or(0)
+}
+
+fn is_unnoticed(object: &Value) -> bool {
+    count(&object["status"]["observedGeneration"]) < count(&object["metadata"]["generation"])
+}
+
+/// How far a Deployment or DaemonSet is, by its own counts.
+pub fn rollout(object: &Value) -> Rollout {
+    let status = &object["status"];
+    if is_unnoticed(object) {
+        return Rollout::Unnoticed;
     }
     if object["kind"] == "DaemonSet" {
-        let wanted = number(&status["desiredNumberScheduled"]);
-        let (updated, ready) = (
-            number(&status["updatedNumberScheduled"]),
-            number(&status["numberReady"]),
-        );
-        // Before the controller has looked at the nodes there is nothing to wait for, which is not the same as being there.
         if status["desiredNumberScheduled"].is_null() {
-            return Some("no pods were made yet".to_owned());
+            return Rollout::Unmade;
         }
-        if updated < wanted {
-            return Some(format!("{updated} of {wanted} nodes have the new pod"));
-        }
-        return (ready < wanted).then(|| format!("{ready} of {wanted} nodes are ready"));
+        let wanted = count(&status["desiredNumberScheduled"]);
+        let (updated, available) = (&status["updatedNumberScheduled"], &status["numberAvailable"]);
+        return counted(count(updated), count(available), wanted);
     }
-    let wanted = spec["replicas"].as_i64().unwrap_or(1);
-    let (updated, ready) = (number(&status["updatedReplicas"]), number(&status["availableReplicas"]));
+    let wanted = object["spec"]["replicas"].as_i64().unwrap_or(1);
+    let (updated, all) = (count(&status["updatedReplicas"]), count(&status["replicas"]));
     if updated < wanted {
-        return Some(format!("{updated} of {wanted} replicas are new"));
+        return Rollout::Updating(updated, wanted);
     }
-    if number(&status["replicas"]) > updated {
-        return Some(format!(
-            "{} old replicas still run",
-            number(&status["replicas"]) - updated
-        ));
+    if all > updated {
+        return Rollout::Ending(all - updated);
     }
-    (ready < wanted).then(|| format!("{ready} of {wanted} replicas are available"))
+    counted(updated, count(&status["availableReplicas"]), updated)
+}
+
+fn counted(updated: i64, available: i64, wanted: i64) -> Rollout {
+    if updated < wanted {
+        Rollout::Updating(updated, wanted)
+    } else if available < wanted {
+        Rollout::Starting(available, wanted)
+    } else {
+        Rollout::Done
+    }
+}
+
+/// How far a DaemonSet is, by the pods on its nodes that stay: `newest` is the hash of what was last written of it.
+///
+/// Its own counts are of each node's oldest pod, which may be one that is replaced and serves what it still has, for an hour.
+pub fn nodes(object: &Value, pods: &[Value], newest: Option<&str>) -> Rollout {
+    let by_counts = rollout(object);
+    let (Some(newest), false) = (newest, matches!(by_counts, Rollout::Unnoticed | Rollout::Unmade)) else {
+        return by_counts;
+    };
+    let is_new = |pod: &&Value| {
+        pod["metadata"]["deletionTimestamp"].is_null()
+            && pod["metadata"]["labels"]["controller-revision-hash"] == newest
+    };
+    let on = |pods: &mut dyn Iterator<Item = &Value>| {
+        let nodes: BTreeSet<&str> = pods.filter_map(|pod| pod["spec"]["nodeName"].as_str()).collect();
+        i64::try_from(nodes.len()).unwrap_or(i64::MAX)
+    };
+    let updated = on(&mut pods.iter().filter(is_new));
+    let available = on(&mut pods.iter().filter(is_new).filter(|it| pod(it, &[]).is_none()));
+    counted(updated, available, count(&object["status"]["desiredNumberScheduled"]))
+}
+
+/// What a workload waits for; `None`: nothing.
+pub fn waits(object: &Value, rollout: Rollout) -> Option<String> {
+    let of_nodes = object["kind"] == "DaemonSet";
+    Some(match rollout {
+        Rollout::Done => return None,
+        Rollout::Unnoticed => "the cluster has not taken notice of it yet".to_owned(),
+        Rollout::Unmade => "no pods were made yet".to_owned(),
+        Rollout::Updating(updated, wanted) if of_nodes => format!("{updated} of {wanted} nodes have the new pod"),
+        Rollout::Updating(updated, wanted) => format!("{updated} of {wanted} replicas are new"),
+        Rollout::Ending(old) => format!("{old} old replicas still run"),
+        Rollout::Starting(ready, wanted) if of_nodes => format!("{ready} of {wanted} nodes are ready"),
+        Rollout::Starting(ready, wanted) => format!("{ready} of {wanted} replicas are available"),
+    })
 }
 
 /// Why a workload has no pods, if it says so or events do: a quota, or a policy that forbids them.
@@ -162,15 +224,55 @@ mod tests {
                 None,
             ),
         ] {
-            let said = workload(&deployment(status));
+            let deployment = deployment(status);
+            let said = waits(&deployment, rollout(&deployment));
             assert_eq!(said.is_some(), expected.is_some(), "{said:?}");
             assert!(said.unwrap_or_default().contains(expected.unwrap_or_default()));
         }
-        let set =
-            |status: Value| workload(&json!({"kind": "DaemonSet", "metadata": {"generation": 1}, "status": status}));
-        assert!(set(json!({"observedGeneration": 1})).is_some());
-        assert!(set(json!({"observedGeneration": 1, "desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberReady": 1})).is_some());
-        assert!(set(json!({"observedGeneration": 1, "desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberReady": 2})).is_none());
+        let set = |status: Value| json!({"kind": "DaemonSet", "metadata": {"generation": 1}, "status": status});
+        let said = |status: Value| rollout(&set(status));
+        assert_eq!(said(json!({"observedGeneration": 1})), Rollout::Unmade);
+        let counts = |updated: u32, available: u32| json!({"observedGeneration": 1, "desiredNumberScheduled": 2, "updatedNumberScheduled": updated, "numberAvailable": available});
+        assert_eq!(said(counts(1, 2)), Rollout::Updating(1, 2));
+        assert_eq!(said(counts(2, 1)), Rollout::Starting(1, 2));
+        assert_eq!(said(counts(2, 2)), Rollout::Done);
+    }
+
+    #[test]
+    fn nodes_are_judged_by_the_pods_that_stay() {
+        let set = json!({"kind": "DaemonSet", "metadata": {}, "status": {"desiredNumberScheduled": 2, "updatedNumberScheduled": 0, "numberAvailable": 0}});
+        let pod = |node: &str, hash: &str, ready: &str, ends: bool| {
+            let mut pod = json!({"metadata": {"labels": {"controller-revision-hash": hash}}, "spec": {"nodeName": node},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]}});
+            if ends {
+                pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }
+            pod
+        };
+        let draining = [pod("a", "old", "True", true), pod("b", "old", "True", true)];
+        for (staying, expected) in [
+            (vec![], Rollout::Updating(0, 2)),
+            (
+                vec![pod("a", "new", "True", false), pod("b", "old", "True", false)],
+                Rollout::Updating(1, 2),
+            ),
+            (
+                vec![pod("a", "new", "True", false), pod("b", "new", "False", false)],
+                Rollout::Starting(1, 2),
+            ),
+            (
+                vec![pod("a", "new", "True", false), pod("b", "new", "True", false)],
+                Rollout::Done,
+            ),
+        ] {
+            let pods = [&draining[..], &staying].concat();
+            assert_eq!(nodes(&set, &pods, Some("new")), expected, "{staying:?}");
+        }
+        assert_eq!(
+            nodes(&set, &[], None),
+            Rollout::Updating(0, 2),
+            "a cluster without revisions"
+        );
     }
 
     #[test]

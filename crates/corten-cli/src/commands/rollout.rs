@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use corten_install::ready::{self, Rollout as Stage};
 use serde_json::{Value, json};
 
 use super::wait;
@@ -145,8 +146,8 @@ impl Workload<'_> {
         let judge = |object: Option<&Value>| {
             let Some(object) = object else { return false };
             let (done, line) = match self.resource.plural.as_str() {
-                "deployments" => deployment(object),
-                "daemonsets" => daemon_set(object),
+                "deployments" => told(object, false),
+                "daemonsets" => told(object, true),
                 _ => stateful_set(object),
             };
             // Each line once, as things change.
@@ -280,30 +281,28 @@ impl Workload<'_> {
     }
 }
 
-/// Whether a Deployment's rollout is done, and how it stands.
-fn deployment(object: &Value) -> (bool, String) {
+/// Whether the rollout of a Deployment or DaemonSet is done, and how it stands, in kubectl's words.
+fn told(object: &Value, is_set: bool) -> (bool, String) {
     let name = object["metadata"]["name"].as_str().unwrap_or("");
-    let count = |field: &str| object["status"][field].as_i64().unwrap_or(0);
-    if count("observedGeneration") < object["metadata"]["generation"].as_i64().unwrap_or(0) {
-        return (false, "Waiting for deployment spec update to be observed...".to_owned());
-    }
-    let wanted = object["spec"]["replicas"].as_i64().unwrap_or(1);
-    let (updated, all, available) = (count("updatedReplicas"), count("replicas"), count("availableReplicas"));
-    let waiting = |what: String| {
-        (
-            false,
-            format!("Waiting for deployment {name:?} rollout to finish: {what}..."),
-        )
+    let what = if is_set { "daemon set" } else { "deployment" };
+    let waiting = |how: String| format!("Waiting for {what} {name:?} rollout to finish: {how}...");
+    // Items of a list do not carry their kind.
+    let mut object = object.clone();
+    object["kind"] = json!(if is_set { "DaemonSet" } else { "Deployment" });
+    let line = match ready::rollout(&object) {
+        Stage::Done => return (true, format!("{what} {name:?} successfully rolled out")),
+        Stage::Unnoticed | Stage::Unmade => format!("Waiting for {what} spec update to be observed..."),
+        Stage::Updating(updated, wanted) => {
+            let of = if is_set { "pods" } else { "replicas" };
+            waiting(format!("{updated} out of {wanted} new {of} have been updated"))
+        }
+        Stage::Ending(old) => waiting(format!("{old} old replicas are pending termination")),
+        Stage::Starting(available, wanted) => {
+            let of = if is_set { "pods" } else { "replicas" };
+            waiting(format!("{available} of {wanted} updated {of} are available"))
+        }
     };
-    if updated < wanted {
-        waiting(format!("{updated} out of {wanted} new replicas have been updated"))
-    } else if all > updated {
-        waiting(format!("{} old replicas are pending termination", all - updated))
-    } else if available < updated {
-        waiting(format!("{available} of {updated} updated replicas are available"))
-    } else {
-        (true, format!("deployment {name:?} successfully rolled out"))
-    }
+    (false, line)
 }
 
 /// Whether a StatefulSet's rollout is done, and how it stands.
@@ -346,33 +345,6 @@ fn stateful_set(object: &Value) -> (bool, String) {
     )
 }
 
-/// Whether a DaemonSet's rollout is done, and how it stands.
-fn daemon_set(object: &Value) -> (bool, String) {
-    let name = object["metadata"]["name"].as_str().unwrap_or("");
-    let count = |field: &str| object["status"][field].as_i64().unwrap_or(0);
-    if count("observedGeneration") < object["metadata"]["generation"].as_i64().unwrap_or(0) {
-        return (false, "Waiting for daemon set spec update to be observed...".to_owned());
-    }
-    let (wanted, updated, available) = (
-        count("desiredNumberScheduled"),
-        count("updatedNumberScheduled"),
-        count("numberAvailable"),
-    );
-    let waiting = |what: String| {
-        (
-            false,
-            format!("Waiting for daemon set {name:?} rollout to finish: {what}..."),
-        )
-    };
-    if updated < wanted {
-        waiting(format!("{updated} out of {wanted} new pods have been updated"))
-    } else if available < wanted {
-        waiting(format!("{available} of {wanted} updated pods are available"))
-    } else {
-        (true, format!("daemon set {name:?} successfully rolled out"))
-    }
-}
-
 /// Why a rollout will not be done by itself.
 fn failure(object: &Value) -> Option<String> {
     let conditions = object["status"]["conditions"].as_array()?;
@@ -389,7 +361,7 @@ mod tests {
     #[track_caller]
     fn check(status: Value, expect: (bool, &str)) {
         let object = json!({"metadata": {"name": "d", "generation": 2}, "spec": {"replicas": 3}, "status": status});
-        let (done, line) = deployment(&object);
+        let (done, line) = told(&object, false);
         assert_eq!((done, line.as_str()), expect);
     }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use corten_api::yaml;
 use corten_install::precheck::{self, Level};
 use serde_json::json;
@@ -21,6 +21,9 @@ pub(crate) struct Precheck {
     /// Leave out what only matters for installing a control plane
     #[arg(long)]
     skip_controlplane: bool,
+    /// Also what changed since this minor version of Istio, as in 1.24
+    #[arg(short, long, value_name = "VERSION")]
+    from_version: Option<String>,
     /// The form
     #[arg(short, long, value_enum, default_value = "log")]
     output: Form,
@@ -58,7 +61,11 @@ impl Precheck {
             let place = cluster.place(false);
             let objects = render::objects(&plan, render::Options::default())?;
             let wanted = (!self.skip_controlplane).then_some(&objects[..]);
-            let messages = precheck::run(&place, &plan, wanted).await?;
+            let mut messages = precheck::run(&place, &plan, wanted).await?;
+            if let Some(version) = &self.from_version {
+                let since = precheck::since(&place, version).await?;
+                messages.extend(since.map_err(|problem| anyhow!("--from-version: {problem}"))?);
+            }
             let grave = messages.iter().any(|message| message.level >= Level::Warning);
             let shown: Vec<_> = messages.iter().filter(|message| message.level >= threshold).collect();
             let list = || {
