@@ -212,5 +212,5 @@ fn address(addresses: &Value, path: &str) -> IpAddr {
         .find(|(name, _)| *name == path)
         .map_or(0, |(_, place)| *place);
     let written = addresses[path][0].as_str().and_then(|address| address.parse().ok());
-    written.unwrap_or(IpAddr::V4(Ipv4Addr::new(10, 0, 0, usual)))
+    written.unwrap_or_else(|| IpAddr::V4(Ipv4Addr::new(10, 0, 0, usual)))
 }
