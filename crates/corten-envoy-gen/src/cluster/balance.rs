@@ -82,7 +82,6 @@ fn consistent(hash: &ConsistentHashLB) -> (LbPolicy, Option<LbConfig>) {
             let config = size(maglev.table_size).map(|table_size| {
                 LbConfig::MaglevLbConfig(MaglevLbConfig {
                     table_size: Some(table_size),
-                    ..MaglevLbConfig::default()
                 })
             });
             (LbPolicy::Maglev, config)

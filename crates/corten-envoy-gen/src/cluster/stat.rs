@@ -48,9 +48,8 @@ impl<'a> Stat<'a> {
             ("%SERVICE_PORT%", &self.port.to_string()),
             ("%SERVICE_PORT_NAME%", self.port_name),
         ];
-        let filled = values
+        values
             .iter()
-            .fold(pattern.to_owned(), |text, (key, value)| text.replace(key, value));
-        filled
+            .fold(pattern.to_owned(), |text, (key, value)| text.replace(key, value))
     }
 }

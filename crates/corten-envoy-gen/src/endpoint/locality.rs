@@ -82,11 +82,10 @@ pub(crate) fn effective(
     if let Some(zones) = mesh.zone_aware_lb_setting.clone() {
         return Some(Preference::Zones(zones));
     }
-    places(
-        mesh.locality_lb_setting
-            .as_ref()
-            .unwrap_or(&LocalityLoadBalancerSetting::default()),
-    )
+    match &mesh.locality_lb_setting {
+        Some(setting) => places(setting),
+        None => places(&LocalityLoadBalancerSetting::default()),
+    }
 }
 
 /// Tells a cluster that its places have weights, or that zones count.
