@@ -131,7 +131,7 @@ impl Settings {
         let pod = required("POD_NAME")?;
         let namespace = required("POD_NAMESPACE")?;
         let listed = get("INSTANCE_IPS")
-            .or(get("INSTANCE_IP"))
+            .or_else(|| get("INSTANCE_IP"))
             .ok_or(SettingsError::Missing("INSTANCE_IP"))?;
         let addresses: Result<Vec<IpAddr>, _> = listed.split(',').map(|ip| ip.trim().parse()).collect();
         let addresses = addresses.map_err(|_| SettingsError::Value {

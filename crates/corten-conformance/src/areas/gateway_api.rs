@@ -279,7 +279,7 @@ fn plain(value: &Value) -> Value {
             let kept = map.iter().filter(|(key, _)| *key != "lastTransitionTime");
             let kept = kept.map(|(key, value)| (key.clone(), plain(value)));
             // A destination that is none has no host, which protobuf's JSON leaves out.
-            let kept = kept.filter(|(key, value)| !says_nothing(value) && !(key == "host" && value == ""));
+            let kept = kept.filter(|(key, value)| !(says_nothing(value) || key == "host" && value == ""));
             Value::Object(kept.collect())
         }
         Value::Array(items) => items.iter().map(plain).collect(),

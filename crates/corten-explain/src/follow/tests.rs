@@ -567,7 +567,10 @@ fn tunnelled(client: Certificate) -> Call {
 
 #[test]
 fn through_the_internal_listeners_of_a_waypoint() {
-    check(&waypoint(), &tunnelled(client()), expect![[r#"
+    check(
+        &waypoint(),
+        &tunnelled(client()),
+        expect![[r#"
         CONNECT 10.96.0.10:80 to 10.0.0.5:15008
           listener      connect_terminate: it is for all addresses at port 15008
           sees          raw_buffer
@@ -611,7 +614,8 @@ fn through_the_internal_listeners_of_a_waypoint() {
                           10.0.0.9:15008            100 %  plain
           tunnel        a CONNECT to 10.0.0.9:8080
           outcome       forwarded
-    "#]]);
+    "#]],
+    );
     let stranger = Certificate {
         uris: vec!["spiffe://cluster.local/ns/default/sa/stranger".to_owned()],
         dns: Vec::new(),

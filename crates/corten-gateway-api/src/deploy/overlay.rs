@@ -115,7 +115,9 @@ fn patched(object: &Json, change: &str) -> Result<Json, String> {
     let change = document.map(|document| document.to_value()).filter(Json::is_object);
     let change = change.ok_or("it is not a map of fields")?;
     let text = |name: &str| object[name].as_str().unwrap_or_default();
-    let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
+    let (group, version) = text("apiVersion")
+        .split_once('/')
+        .unwrap_or_else(|| ("", text("apiVersion")));
     let schema = schema(group, version, text("kind")).ok_or("the kind is not known")?;
     patch::strategic(schema, object, &change).map_err(|error| error.to_string())
 }
