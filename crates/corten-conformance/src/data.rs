@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::outcome::{Case, Outcome};
+
 /// One area of the data.
 #[derive(Clone, Debug)]
 pub(crate) struct Area {
@@ -60,6 +62,17 @@ impl Area {
         found.sort();
         Ok(found)
     }
+}
+
+/// One case for each row of the area's index, judged with the index at hand; what cannot be judged has failed.
+pub(crate) fn judged(area: &Area, judge: impl Fn(&Value, &Value) -> Result<Outcome>) -> Result<Vec<Case>> {
+    let index = document(&area.dir.join("cases.yaml"))?;
+    let cases = rows(&index).into_iter().map(|(name, row)| Case {
+        area: area.name.clone(),
+        case: name,
+        outcome: judge(&index, row).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}"))),
+    });
+    Ok(cases.collect())
 }
 
 /// The one YAML document of a file.

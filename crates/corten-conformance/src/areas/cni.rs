@@ -17,19 +17,7 @@ use crate::outcome::{Case, Outcome};
 
 /// One case for each row.
 pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
-    let index = data::document(&area.dir.join("cases.yaml"))?;
-    let cases = data::rows(&index).into_iter().map(|(name, row)| {
-        let outcome = match judge(area, row) {
-            Ok(outcome) => outcome,
-            Err(error) => Outcome::Failed(format!("{error:#}")),
-        };
-        Case {
-            area: area.name.clone(),
-            case: name,
-            outcome,
-        }
-    });
-    Ok(cases.collect())
+    data::judged(area, |_, row| judge(area, row))
 }
 
 fn judge(area: &Area, row: &Value) -> Result<Outcome> {

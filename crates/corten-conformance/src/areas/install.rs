@@ -18,19 +18,7 @@ const SIDECAR: &str = "sidecars are not injected";
 
 /// One case for each row.
 pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
-    let index = data::document(&area.dir.join("cases.yaml"))?;
-    let cases = data::rows(&index).into_iter().map(|(name, row)| {
-        let outcome = match judge(area, row) {
-            Ok(outcome) => outcome,
-            Err(error) => Outcome::Failed(format!("{error:#}")),
-        };
-        Case {
-            area: area.name.clone(),
-            case: name,
-            outcome,
-        }
-    });
-    Ok(cases.collect())
+    data::judged(area, |_, row| judge(area, row))
 }
 
 fn text(area: &Area, name: &Value) -> Result<String> {

@@ -38,7 +38,7 @@ pub(crate) fn installed_and_removed(ns: &Namespace<'_>) {
     // One that was in the mesh and has ended: no agent sees to it any more.
     ns.apply(&format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: done}}\n\
-         spec: {{restartPolicy: Never, containers: [{{name: c, image: {ECHO}, command: [sleep, \"1\"]}}]}}\n"
+         spec: {{restartPolicy: Never, containers: [{{name: c, image: {ECHO}, command: [sleep, \"10\"]}}]}}\n"
     ));
     let redirection = "/metadata/annotations/ambient.istio.io~1redirection";
     ns.until("pod/done", redirection, |value| value == "enabled");
