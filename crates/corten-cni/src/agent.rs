@@ -73,12 +73,12 @@ impl Agent for Socket {
         };
         stream.set_read_timeout(Some(self.answer_max))?;
         stream.set_write_timeout(Some(self.answer_max))?;
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        // In one piece: an agent that answers before it has read everything, and closes, is heard all the same.
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         );
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body.as_bytes())?;
+        stream.write_all(request.as_bytes())?;
         read(stream)
     }
 }
@@ -137,8 +137,8 @@ mod tests {
 
     #[test]
     fn an_agent_that_is_away_is_waited_for() {
-        let path = std::env::temp_dir().join(format!("corten-cni-{}.sock", std::process::id()));
-        std::fs::remove_file(&path).ok();
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("agent.sock");
         let mut impatient = Socket {
             away_max: Duration::ZERO,
             ..Socket::default()
@@ -163,7 +163,10 @@ mod tests {
         listening.wait();
         let answer = Socket::default().post(&path, "/cmdadd", "{}", true).unwrap();
         assert_eq!(answer.status, 200);
-        assert!(agent.join().unwrap().starts_with("POST /cmdadd HTTP/1.1\r\n"));
-        std::fs::remove_file(&path).ok();
+        let request = agent.join().unwrap();
+        assert!(
+            request.starts_with("POST /cmdadd HTTP/1.1\r\n") && request.ends_with("\r\n\r\n{}"),
+            "{request}"
+        );
     }
 }
