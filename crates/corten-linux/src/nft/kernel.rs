@@ -28,6 +28,12 @@ const DELETE_ELEMENT: u16 = 14;
 const NEW_GENERATION: u16 = 15;
 const GET_GENERATION: u16 = 16;
 
+/// A set that keeps changing is not waited for longer than for so many listings.
+const LISTINGS_MAX: usize = 20;
+
+/// Elements as the kernel lists them: key, data, comment.
+type Elements = BTreeSet<(Vec<u8>, Vec<u8>, Option<String>)>;
+
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const DUMP: u16 = 0x300;
@@ -168,17 +174,34 @@ impl Nft {
                 continue;
             };
             if !set.dynamic {
-                let elements = self.dump(family, GET_ELEMENT, "list elements", |m| {
-                    m.string(1, table);
-                    m.string(2, &name);
-                })?;
-                for reply in elements {
-                    read_elements(&reply.body, &mut set.elements);
-                }
+                set.elements = self.elements(family, table, &name)?;
             }
             image.sets.insert(name, set);
         }
         Ok(Some(image))
+    }
+
+    /// The elements of a set.
+    ///
+    /// For a while after many were added the kernel moves them to a larger table, and a listing misses some; so the set is listed until two
+    /// listings say the same.
+    fn elements(&mut self, family: Family, table: &str, set: &str) -> Result<Elements, NetlinkError> {
+        let mut last = Elements::new();
+        for _ in 0..LISTINGS_MAX {
+            let replies = self.dump(family, GET_ELEMENT, "list elements", |m| {
+                m.string(1, table);
+                m.string(2, set);
+            })?;
+            let mut now = Elements::new();
+            for reply in replies {
+                read_elements(&reply.body, &mut now);
+            }
+            if now == last {
+                break;
+            }
+            last = now;
+        }
+        Ok(last)
     }
 
     fn dump(
@@ -420,7 +443,7 @@ fn read_set(body: &[u8]) -> Option<(String, ImageSet)> {
     Some((find(body, 2)?.string(), set))
 }
 
-fn read_elements(body: &[u8], into: &mut BTreeSet<(Vec<u8>, Vec<u8>, Option<String>)>) {
+fn read_elements(body: &[u8], into: &mut Elements) {
     for element in find(body, 3).iter().flat_map(|list| list.nested()) {
         let field = |kind| element.nested().find(|a| a.kind == kind);
         let bytes = |data: Attribute<'_>| data.nested().find(|a| a.kind == 1).map(|a| a.value.to_vec());
