@@ -64,19 +64,17 @@ impl Views {
         let proxy = Arc::new(proxy);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let key = key(&proxy, &state.inputs.model);
-        if !state.views.contains_key(&key) {
+        let snapshot = (!state.views.contains_key(&key)).then(|| state.snapshot());
+        let version = state.version;
+        let view = state.views.entry(key.clone()).or_insert_with(|| {
             let shared = Shared::new(store(), Instant::now());
-            let version = state.version;
-            state.fill(&shared, &proxy, version, Instant::now());
-            let view = View {
+            if let Some(snapshot) = &snapshot {
+                fill(&shared, snapshot, &proxy, version, Instant::now());
+            }
+            View {
                 shared,
                 holders: HashMap::new(),
-            };
-            state.views.insert(key.clone(), view);
-        }
-        let view = state.views.entry(key.clone()).or_insert_with(|| View {
-            shared: Shared::new(store(), Instant::now()),
-            holders: HashMap::new(),
+            }
         });
         view.holders.insert(number, proxy);
         let lease = Lease {
@@ -96,14 +94,11 @@ impl Views {
             state.catalog = None;
             return;
         }
-        let version = state.version;
-        let views: Vec<(Arc<Shared>, Arc<Proxy>)> = state
-            .views
-            .values()
-            .filter_map(|view| Some((Arc::clone(&view.shared), representative(view, &state.inputs.model)?)))
-            .collect();
-        for (shared, proxy) in views {
-            state.fill(&shared, &proxy, version, since);
+        let snapshot = state.snapshot();
+        for view in state.views.values() {
+            if let Some(proxy) = representative(view, &snapshot.model) {
+                fill(&view.shared, &snapshot, &proxy, state.version, since);
+            }
         }
     }
 }
@@ -129,27 +124,27 @@ impl State {
             keys: Arc::default(),
         }
     }
+}
 
-    /// Puts into a view what it should hold; what is there already stays as it is.
-    fn fill(&mut self, shared: &Shared, proxy: &Proxy, version: u64, since: Instant) {
-        let made = resources::encode(corten_envoy_gen::generate(&self.snapshot(), proxy));
-        shared.publish(since, |store| {
-            store.set_version_info(version.to_string());
-            for (type_url, resources) in made {
-                let gone: Vec<Arc<str>> = store
-                    .resources(type_url)
-                    .map(|held| Arc::clone(held.name()))
-                    .filter(|name| !resources.contains_key(name))
-                    .collect();
-                for name in gone {
-                    store.remove(type_url, &name);
-                }
-                for resource in resources.into_values() {
-                    store.set(type_url, resource);
-                }
+/// Puts into a view what it should hold; what is there already stays as it is.
+fn fill(shared: &Shared, snapshot: &corten_routing::Snapshot, proxy: &Proxy, version: u64, since: Instant) {
+    let made = resources::encode(corten_envoy_gen::generate(snapshot, proxy));
+    shared.publish(since, |store| {
+        store.set_version_info(version.to_string());
+        for (type_url, resources) in made {
+            let gone: Vec<Arc<str>> = store
+                .resources(type_url)
+                .map(|held| Arc::clone(held.name()))
+                .filter(|name| !resources.contains_key(name))
+                .collect();
+            for name in gone {
+                store.remove(type_url, &name);
             }
-        });
-    }
+            for resource in resources.into_values() {
+                store.set(type_url, resource);
+            }
+        }
+    });
 }
 
 impl Drop for Lease {
