@@ -342,38 +342,17 @@ fn policies(index: &Index<'_>, inputs: &Inputs, out: &mut Conversion) {
 /// The gateways that routes take to each backend.
 fn ancestors(inputs: &Inputs) -> Ancestors {
     let mut found = Ancestors::new();
-    for route in &inputs.http_routes {
-        let backends = route
-            .spec
-            .rules
-            .iter()
-            .flat_map(|rule| rule.backend_refs.iter().map(Backend::from));
-        add_ancestors(&mut found, &route.metadata, &route.spec.parent_refs, backends);
+    // The kinds' rules are different types with the same field.
+    macro_rules! add {
+        ($($routes:ident)*) => {$(
+            for route in &inputs.$routes {
+                let rules = route.spec.rules.iter();
+                let backends = rules.flat_map(|rule| rule.backend_refs.iter().map(Backend::from));
+                add_ancestors(&mut found, &route.metadata, &route.spec.parent_refs, backends);
+            }
+        )*};
     }
-    for route in &inputs.grpc_routes {
-        let backends = route
-            .spec
-            .rules
-            .iter()
-            .flat_map(|rule| rule.backend_refs.iter().map(Backend::from));
-        add_ancestors(&mut found, &route.metadata, &route.spec.parent_refs, backends);
-    }
-    for route in &inputs.tcp_routes {
-        let backends = route
-            .spec
-            .rules
-            .iter()
-            .flat_map(|rule| rule.backend_refs.iter().map(Backend::from));
-        add_ancestors(&mut found, &route.metadata, &route.spec.parent_refs, backends);
-    }
-    for route in &inputs.tls_routes {
-        let backends = route
-            .spec
-            .rules
-            .iter()
-            .flat_map(|rule| rule.backend_refs.iter().map(Backend::from));
-        add_ancestors(&mut found, &route.metadata, &route.spec.parent_refs, backends);
-    }
+    add!(http_routes grpc_routes tcp_routes tls_routes);
     found
 }
 
