@@ -20,13 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Rules and routes of the node's network and every pod's, CNI programs and configuration, what is in `/run`.
 ///
-/// Counters and handles differ from look to look, and kube-proxy's tables are not ours.
+/// Counters and handles differ from look to look, and kube-proxy's tables are not ours. Nor are the routes to a link's own
+/// link-local address: the kernel makes them a second or two after the link, once it knows that nobody else has that address.
 const NODE: &str = r#"
 looks() {
   "$@" nft -s list ruleset | awk -v at="$at" '/^table/ { skip = /kube-proxy/ } !skip && NF { print at, $0 }'
   for family in -4 -6; do
     "$@" ip $family rule | sed "s|^|$at rule |"
-    "$@" ip $family route show table all 2>/dev/null | grep -v 'dev veth' | sed "s|^|$at route |"
+    "$@" ip $family route show table all 2>/dev/null | grep -v -e 'dev veth' -e '^local fe80:' -e '^anycast fe80:' | sed "s|^|$at route |"
   done
 }
 at=node; looks env
