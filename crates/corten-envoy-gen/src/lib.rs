@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod gateway;
 pub mod listener;
 pub mod names;
+mod references;
 pub mod route;
 pub mod security;
 #[cfg(test)]
@@ -21,6 +22,8 @@ use corten_envoy::envoy::config::{
     cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener, route::v3::RouteConfiguration,
 };
 use corten_routing::{Proxy, Scope, Snapshot};
+
+pub use self::references::dangling;
 
 /// What a generator sees.
 #[derive(Debug, Clone)]

@@ -22,6 +22,7 @@ mod semantics;
 mod sidecars;
 mod simulation;
 mod validation;
+mod xds;
 
 use anyhow::Result;
 
@@ -48,8 +49,9 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-traffic-simulation" => return simulation::run(area),
         "istio-semantics" => return semantics::run(area),
         "istio-validation" => return validation::run(area),
+        "istio-xds" => return xds::run(area),
         "gateway-api-conformance" => "Gateway API controller and data plane",
-        "istio-envoy-bootstrap" | "istio-traffic-features" | "istio-xds" => "xDS generation",
+        "istio-envoy-bootstrap" | "istio-traffic-features" => "xDS generation",
         "istio-istioctl" => "inspection commands",
         "istio-sidecar-injection" => "sidecar injection",
         _ => "an area without a runner",
