@@ -1,8 +1,10 @@
 //! The agent's ports: health for the kubelet, metrics for collectors.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +17,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 /// What answers a path: status and text.
-pub(crate) type Answer = Arc<dyn Fn(&str) -> Option<(StatusCode, String)> + Send + Sync>;
+pub(crate) type Answer = Arc<dyn Fn(String) -> Answering + Send + Sync>;
+
+/// An answer that may take a moment.
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Option<(StatusCode, String)>> + Send>>;
 
 /// Connections at once; a collector that leaves its connections open must not use up the agent's files.
 const CONNECTIONS_MAX: usize = 64;
@@ -52,9 +57,11 @@ pub(crate) async fn serve(listener: TcpListener, answer: Answer, mut drain: Drai
         let answer = answer.clone();
         tasks.spawn("connection", async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let found = answer(request.uri().path());
+                let found = answer(request.uri().path().to_owned());
                 async move {
-                    let (status, text) = found.unwrap_or_else(|| (StatusCode::NOT_FOUND, "not found\n".into()));
+                    let (status, text) = found
+                        .await
+                        .unwrap_or_else(|| (StatusCode::NOT_FOUND, "not found\n".into()));
                     let mut response = Response::new(Full::new(Bytes::from(text)));
                     *response.status_mut() = status;
                     Ok::<_, Infallible>(response)

@@ -287,38 +287,56 @@ async fn serve_admin(config: &Config, tasks: &TaskGroup, metrics: &Arc<Metrics>,
         problems,
     } = shown;
     let enabled = config.enabled;
-    let state: admin::Answer = Arc::new(move |path| match path {
-        "/healthz" => Some((StatusCode::OK, "ok\n".into())),
-        "/readyz" => {
-            let is_installed = !enabled || standing.borrow().done;
-            let is_ready = is_installed && *adopted.borrow();
-            let status = if is_ready {
-                StatusCode::OK
-            } else {
-                StatusCode::SERVICE_UNAVAILABLE
-            };
-            let mut text = format!("installed: {is_installed}\npods known: {}\n", *adopted.borrow());
-            if let Some(trouble) = &standing.borrow().trouble {
-                text += &format!("trouble: {trouble}\n");
+    let state: admin::Answer = Arc::new(move |path| {
+        let (mut standing, mut adopted) = (standing.clone(), adopted.clone());
+        let problems = problems.clone();
+        Box::pin(async move {
+            match path.as_str() {
+                "/healthz" => Some((StatusCode::OK, "ok\n".into())),
+                "/readyz" => {
+                    corten_rt::probe::ready_or_late(async {
+                        // What is ending makes nothing of it: it is looked at below.
+                        let _ = standing.wait_for(|standing| !enabled || standing.done).await;
+                        let _ = adopted.wait_for(|adopted| *adopted).await;
+                    })
+                    .await;
+                    let (standing, pods_known) = (standing.borrow(), *adopted.borrow());
+                    Some(readiness(
+                        !enabled || standing.done,
+                        pods_known,
+                        standing.trouble.as_deref(),
+                    ))
+                }
+                "/problems" => {
+                    let (standing, problems) = (standing.borrow(), problems.borrow());
+                    let all = standing.trouble.iter().chain(problems.iter());
+                    Some((StatusCode::OK, all.map(|problem| format!("{problem}\n")).collect()))
+                }
+                _ => None,
             }
-            Some((status, text))
-        }
-        "/problems" => Some((
-            StatusCode::OK,
-            standing
-                .borrow()
-                .trouble
-                .iter()
-                .chain(problems.borrow().iter())
-                .map(|problem| format!("{problem}\n"))
-                .collect(),
-        )),
-        _ => None,
+        })
     });
     tasks.serve("health", |drain| admin::serve(health, state, drain));
     let collectors = admin::bind(config.metrics_port).await?;
     let metrics = metrics.clone();
-    let text: admin::Answer = Arc::new(move |path| (path == "/metrics").then(|| (StatusCode::OK, metrics.text())));
+    let text: admin::Answer = Arc::new(move |path| {
+        let found = (path == "/metrics").then(|| (StatusCode::OK, metrics.text()));
+        Box::pin(std::future::ready(found))
+    });
     tasks.serve("metrics", |drain| admin::serve(collectors, text, drain));
     Ok(())
+}
+
+/// What a readiness probe is told.
+fn readiness(is_installed: bool, pods_known: bool, trouble: Option<&str>) -> (StatusCode, String) {
+    let status = if is_installed && pods_known {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let mut text = format!("installed: {is_installed}\npods known: {pods_known}\n");
+    if let Some(trouble) = trouble {
+        text += &format!("trouble: {trouble}\n");
+    }
+    (status, text)
 }

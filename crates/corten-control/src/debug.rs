@@ -68,7 +68,7 @@ impl Debug {
     /// Answers a request on the HTTP ports.
     pub(crate) async fn answer(&self, request: Request) -> Answer {
         match request.uri.path() {
-            "/ready" | "/healthz/ready" => self.ready(),
+            "/ready" | "/healthz/ready" => self.ready().await,
             "/metrics" | "/stats/prometheus" => {
                 let text = self.metrics.render(VERSION, self.started.elapsed()) + &(self.authority)();
                 Answer::of("text/plain; version=0.0.4; charset=utf-8", text)
@@ -91,7 +91,13 @@ impl Debug {
         }
     }
 
-    fn ready(&self) -> Answer {
+    async fn ready(&self) -> Answer {
+        let mut ready = self.ready.clone();
+        corten_rt::probe::ready_or_late(async {
+            // Of one that is ending nothing more is heard.
+            let _ = ready.wait_for(|ready| *ready).await;
+        })
+        .await;
         if *self.ready.borrow() {
             Answer::text("")
         } else {

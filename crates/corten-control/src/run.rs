@@ -99,6 +99,14 @@ pub struct Addresses {
 /// Starts everything in `tasks`, and resolves when discovery is served.
 pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, RunError> {
     let began = Instant::now();
+    // Probes that come before there is an answer wait for it, instead of being refused and coming again a second later.
+    let mut ports = Vec::new();
+    for address in [settings.http, settings.monitoring] {
+        ports.push(match address {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        });
+    }
     let kubeconfig = settings
         .kubeconfig
         .clone()
@@ -214,12 +222,8 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         http: None,
         https: None,
     };
-    for (address, place) in [
-        (settings.http, &mut addresses.http),
-        (settings.monitoring, &mut addresses.monitoring),
-    ] {
-        if let Some(address) = address {
-            let listener = listen(address).await?;
+    for (listener, place) in ports.into_iter().zip([&mut addresses.http, &mut addresses.monitoring]) {
+        if let Some(listener) = listener {
             *place = listener.local_addr().ok();
             let debug = debug.clone();
             let handler = move |request| {

@@ -3,6 +3,7 @@
 //! Knows nothing of the mesh, of Kubernetes or of sockets.
 
 pub mod log;
+pub mod probe;
 mod skip;
 mod tasks;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use corten_admin::http::{Handler, Request, Response, serve};
 use corten_rt::TaskGroup;
@@ -16,27 +16,28 @@ use super::dump;
 
 /// What has to happen before the proxy is ready.
 #[derive(Debug, Default)]
-pub struct Readiness(Mutex<BTreeSet<&'static str>>);
+pub struct Readiness(watch::Sender<BTreeSet<&'static str>>);
 
 impl Readiness {
     /// Something is not done, or no longer.
     pub fn pending(&self, task: &'static str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(task);
+        self.0.send_if_modified(|open| open.insert(task));
     }
 
     /// Something is done.
     pub fn done(&self, task: &'static str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(task);
+        self.0.send_if_modified(|open| open.remove(task));
     }
 
     /// What is not done.
     pub fn open(&self) -> Vec<&'static str> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .copied()
-            .collect()
+        self.0.borrow().iter().copied().collect()
+    }
+
+    /// Resolves when nothing is left to be done.
+    pub async fn nothing_open(&self) {
+        // The sender is ours, so that this never fails.
+        let _ = self.0.subscribe().wait_for(BTreeSet::is_empty).await;
     }
 }
 
@@ -95,6 +96,7 @@ impl Servers {
         if request.path != "/healthz/ready" {
             return Response::not_found();
         }
+        corten_rt::probe::ready_or_late(self.readiness.nothing_open()).await;
         let open = self.readiness.open();
         if open.is_empty() {
             return Response::text(StatusCode::OK, "ready\n");
