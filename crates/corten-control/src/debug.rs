@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::access::Access;
 use crate::clients::{Client, Clients};
 use crate::http::{Answer, Request, parameter};
+use crate::issuers::Known;
 use crate::metrics::Metrics;
 use crate::pipeline::MeshConfig;
 use crate::readable;
@@ -29,6 +30,8 @@ pub(crate) struct Debug {
     pub(crate) clients: Arc<Clients>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) mesh_config: Arc<ArcSwap<MeshConfig>>,
+    /// What is known of the keys of issuers.
+    pub(crate) issuers: tokio::sync::watch::Receiver<Arc<Known>>,
     pub(crate) access: Arc<Access>,
     pub(crate) ready: tokio::sync::watch::Receiver<bool>,
     pub(crate) started: Instant,
@@ -58,7 +61,7 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ("mesh", "the mesh's configuration"),
     (
         "problemz",
-        "what is wrong with the mesh's configuration, and what of it needs a restart",
+        "what is wrong with the mesh's configuration, what of it needs a restart, and keys of issuers that cannot be had",
     ),
     ("registryz", "services"),
     ("syncz", "what was sent to each proxy, and what it acknowledged"),
@@ -156,7 +159,10 @@ impl Debug {
             "ambientz" => self.ambient(),
             "authorizationz" => self.authorizations(),
             "mesh" => json!(self.mesh_config.load().text),
-            "problemz" => json!(self.mesh_config.load().problems),
+            "problemz" => {
+                let (config, known) = (self.mesh_config.load(), Arc::clone(&self.issuers.borrow()));
+                json!(config.problems.iter().chain(known.problems()).collect::<Vec<_>>())
+            }
             "config_dump" => self.config_dump(&parameter(uri, "proxyID").unwrap_or_default())?,
             other => {
                 let name: String = other.chars().take(100).collect();

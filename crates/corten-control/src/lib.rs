@@ -11,6 +11,7 @@ mod authority;
 mod clients;
 mod debug;
 mod http;
+mod issuers;
 mod keys;
 mod metrics;
 mod pipeline;
@@ -24,6 +25,7 @@ mod trust_domains;
 mod views;
 
 pub use authority::AuthorityError;
+pub use issuers::IssuerSettings;
 pub use run::{Addresses, RunError, run, start};
 pub use settings::{Arguments, Settings, SettingsError, ValidationPolicy, log_levels};
 pub use stop::stop_signal;

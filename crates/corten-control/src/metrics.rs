@@ -27,7 +27,7 @@ impl Number {
         self.0.store(value as u64, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -128,6 +128,10 @@ pub(crate) struct Metrics {
     pub(crate) internal_errors: Number,
     /// Clients that were refused.
     pub(crate) authentication_failures: Number,
+    /// Answers of the addresses of issuers' keys.
+    pub(crate) key_fetches: Number,
+    /// Such that did not come.
+    pub(crate) key_fetch_failures: Number,
     /// Services known.
     pub(crate) services: Number,
     /// Events of objects, by kind and what happened.
@@ -156,6 +160,8 @@ impl Metrics {
             expired_nonces: Family::default(),
             internal_errors: Number::default(),
             authentication_failures: Number::default(),
+            key_fetches: Number::default(),
+            key_fetch_failures: Number::default(),
             services: Number::default(),
             events: Family::default(),
             received_max: Number::default(),
@@ -231,6 +237,18 @@ impl Metrics {
             "pilot_xds_authentication_failures",
             "Discovery clients that were refused.",
             self.authentication_failures.get(),
+        );
+        counter(
+            &mut text,
+            "pilot_jwks_resolver_network_fetch_success_total",
+            "Total number of successfully network fetch by pilot jwks resolver",
+            self.key_fetches.get(),
+        );
+        counter(
+            &mut text,
+            "pilot_jwks_resolver_network_fetch_fail_total",
+            "Total number of failed network fetch by pilot jwks resolver",
+            self.key_fetch_failures.get(),
         );
         counter(
             &mut text,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use corten_api::diagnostic::Diagnostic;
+use corten_api::{diagnostic::Diagnostic, istio::request_authentication::RequestAuthenticationSpec};
 use corten_core::NamespacedName;
 use corten_model::{Change, Mesh, ObjectKey, ObjectKind, Reader, Settings as MeshSettings, Snapshot};
 use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
-use corten_routing::{ConfigKey, ConfigKind, Configs};
+use corten_routing::{ConfigKey, ConfigKind, Configs, Table};
 use corten_store_kube::{Kind, StatusWriter, kinds};
 use corten_xds::server::{Resource, Shared};
 use jiff::Timestamp;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::assignment::Entries;
 use crate::clients::Rejection;
+use crate::issuers::{self, Known, Wanted};
 use crate::metrics::Metrics;
 use crate::statuses;
 use crate::trust_domains::TrustDomains;
@@ -33,6 +34,12 @@ pub(crate) struct Pipeline {
     pending: Vec<Change>,
     /// What L7 proxies are configured from.
     configs: Arc<Configs>,
+    /// What is known of the keys of issuers.
+    known: Arc<Known>,
+    /// The sources of keys that policies name.
+    wanted: Wanted,
+    /// The policies about tokens that are in effect: new ones wait for the first answer of their issuers.
+    tokens: Arc<Table<RequestAuthenticationSpec>>,
     outputs: Outputs,
     pushes: u64,
     /// What was wrong with objects when they were read, until they change.
@@ -53,6 +60,8 @@ pub(crate) struct Outputs {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     /// The ServiceEntries, for addresses to be given to; none: they are not.
     pub(crate) entries: Option<watch::Sender<Entries>>,
+    /// The sources of keys that are to be fetched.
+    pub(crate) wanted: watch::Sender<Wanted>,
     /// Conditions to be written; none: they are not.
     pub(crate) statuses: Option<Arc<StatusWriter>>,
     pub(crate) metrics: Arc<Metrics>,
@@ -83,6 +92,9 @@ impl Pipeline {
             base,
             pending: Vec::new(),
             configs: Arc::default(),
+            known: Arc::default(),
+            wanted: Wanted::default(),
+            tokens: Arc::default(),
             outputs,
             pushes: 0,
             diagnostics: HashMap::new(),
@@ -93,12 +105,47 @@ impl Pipeline {
 
     /// Changes of objects. They take effect with the next [`push`](Self::push).
     pub(crate) fn see(&mut self, changes: Vec<corten_store_kube::Change>) {
+        let tokens = Arc::clone(&self.configs.request_authentications);
         for change in changes {
             match change {
                 corten_store_kube::Change::Put { kind, object } => self.put(kind, &object),
                 corten_store_kube::Change::Removed { kind, key } => self.removed(kind, &key),
             }
         }
+        if !Arc::ptr_eq(&tokens, &self.configs.request_authentications) {
+            self.wanted = issuers::wanted(&self.configs.request_authentications);
+            let wanted = Arc::clone(&self.wanted);
+            self.outputs.wanted.send_if_modified(|held| {
+                let is_new = *held != wanted;
+                *held = wanted;
+                is_new
+            });
+        }
+    }
+
+    /// Takes what is known of the keys of issuers. It takes effect with the next [`push`](Self::push).
+    pub(crate) fn learn(&mut self, known: Arc<Known>) {
+        self.known = known;
+    }
+
+    /// Whether there is an answer of every issuer that policies name, or none was to be had.
+    pub(crate) fn knows_issuers(&self) -> bool {
+        self.known.is_decided(&self.wanted)
+    }
+
+    /// What L7 proxies are configured from now.
+    fn configs(&mut self) -> Arc<Configs> {
+        let written = &self.configs.request_authentications;
+        if self.knows_issuers() {
+            self.tokens = Arc::clone(written);
+        }
+        if Arc::ptr_eq(&self.tokens, written) {
+            return Arc::clone(&self.configs);
+        }
+        Arc::new(Configs {
+            request_authentications: Arc::clone(&self.tokens),
+            ..(*self.configs).clone()
+        })
     }
 
     fn put(&mut self, kind: Kind, object: &Value) {
@@ -280,6 +327,7 @@ impl Pipeline {
                 }
             });
         }
+        let configs = self.configs();
         let metrics = &self.outputs.metrics;
         metrics.services.set(snapshot.services_len());
         let stale = std::mem::take(&mut self.stale_statuses);
@@ -294,7 +342,8 @@ impl Pipeline {
         let inputs = Inputs {
             model: snapshot.clone(),
             mesh: Arc::clone(&self.outputs.mesh_config.load().typed),
-            configs: Arc::clone(&self.configs),
+            configs,
+            keys: Arc::clone(&self.known.keys),
         };
         self.outputs.views.update(inputs, since);
         self.outputs.snapshot.store(Arc::new(snapshot));

@@ -29,6 +29,7 @@ use crate::assignment::Entries;
 use crate::authority::{self, AuthorityError, Callers, REVOCATION_ENTRY, ROOTS_ENTRY};
 use crate::clients::{Clients, Rejection};
 use crate::debug::{Debug, VERSION};
+use crate::issuers::{Issuers, Known, Wanted};
 use crate::metrics::Metrics;
 use crate::pipeline::{MeshConfig, Outputs, Pipeline};
 use crate::settings::Settings;
@@ -170,6 +171,10 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     .await?;
 
     let (entries_sender, entries) = watch::channel(Entries::default());
+    let (wanted, wanted_receiver) = watch::channel(Wanted::default());
+    let (known_sender, known) = watch::channel(Arc::<Known>::default());
+    let issuers = Issuers::new(&settings.issuers, wanted_receiver, known_sender, metrics.clone());
+    tasks.serve("keys of issuers", |drain| issuers.run(drain));
     let pipeline = Pipeline::new(
         base,
         trust_domains,
@@ -181,13 +186,15 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
             statuses: writer.clone(),
             metrics: metrics.clone(),
             mesh_config: mesh_config.clone(),
+            wanted,
         },
     );
     let (synced, mut is_synced) = watch::channel(false);
     let interval = settings.push_interval;
     let (rejections, rejected) = mpsc::channel(REJECTIONS_MAX);
+    let issuers = known.clone();
     tasks.serve("pipeline", |drain| {
-        follow(pipeline, events, rejected, synced, interval, drain)
+        follow(pipeline, events, rejected, known, synced, interval, drain)
     });
 
     let reviewer = Arc::new(TokenReviewer::new(client.clone(), settings.token_audiences.clone()));
@@ -206,6 +213,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         clients: clients.clone(),
         metrics: metrics.clone(),
         mesh_config,
+        issuers,
         access: access.clone(),
         ready: is_ready,
         started: began,
@@ -460,11 +468,13 @@ async fn follow(
     mut pipeline: Pipeline,
     mut events: mpsc::Receiver<Event>,
     mut rejections: mpsc::Receiver<Rejection>,
+    mut known: watch::Receiver<Arc<Known>>,
     synced: watch::Sender<bool>,
     interval: Duration,
     mut drain: Drain,
 ) {
     let mut throttle = Throttle::new(interval);
+    let mut all_read = false;
     loop {
         // Until everything has been read there is nothing to push.
         let due = throttle.due().filter(|_| *synced.borrow());
@@ -475,6 +485,17 @@ async fn follow(
             event = events.recv() => event,
             Some(rejection) = rejections.recv() => {
                 pipeline.rejected(rejection);
+                continue;
+            }
+            Ok(()) = known.changed() => {
+                pipeline.learn(Arc::clone(&known.borrow_and_update()));
+                if *synced.borrow() {
+                    throttle.event(Instant::now());
+                } else if all_read && pipeline.knows_issuers() {
+                    let now = Instant::now();
+                    pipeline.push(throttle.push(now).unwrap_or(now));
+                    synced.send_replace(true);
+                }
                 continue;
             }
             () = sleep_until(due), if due.is_some() => {
@@ -500,7 +521,11 @@ async fn follow(
             Some(Event::Synced) => {
                 let now = Instant::now();
                 pipeline.push(throttle.push(now).unwrap_or(now));
-                synced.send_replace(true);
+                // Keys are waited for (not for long), so that clients which come back are not told to refuse good tokens.
+                all_read = true;
+                if pipeline.knows_issuers() {
+                    synced.send_replace(true);
+                }
             }
         }
     }

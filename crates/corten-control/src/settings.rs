@@ -8,6 +8,10 @@ use std::time::Duration;
 use corten_core::NamespacedName;
 
 pub use crate::admission::Policy as ValidationPolicy;
+use crate::issuers::IssuerSettings;
+
+/// Where Istio's charts put roots that servers of keys have beside the operating system's.
+const EXTRA_ROOTS: &str = "/cacerts/extra.pem";
 
 /// The command line. The flags are istiod's, so that its manifests work.
 #[derive(Debug, Clone, clap::Parser)]
@@ -119,6 +123,8 @@ pub struct Settings {
     pub keepalive_timeout: Duration,
     /// Whether status conditions are written.
     pub write_status: bool,
+    /// How the keys of issuers of tokens are fetched.
+    pub issuers: IssuerSettings,
     /// What the registrations of validation are to say about objects that nobody could judge; none: they are left alone.
     pub validation: Option<ValidationPolicy>,
 }
@@ -177,6 +183,7 @@ impl Settings {
             keepalive_interval: reader.duration("GRPC_KEEPALIVE_INTERVAL", Duration::from_secs(30)),
             keepalive_timeout: reader.duration("GRPC_KEEPALIVE_TIMEOUT", Duration::from_secs(10)),
             write_status: reader.truth("AMBIENT_ENABLE_STATUS", true),
+            issuers: reader.issuers(),
             validation: match variable("VALIDATION_WEBHOOK_CONFIG_NAME").as_deref() {
                 // Istio's way to say that somebody else looks after the registrations. Other names are not needed: ours are found by label.
                 Some("") => None,
@@ -299,6 +306,39 @@ impl Reader<'_> {
                 self.problem(name, problem);
                 ValidationPolicy::Fail
             }
+        }
+    }
+
+    fn issuers(&mut self) -> IssuerSettings {
+        if self.truth("JWKS_RESOLVER_INSECURE_SKIP_VERIFY", false) {
+            let problem = format!("servers of keys are always verified; put the roots they need into {EXTRA_ROOTS}");
+            self.problem("JWKS_RESOLVER_INSECURE_SKIP_VERIFY", problem);
+        }
+        let mode = "PILOT_JWT_ENABLE_REMOTE_JWKS";
+        match self.text(mode).as_deref() {
+            None | Some("false" | "istiod") => {}
+            Some(text) => {
+                let problem = format!("'{text}' is not supported: proxies do not fetch keys here, leave it out");
+                self.problem(mode, problem);
+            }
+        }
+        let mut blocked = Vec::new();
+        let name = "BLOCKED_CIDRS_IN_JWKS_URIS";
+        for text in self.list(name, &[]) {
+            match text.parse() {
+                Ok(network) => blocked.push(network),
+                Err(_) => self.problem(name, format!("'{text}' is not a network like 10.0.0.0/8")),
+            }
+        }
+        let interval = "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL";
+        let refresh_interval = self.duration(interval, Duration::from_secs(20 * 60));
+        if refresh_interval.is_zero() {
+            self.problem(interval, "'0s' is no time between two requests".to_owned());
+        }
+        IssuerSettings {
+            refresh_interval,
+            extra_roots: PathBuf::from(EXTRA_ROOTS),
+            blocked,
         }
     }
 

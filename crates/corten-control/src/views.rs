@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use corten_api::istio::mesh_config::MeshConfig;
 use corten_model::{Settings, Snapshot};
-use corten_routing::{Catalog, Configs, Proxy};
+use corten_routing::{Catalog, Configs, KeySets, Proxy};
 use corten_xds::server::{Keys, Resource, Shared, Store, TypeConfig};
 
 use crate::resources::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE};
@@ -23,6 +23,8 @@ pub(crate) struct Inputs {
     pub(crate) mesh: Arc<MeshConfig>,
     /// The objects.
     pub(crate) configs: Arc<Configs>,
+    /// The keys of issuers of tokens.
+    pub(crate) keys: Arc<KeySets>,
 }
 
 /// The views that somebody holds.
@@ -121,7 +123,7 @@ impl State {
         corten_routing::Snapshot {
             model: inputs.model.clone(),
             catalog,
-            keys: Arc::default(),
+            keys: Arc::clone(&inputs.keys),
         }
     }
 }

@@ -124,7 +124,10 @@ impl ServerAuthority {
             (None, Some(made)) => return Ok(made.clone()),
             (None, None) => match &self.source {
                 RootSource::Pem(text) => configuration(text.as_bytes(), "the setting", self.key_exchange),
-                RootSource::System | RootSource::File(_) => system_roots(self.key_exchange),
+                RootSource::System | RootSource::File(_) => {
+                    let (path, text) = system_roots()?;
+                    configuration(&text, path, self.key_exchange)
+                }
             },
         };
         match (fresh, &*made) {
@@ -149,14 +152,13 @@ impl ServerAuthority {
     }
 }
 
-fn system_roots(key_exchange: KeyExchange) -> Result<Arc<ClientConfig>, ServerAuthorityError> {
-    match SYSTEM_ROOTS
+/// The operating system's roots: the file they are in, and what it says (PEM).
+pub fn system_roots() -> Result<(&'static str, Vec<u8>), ServerAuthorityError> {
+    let mut read = SYSTEM_ROOTS
         .iter()
-        .find_map(|path| Some((path, std::fs::read(path).ok()?)))
-    {
-        Some((path, text)) => configuration(&text, path, key_exchange),
-        None => Err(ServerAuthorityError::NoSystemRoots(SYSTEM_ROOTS.join(", "))),
-    }
+        .filter_map(|path| Some((*path, std::fs::read(path).ok()?)));
+    read.next()
+        .ok_or_else(|| ServerAuthorityError::NoSystemRoots(SYSTEM_ROOTS.join(", ")))
 }
 
 fn configuration(

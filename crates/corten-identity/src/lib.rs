@@ -21,7 +21,7 @@ mod trust;
 mod verifier;
 mod view;
 
-pub use authority::{RootSource, ServerAuthority, ServerAuthorityError};
+pub use authority::{RootSource, ServerAuthority, ServerAuthorityError, system_roots};
 pub use ca_client::{CaClient, CaSettings, Sign, SignError, Token};
 pub use certificate::{Certificate, CertificateError};
 pub use control_plane::ControlPlaneServer;

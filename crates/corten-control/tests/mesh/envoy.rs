@@ -55,3 +55,76 @@ async fn sidecars_are_sent_what_they_see_and_then_what_changes() {
     control.stop().await;
     ground.stop().await;
 }
+
+/// The keys in the filter for tokens of an inbound listener; empty: there is no such filter.
+fn keys_of(listener: &[u8]) -> String {
+    let text = String::from_utf8_lossy(listener);
+    match (text.find("{\"keys\""), text.contains("envoy.filters.http.jwt_authn")) {
+        (Some(start), true) => text[start..]
+            .split_inclusive("]}")
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+        _ => String::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_of_issuers_are_fetched_and_those_that_change_are_pushed() {
+    let keys = |key: &str| format!(r#"{{"keys":[{{"k":"{key}","kty":"oct"}}]}}"#);
+    let (server, page) = crate::ground::web_server(keys("AAAA")).await;
+    let ground = Ground::start().await;
+    ground.mesh().await;
+    let tokens = |name: &str, rules: serde_json::Value| {
+        json!({
+            "apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication",
+            "metadata": {"name": name, "namespace": "orders"}, "spec": {"jwtRules": rules},
+        })
+    };
+    let rules = json!([{"issuer": "a", "jwksUri": format!("http://{server}/keys")}]);
+    ground.create_object(tokens("tokens", rules)).await;
+    let control = ground
+        .control_with(&[], &[("PILOT_JWT_PUB_KEY_REFRESH_INTERVAL", "100ms")])
+        .await;
+    let token = ground.token("orders", "web", "istio-ca").await;
+    let mut stream = ground.open_with(&control, Some(&token), "n1").await.expect("a stream");
+    stream.send_as_it_is(sidecar(LISTENER, "web-1", "10.0.0.1")).await;
+    let all = stream.next().await;
+    // The first that is sent has them: nobody was told meanwhile to refuse all tokens.
+    assert_eq!(keys_of(all.body("virtualInbound")), keys("AAAA"));
+    stream.acknowledge(&all).await;
+
+    // Fetched again and again, and told when they are others.
+    ground
+        .eventually("further fetches", async || {
+            let (_, metrics) = control.get("/metrics").await;
+            let line = metrics
+                .lines()
+                .find(|line| line.starts_with("pilot_jwks_resolver_network_fetch_success_total "));
+            let count = line.and_then(|line| line.rsplit(' ').next()?.parse::<u32>().ok());
+            count.is_some_and(|count| count >= 3)
+        })
+        .await;
+    page.send_replace(keys("BBBB"));
+    let change = stream.next().await;
+    assert_eq!(change.names(), ["virtualInbound"]);
+    assert_eq!(keys_of(change.body("virtualInbound")), keys("BBBB"));
+    stream.acknowledge(&change).await;
+
+    // What is no set of keys is not taken for one, and it is said whose it is.
+    page.send_replace("<html>".to_owned());
+    ground
+        .eventually("the failure", async || {
+            let (_, problems) = control.get("/debug/problemz").await;
+            problems.contains("RequestAuthentication orders/tokens: the keys of issuer")
+                && problems.contains("the keys fetched before are used")
+        })
+        .await;
+    let change = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "db", "namespace": "orders"},
+        "spec": {"clusterIP": "10.96.0.20", "ports": [{"name": "tcp", "port": 5432}]}});
+    ground.create_object(change).await;
+    let change = stream.next().await;
+    assert_eq!(change.names(), ["10.96.0.20_5432"], "the keys are as they were");
+    control.stop().await;
+    ground.stop().await;
+}

@@ -199,15 +199,20 @@ impl Ground {
 
     /// Starts a control plane, and waits until it serves.
     pub(crate) async fn control(&self, arguments: &[&str]) -> Control {
-        self.started(arguments, "istiod").await
+        self.started(arguments, &[], "istiod").await
+    }
+
+    /// One with variables in its environment.
+    pub(crate) async fn control_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Control {
+        self.started(arguments, variables, "istiod").await
     }
 
     /// One of several, by the name of its pod.
     pub(crate) async fn replica(&self, pod: &str) -> Control {
-        self.started(&[], pod).await
+        self.started(&[], &[], pod).await
     }
 
-    async fn started(&self, arguments: &[&str], pod: &str) -> Control {
+    async fn started(&self, arguments: &[&str], variables: &[(&str, &str)], pod: &str) -> Control {
         let kubeconfig = self.dir.path().join("kubeconfig");
         let own = [
             "corten-control",
@@ -220,7 +225,12 @@ impl Ground {
             kubeconfig.to_str().expect("a path in UTF-8"),
         ];
         let arguments = Arguments::try_parse_from(own.iter().chain(arguments)).expect("valid arguments");
-        let variable = |name: &str| (name == "POD_NAME").then(|| pod.to_owned());
+        let own = [("POD_NAME", pod)];
+        let variable = |name: &str| {
+            let mut all = own.iter().chain(variables);
+            all.find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
         let settings = Settings::resolve(&arguments, variable).expect("valid settings");
         let tasks = TaskGroup::new("control");
         let started = tokio::time::timeout(PATIENCE, corten_control::start(&settings, &tasks)).await;
@@ -324,6 +334,29 @@ impl Control {
         let late = self.tasks.shutdown(Duration::from_secs(15)).await;
         assert_eq!(late, Vec::<String>::new(), "these did not end");
     }
+}
+
+/// A web server with one page, for as long as the page can be written.
+pub(crate) async fn web_server(page: String) -> (SocketAddr, tokio::sync::watch::Sender<String>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let (sender, receiver) = tokio::sync::watch::channel(page);
+    let tasks = TaskGroup::new("web server");
+    let holder = tasks.clone();
+    tasks.serve("web server", async move |_| {
+        let _holder = holder;
+        while receiver.has_changed().is_ok() {
+            let Ok((mut stream, _)) = listener.accept().await else {
+                continue;
+            };
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head).await;
+            let page = receiver.borrow().clone();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{page}", page.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (address, sender)
 }
 
 /// An open discovery stream.
