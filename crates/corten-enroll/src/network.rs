@@ -120,7 +120,7 @@ impl PodNetwork {
         }
         self.seen = None;
         let rtnl = &mut self.rtnl;
-        self.netns.run(|| Routing { ipv6: true }.remove(rtnl))??;
+        self.netns.run(|| Routing::of_node_proxy(true).remove(rtnl))??;
         if let Err(error) = self.forget_connections() {
             tracing::warn!(%error, "connections that were tracked for the mesh stay remembered until the kernel's own time limits");
         }
@@ -169,7 +169,7 @@ impl PodNetwork {
         } else {
             State::Drifted
         };
-        let routing = Routing { ipv6: rules.ipv6 };
+        let routing = Routing::of_node_proxy(rules.ipv6);
         let rtnl = &mut self.rtnl;
         let routed = self.netns.run(|| routing.is_applied(rtnl))??;
         if tables == State::Enrolled && !routed {
@@ -199,7 +199,7 @@ impl PodNetwork {
 
     fn route(&mut self, ipv6: bool) -> Result<(), NetworkError> {
         let rtnl = &mut self.rtnl;
-        Ok(self.netns.run(|| Routing { ipv6 }.apply(rtnl))??)
+        Ok(self.netns.run(|| Routing::of_node_proxy(ipv6).apply(rtnl))??)
     }
 
     fn generation(&mut self) -> Result<u32, NetworkError> {

@@ -12,26 +12,47 @@ use crate::constants::{MARK_MASK, REPLY_MARK, ROUTE_TABLE, RULE_PRIORITY};
 pub struct Routing {
     /// Also for IPv6.
     pub ipv6: bool,
+    /// What is marked so is for this host,
+    pub mark: u32,
+    /// looked at with this mask,
+    pub mask: u32,
+    /// by this table,
+    pub table: u32,
+    /// which is asked in this place.
+    pub priority: u32,
 }
 
-fn rule(v6: bool) -> PolicyRule {
-    PolicyRule {
-        v6,
-        priority: RULE_PRIORITY,
-        mark: REPLY_MARK,
-        mask: MARK_MASK,
-        table: ROUTE_TABLE,
+impl Routing {
+    /// For a pod that a node's proxy serves.
+    pub fn of_node_proxy(ipv6: bool) -> Routing {
+        Routing {
+            ipv6,
+            mark: REPLY_MARK,
+            mask: MARK_MASK,
+            table: ROUTE_TABLE,
+            priority: RULE_PRIORITY,
+        }
+    }
+
+    fn rule(self, v6: bool) -> PolicyRule {
+        PolicyRule {
+            v6,
+            priority: self.priority,
+            mark: self.mark,
+            mask: self.mask,
+            table: self.table,
+        }
     }
 }
 
-fn route(v6: bool, loopback: u32) -> Route {
+fn route(table: u32, v6: bool, loopback: u32) -> Route {
     let any: IpAddr = if v6 {
         Ipv6Addr::UNSPECIFIED.into()
     } else {
         Ipv4Addr::UNSPECIFIED.into()
     };
     Route {
-        table: Some(ROUTE_TABLE),
+        table: Some(table),
         kind: RouteKind::Local,
         scope: RouteScope::Host,
         ..Route::link(IpNet::new(any, 0).expect("0 is a prefix length"), loopback)
@@ -49,8 +70,8 @@ impl Routing {
     pub fn apply(self, rtnl: &mut Rtnl) -> Result<(), NetlinkError> {
         let loopback = loopback(rtnl)?;
         for v6 in self.families() {
-            rtnl.set_route(&route(v6, loopback))?;
-            rtnl.add_rule(&rule(v6))?;
+            rtnl.set_route(&route(self.table, v6, loopback))?;
+            rtnl.add_rule(&self.rule(v6))?;
         }
         Ok(())
     }
@@ -60,12 +81,12 @@ impl Routing {
         let routes = rtnl.routes()?;
         for v6 in self.families() {
             let has_route = routes.iter().any(|found| {
-                found.table == Some(ROUTE_TABLE)
+                found.table == Some(self.table)
                     && found.kind == RouteKind::Local
                     && found.to.prefix_len() == 0
                     && found.to.addr().is_ipv6() == v6
             });
-            if !has_route || !rtnl.rules(v6)?.contains(&rule(v6)) {
+            if !has_route || !rtnl.rules(v6)?.contains(&self.rule(v6)) {
                 return Ok(false);
             }
         }
@@ -76,8 +97,8 @@ impl Routing {
     pub fn remove(self, rtnl: &mut Rtnl) -> Result<(), NetlinkError> {
         let loopback = loopback(rtnl)?;
         for v6 in self.families() {
-            rtnl.delete_rule(&rule(v6))?;
-            match rtnl.delete_route(&route(v6, loopback)) {
+            rtnl.delete_rule(&self.rule(v6))?;
+            match rtnl.delete_route(&route(self.table, v6, loopback)) {
                 Err(error) if error.is_not_found() => {}
                 result => result?,
             }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::body::Body;
@@ -37,7 +38,7 @@ pub type TlsSourceError = Box<dyn std::error::Error + Send + Sync>;
 pub type TlsConnector = Arc<dyn Fn() -> Result<Arc<rustls::ClientConfig>, TlsSourceError> + Send + Sync>;
 
 /// Where a channel goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Target {
     /// Name or address to resolve and connect to; also the `:authority` of requests.
     pub host: String,
@@ -47,7 +48,12 @@ pub struct Target {
     pub server_name: String,
     /// Connect here instead of resolving the host.
     pub address: Option<SocketAddr>,
+    /// Called with each socket before it connects.
+    pub prepare: Option<Prepare>,
 }
+
+/// Makes a socket ready for connecting: an option that rules of the network look at, say.
+pub type Prepare = fn(BorrowedFd<'_>) -> std::io::Result<()>;
 
 impl Target {
     /// A host and port whose certificate has the host's name.
@@ -57,6 +63,7 @@ impl Target {
             port,
             server_name: String::new(),
             address: None,
+            prepare: None,
         }
     }
 
@@ -260,11 +267,7 @@ impl Inner {
     }
 
     async fn dial(&self) -> Result<SendRequest<Body>, ChannelError> {
-        let stream = match self.target.address {
-            Some(address) => TcpStream::connect(address).await,
-            None => TcpStream::connect((self.target.host.trim_matches(['[', ']']), self.target.port)).await,
-        };
-        let stream = stream.map_err(|error| self.dial_error(error))?;
+        let stream = self.connect().await.map_err(|error| self.dial_error(error))?;
         stream.set_nodelay(true).map_err(|error| self.dial_error(error))?;
         let Some(tls) = &self.tls else {
             return self.handshake(stream).await;
@@ -277,6 +280,36 @@ impl Inner {
         let name = name.map_err(|error| self.dial_error(error))?;
         let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await;
         self.handshake(stream.map_err(|error| self.dial_error(error))?).await
+    }
+
+    /// The first of the target's addresses that takes a connection.
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let addresses: Vec<SocketAddr> = match self.target.address {
+            Some(address) => vec![address],
+            None => tokio::net::lookup_host((self.target.host.trim_matches(['[', ']']), self.target.port))
+                .await?
+                .collect(),
+        };
+        let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+        for address in addresses {
+            let socket = if address.is_ipv4() {
+                TcpSocket::new_v4()
+            } else {
+                TcpSocket::new_v6()
+            };
+            let connected = async {
+                let socket = socket?;
+                if let Some(prepare) = self.target.prepare {
+                    prepare(socket.as_fd())?;
+                }
+                socket.connect(address).await
+            };
+            match connected.await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     async fn handshake<S>(&self, stream: S) -> Result<SendRequest<Body>, ChannelError>

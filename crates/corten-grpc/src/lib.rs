@@ -12,7 +12,7 @@ mod router;
 mod server;
 
 pub use body::{Message, Messages};
-pub use channel::{Channel, Target, TlsConnector, TlsSourceError};
+pub use channel::{Channel, Prepare, Target, TlsConnector, TlsSourceError};
 pub use codec::{ProstCodec, ProstDecoder, ProstEncoder};
 pub use peer::Peer;
 pub use router::{HttpRequest, HttpResponse, Router};

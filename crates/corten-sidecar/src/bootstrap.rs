@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use corten_enroll::sidecar::PROXY_PRIORITY;
 use serde_json::{Value, json};
 
 use crate::settings::Settings;
@@ -10,10 +11,9 @@ use crate::settings::Settings;
 pub fn bootstrap(settings: &Settings, socket: &Path) -> Value {
     let first = settings.addresses.first().map(ToString::to_string).unwrap_or_default();
     let id = format!(
-        "{}~{first}~{}.{}~{}.svc.{}",
+        "{}~{first}~{}.{}~{}",
         settings.arguments.kind.name(),
         settings.pod,
-        settings.namespace,
         settings.namespace,
         settings.domain
     );
@@ -29,7 +29,7 @@ pub fn bootstrap(settings: &Settings, socket: &Path) -> Value {
     let secret = |name: &str| json!({"name": name, "sdsConfig": from_agent()});
     let (host, port) = &settings.discovery;
     let source = json!({"ads": {}, "initialFetchTimeout": "0s", "resourceApiVersion": "V3"});
-    json!({
+    let mut made = json!({
         "node": {
             "id": id,
             "cluster": format!("{name}.{}", settings.namespace),
@@ -93,7 +93,13 @@ pub fn bootstrap(settings: &Settings, socket: &Path) -> Value {
                 },
             },
         ]},
-    })
+    });
+    if settings.marked {
+        // SOL_SOCKET, SO_PRIORITY.
+        let mark = json!({"level": 1, "name": 12, "intValue": PROXY_PRIORITY, "state": "STATE_PREBIND"});
+        made["clusterManager"] = json!({"upstreamBindConfig": {"socketOptions": [mark]}});
+    }
+    made
 }
 
 /// Where secrets come from.

@@ -4,12 +4,16 @@
 //! What Envoy does with connections comes from the control plane, which it asks itself, as the identity that it is given here.
 
 mod bootstrap;
+mod command;
 mod health;
 mod process;
+pub mod redirect;
+mod request;
 mod run;
 mod secrets;
 mod settings;
 
 pub use bootstrap::bootstrap;
+pub use command::Command;
 pub use run::{RunError, run};
 pub use settings::{Arguments, Kind, Settings, SettingsError};

@@ -35,6 +35,9 @@ pub(crate) fn start(settings: &Settings, bootstrap: &Path) -> std::io::Result<Ch
         ])
         .args(["--log-level", &arguments.log_level, "--disable-hot-restart"])
         .kill_on_drop(true);
+    if !arguments.component_log_level.is_empty() {
+        command.args(["--component-log-level", &arguments.component_log_level]);
+    }
     if arguments.concurrency > 0 {
         command.args(["--concurrency", &arguments.concurrency.to_string()]);
     }

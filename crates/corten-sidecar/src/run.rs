@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::settings::{Settings, SettingsError};
-use crate::{bootstrap, health, process, secrets};
+use crate::{bootstrap, health, process, redirect, secrets};
 
 /// The methods that Envoy asks for secrets by.
 const STREAM: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
@@ -63,6 +63,11 @@ pub async fn run(mut settings: Settings) -> Result<ExitCode, RunError> {
     if let Ok(labels) = std::fs::read_to_string(&settings.arguments.labels) {
         settings.with_labels(&labels);
     }
+    match redirect::own_addresses() {
+        Ok(own) => settings.with_addresses(&own),
+        Err(error) => tracing::warn!(%error, "the pod's other addresses are not known"),
+    }
+    settings.marked = corten_enroll::sidecar::has_one_user();
     let state = std::path::absolute(&settings.arguments.state).map_err(failed("the state directory"))?;
     std::fs::create_dir_all(&state).map_err(failed(format!("creating {}", state.display())))?;
     let tasks = TaskGroup::new("sidecar");
@@ -130,7 +135,10 @@ fn certificates(settings: &Settings, tasks: &TaskGroup, shared: &Arc<Shared>) ->
     let roots = PathBuf::from(&settings.roots);
     let authority = ServerAuthority::new(RootSource::File(roots.clone()));
     let channel = Channel::new(
-        Target::new(host.clone(), *port),
+        Target {
+            prepare: Some(redirect::mark),
+            ..Target::new(host.clone(), *port)
+        },
         Arc::new(move || Ok(authority.config()?)),
     );
     let client = CaClient::new(

@@ -23,6 +23,9 @@ pub struct Arguments {
     /// The Envoy to run
     #[arg(long, value_name = "PATH", default_value = "envoy")]
     pub envoy: PathBuf,
+    /// The end of names in the pod's namespace [default: NAMESPACE.svc.cluster.local]
+    #[arg(long, value_name = "DOMAIN")]
+    pub domain: Option<String>,
     /// Where its bootstrap and the socket of its certificates are kept
     #[arg(long, value_name = "DIR", default_value = "./etc/istio/proxy")]
     pub state: PathBuf,
@@ -32,6 +35,15 @@ pub struct Arguments {
     /// How much Envoy says: trace, debug, info, warning, error, critical, off
     #[arg(long = "proxyLogLevel", value_name = "LEVEL", default_value = "warning")]
     pub log_level: String,
+    /// The same for parts of Envoy, as in misc:error
+    #[arg(long = "proxyComponentLogLevel", value_name = "LEVELS", default_value = "")]
+    pub component_log_level: String,
+    /// How much this program says, as in info or default:info
+    #[arg(long = "log_output_level", value_name = "LEVELS")]
+    pub log_output_level: Option<String>,
+    /// Understood; the lines are text
+    #[arg(long = "log_as_json", hide = true)]
+    pub log_as_json: bool,
     /// Threads of Envoy; 0: one for each core
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub concurrency: u32,
@@ -81,8 +93,10 @@ pub struct Settings {
     pub service_account: String,
     /// The trust domain of its identity.
     pub trust_domain: String,
-    /// The end of services' names.
+    /// The end of the names in its namespace, as in `shop.svc.cluster.local`.
     pub domain: String,
+    /// Its sockets are marked, as it cannot be told from the pod by its user.
+    pub marked: bool,
     /// `HOST:PORT` of the certificate authority.
     pub authority: (String, u16),
     /// `HOST:PORT` of discovery.
@@ -175,7 +189,10 @@ impl Settings {
         Ok(Settings {
             arguments: arguments.clone(),
             trust_domain: get("TRUST_DOMAIN").unwrap_or("cluster.local").to_owned(),
-            domain: get("CLUSTER_DOMAIN").unwrap_or("cluster.local").to_owned(),
+            domain: arguments.domain.clone().unwrap_or_else(|| {
+                let end = get("CLUSTER_DOMAIN").unwrap_or("cluster.local");
+                format!("{namespace}.svc.{end}")
+            }),
             token: get("AUTH_TOKEN")
                 .unwrap_or("./var/run/secrets/tokens/istio-token")
                 .to_owned(),
@@ -183,6 +200,7 @@ impl Settings {
                 .unwrap_or("./var/run/secrets/istio/root-cert.pem")
                 .to_owned(),
             drain: Duration::from_secs(drain),
+            marked: false,
             pod,
             namespace,
             addresses,
@@ -191,6 +209,19 @@ impl Settings {
             discovery,
             metadata,
         })
+    }
+
+    /// Takes over what the network namespace knows and the downward API does not: all addresses of the pod, if the one that it was told
+    /// is among them.
+    pub fn with_addresses(&mut self, own: &[IpAddr]) {
+        if let [told] = self.addresses[..]
+            && own.contains(&told)
+        {
+            self.addresses
+                .extend(own.iter().copied().filter(|address| *address != told));
+            let all: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+            self.metadata.insert("INSTANCE_IPS".to_owned(), json!(all.join(",")));
+        }
     }
 
     /// Takes over the pod's labels, as the downward API writes them: a line each, `key="value"`.

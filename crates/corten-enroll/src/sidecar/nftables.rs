@@ -23,36 +23,41 @@ pub fn render(settings: &Settings) -> String {
     text
 }
 
+/// What a table is called.
+pub(super) fn table_name(table: Table) -> &'static str {
+    match table {
+        Table::Nat => "istio-proxy-nat",
+        Table::Mangle => "istio-proxy-mangle",
+        Table::Raw => "istio-proxy-raw",
+    }
+}
+
+/// The chains that a table may have, in the order they are made.
+pub(super) fn chains(table: Table) -> &'static [Chain] {
+    match table {
+        Table::Nat => &[
+            Chain::Prerouting,
+            Chain::Output,
+            Chain::Inbound,
+            Chain::Redirect,
+            Chain::InRedirect,
+            Chain::IstioOutput,
+            Chain::OutputDns,
+        ],
+        Table::Mangle => &[
+            Chain::Prerouting,
+            Chain::Output,
+            Chain::Divert,
+            Chain::Tproxy,
+            Chain::Inbound,
+            Chain::Drop,
+        ],
+        Table::Raw => &[Chain::Prerouting, Chain::Output, Chain::Inbound, Chain::OutputDns],
+    }
+}
+
 fn write(text: &mut String, table: Table, rules: &[&Rule]) {
-    let (name, chains): (_, &[Chain]) = match table {
-        Table::Nat => (
-            "istio-proxy-nat",
-            &[
-                Chain::Prerouting,
-                Chain::Output,
-                Chain::Inbound,
-                Chain::Redirect,
-                Chain::InRedirect,
-                Chain::IstioOutput,
-                Chain::OutputDns,
-            ],
-        ),
-        Table::Mangle => (
-            "istio-proxy-mangle",
-            &[
-                Chain::Prerouting,
-                Chain::Output,
-                Chain::Divert,
-                Chain::Tproxy,
-                Chain::Inbound,
-                Chain::Drop,
-            ],
-        ),
-        Table::Raw => (
-            "istio-proxy-raw",
-            &[Chain::Prerouting, Chain::Output, Chain::Inbound, Chain::OutputDns],
-        ),
-    };
+    let (name, chains) = (table_name(table), chains(table));
     text.push_str(&format!("add table inet {name}\nflush table inet {name}\n"));
     for chain in chains
         .iter()
@@ -91,7 +96,7 @@ fn hook(table: Table, chain: Chain) -> String {
     format!(" {{ type {kind} hook {hook} priority {priority} ; }}")
 }
 
-fn chain_name(chain: Chain) -> &'static str {
+pub(super) fn chain_name(chain: Chain) -> &'static str {
     match chain {
         Chain::Prerouting => "prerouting",
         Chain::Output => "output",

@@ -84,6 +84,8 @@ impl Compiler {
             Expression::OifName => meta_load(meta::OIFNAME, 16),
             Expression::Mark => meta_load(meta::MARK, 4),
             Expression::SkUid => meta_load(meta::SKUID, 4),
+            Expression::SkGid => meta_load(meta::SKGID, 4),
+            Expression::Priority => meta_load(meta::PRIORITY, 4),
             Expression::CtState => ct_load(meta::CT_STATE),
             Expression::CtStatus => ct_load(meta::CT_STATUS),
             Expression::CtMark => ct_load(meta::CT_MARK),
@@ -263,6 +265,14 @@ impl Compiler {
                 });
                 self.out.push(Instruction::Redirect { port: 0 });
             }
+            Statement::Tproxy { v6, port } => {
+                self.need_network(if *v6 { IPV6 } else { IPV4 });
+                self.out.push(Instruction::Load {
+                    to: 0,
+                    value: port.to_be_bytes().to_vec(),
+                });
+                self.out.push(Instruction::Tproxy { v6: *v6, port: 0 });
+            }
             Statement::Masquerade => self.out.push(Instruction::Masquerade),
             Statement::SetMark { and, xor } => {
                 self.out.push(Instruction::Meta { key: meta::MARK, to: 0 });
@@ -279,6 +289,13 @@ impl Compiler {
                 });
                 self.out.push(Instruction::MetaSet {
                     key: meta::MARK,
+                    from: 0,
+                });
+            }
+            Statement::SaveMark => {
+                self.out.push(Instruction::Meta { key: meta::MARK, to: 0 });
+                self.out.push(Instruction::CtSet {
+                    key: meta::CT_MARK,
                     from: 0,
                 });
             }

@@ -7,10 +7,12 @@ use crate::netlink::{Attribute, Messages, attributes};
 
 /// Keys of `meta` and `ct`.
 pub(super) mod meta {
+    pub(in super::super) const PRIORITY: u32 = 2;
     pub(in super::super) const MARK: u32 = 3;
     pub(in super::super) const IIFNAME: u32 = 6;
     pub(in super::super) const OIFNAME: u32 = 7;
     pub(in super::super) const SKUID: u32 = 10;
+    pub(in super::super) const SKGID: u32 = 11;
     pub(in super::super) const NFPROTO: u32 = 15;
     pub(in super::super) const L4PROTO: u32 = 16;
     pub(in super::super) const CT_STATE: u32 = 0;
@@ -82,6 +84,8 @@ pub enum Instruction {
     Masquerade,
     /// Translates the destination to this host.
     Redirect { port: u32 },
+    /// Gives the packet to a socket of this host.
+    Tproxy { v6: bool, port: u32 },
     /// Counts.
     Counter,
     /// Answers "port unreachable".
@@ -147,6 +151,7 @@ impl Instruction {
             Instruction::Nat { .. } => "nat",
             Instruction::Masquerade => "masq",
             Instruction::Redirect { .. } => "redir",
+            Instruction::Tproxy { .. } => "tproxy",
             Instruction::Counter => "counter",
             Instruction::Reject => "reject",
             Instruction::Random { .. } => "numgen",
@@ -241,6 +246,9 @@ impl Instruction {
                 }
             }
             Instruction::Redirect { port } => m.be32(1, register(*port)),
+            Instruction::Tproxy { v6, port } => {
+                numbers(m, &[(1, if *v6 { 10 } else { 2 }), (3, register(*port))]);
+            }
             Instruction::Reject => {
                 // The kind that fits both families; code 1 is "port unreachable".
                 m.be32(1, 2);
@@ -353,6 +361,11 @@ fn read(name: &str, operands: &[u8]) -> Option<Instruction> {
             port: register(5),
         },
         "redir" => Instruction::Redirect { port: register(1)? },
+        // With an address as well it is none of ours.
+        "tproxy" if register(2).is_none() => Instruction::Tproxy {
+            v6: number(1)? == 10,
+            port: register(3)?,
+        },
         "masq" => Instruction::Masquerade,
         "counter" => Instruction::Counter,
         "reject" if number(1) == Some(2) && find(2)?.value == [1] => Instruction::Reject,

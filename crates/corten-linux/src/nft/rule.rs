@@ -80,6 +80,10 @@ pub enum Expression {
     Mark,
     /// `meta skuid`
     SkUid,
+    /// `meta skgid`
+    SkGid,
+    /// `meta priority`: for a packet of this host what its socket asked for.
+    Priority,
     /// `ip saddr`, `ip daddr`
     Ip(Side),
     /// `ip6 saddr`, `ip6 daddr`
@@ -149,7 +153,7 @@ pub enum Value {
     NfProto(u8),
     /// An interface name.
     Interface(String),
-    /// A user id.
+    /// The id of a user or a group, or another number that is read as such.
     User(u32),
     /// TCP flags.
     Flags(u8),
@@ -229,8 +233,17 @@ pub enum Statement {
         /// Bits flipped then.
         xor: u32,
     },
+    /// `tproxy ip to :port`, or `ip6`: gives the packet to the socket that listens there.
+    Tproxy {
+        /// For IPv6 (else IPv4).
+        v6: bool,
+        /// The port.
+        port: u16,
+    },
     /// `meta mark set ct mark`
     RestoreMark,
+    /// `ct mark set meta mark`
+    SaveMark,
     /// `ct mark set ct mark & and ^ xor`
     SetCtMark {
         /// Bits kept.
