@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     set.file.push(typed_struct("xds"));
     set.file.push(typed_struct("udpa"));
+    set.file.push(ip_matcher());
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("maps.rs"), maps(&set))?;
     let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
@@ -44,17 +45,58 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// `TypedStruct`, a message of a type that only its receiver knows, by either of its names: the package has it under neither.
-fn typed_struct(of: &str) -> FileDescriptorProto {
-    let version = if of == "xds" { "v3" } else { "v1" };
-    let field = |name: &str, number, kind: Type, of: Option<&str>| FieldDescriptorProto {
+/// A field of a message.
+fn field(name: &str, number: i32, kind: Type, of: Option<&str>) -> FieldDescriptorProto {
+    FieldDescriptorProto {
         name: Some(name.to_owned()),
         number: Some(number),
         label: Some(Label::Optional.into()),
         r#type: Some(kind.into()),
         type_name: of.map(str::to_owned),
         ..Default::default()
+    }
+}
+
+/// `IPMatcher`, which the package does not have.
+fn ip_matcher() -> FileDescriptorProto {
+    let several = |name: &str, of: &str| FieldDescriptorProto {
+        label: Some(Label::Repeated.into()),
+        ..field(name, 1, Type::Message, Some(of))
     };
+    let on_match = ".xds.type.matcher.v3.Matcher.OnMatch";
+    let range_matcher = DescriptorProto {
+        name: Some("IPRangeMatcher".to_owned()),
+        field: vec![
+            several("ranges", ".xds.core.v3.CidrRange"),
+            field("on_match", 2, Type::Message, Some(on_match)),
+            field("exclusive", 3, Type::Bool, None),
+        ],
+        ..Default::default()
+    };
+    FileDescriptorProto {
+        name: Some("xds/type/matcher/v3/ip.proto".to_owned()),
+        package: Some("xds.type.matcher.v3".to_owned()),
+        dependency: vec![
+            "xds/core/v3/cidr.proto".to_owned(),
+            "xds/type/matcher/v3/matcher.proto".to_owned(),
+        ],
+        message_type: vec![DescriptorProto {
+            name: Some("IPMatcher".to_owned()),
+            field: vec![several(
+                "range_matchers",
+                ".xds.type.matcher.v3.IPMatcher.IPRangeMatcher",
+            )],
+            nested_type: vec![range_matcher],
+            ..Default::default()
+        }],
+        syntax: Some("proto3".to_owned()),
+        ..Default::default()
+    }
+}
+
+/// `TypedStruct`, a message of a type that only its receiver knows, by either of its names: the package has it under neither.
+fn typed_struct(of: &str) -> FileDescriptorProto {
+    let version = if of == "xds" { "v3" } else { "v1" };
     FileDescriptorProto {
         name: Some(format!("{of}/type/{version}/typed_struct.proto")),
         package: Some(format!("{of}.type.{version}")),

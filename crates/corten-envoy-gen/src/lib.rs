@@ -14,6 +14,7 @@ pub mod route;
 pub mod security;
 #[cfg(test)]
 mod testing;
+pub(crate) mod waypoint;
 
 use std::collections::BTreeMap;
 
@@ -40,6 +41,12 @@ impl Context<'_> {
     /// The mesh's configuration.
     pub fn mesh(&self) -> &MeshConfig {
         &self.snapshot.catalog.mesh
+    }
+
+    /// Whether the proxy makes tunnels towards workloads that take them.
+    pub(crate) fn tunnels(&self) -> bool {
+        let said = &self.proxy.metadata["DISABLE_HBONE_SEND"];
+        !(said == true || said == "true")
     }
 
     /// How long connections of the proxy may be idle, where its metadata says so.

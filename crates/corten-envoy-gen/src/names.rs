@@ -18,6 +18,23 @@ pub fn outbound(port: u16, subset: &str, host: &Host) -> String {
     format!("outbound|{port}|{subset}|{host}")
 }
 
+/// `inbound-vip|PORT|PROTOCOL[/SUBSET]|HOST`: what a waypoint sends to a service that it is for.
+pub fn vip(port: u16, protocol: &str, subset: &str, host: &Host) -> String {
+    let slash = if subset.is_empty() { "" } else { "/" };
+    format!("{VIP}|{port}|{protocol}{slash}{subset}|{host}")
+}
+
+/// How the names of a waypoint's clusters begin.
+pub const VIP: &str = "inbound-vip";
+/// The listener of a waypoint that ends tunnels.
+pub const TERMINATE: &str = "connect_terminate";
+/// The listener of a waypoint that decides, and the cluster that leads there.
+pub const MAIN: &str = "main_internal";
+/// The listener of a waypoint that begins tunnels, and the cluster that leads out of it.
+pub const ORIGINATE: &str = "connect_originate";
+/// The cluster that leads a waypoint's connections to where they were made to, in a tunnel.
+pub const ENCAP: &str = "encap";
+
 /// `inbound|PORT||`.
 pub fn inbound(port: u16) -> String {
     format!("inbound|{port}||")
@@ -62,6 +79,8 @@ pub struct Parsed<'a> {
     pub port: u16,
     /// The subset; empty: none.
     pub subset: &'a str,
+    /// `http` or `tcp` where the direction is [`VIP`]; else empty.
+    pub protocol: &'a str,
     /// The host; empty: none.
     pub host: &'a str,
     /// The cluster is chosen by the name that a client asks a server for: its name is [`sni`]'s.
@@ -75,7 +94,12 @@ impl<'a> Parsed<'a> {
         let separator = if by_server_name { "_." } else { "|" };
         let mut parts = name.splitn(4, separator);
         let (direction, port, subset, host) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let (protocol, subset) = match direction {
+            VIP => subset.split_once('/').unwrap_or((subset, "")),
+            _ => ("", subset),
+        };
         Some(Parsed {
+            protocol,
             direction,
             port: port.parse().unwrap_or_default(),
             subset,

@@ -5,6 +5,7 @@
 
 mod canonical;
 mod descriptors;
+mod ip_matcher;
 mod json;
 mod values;
 
@@ -14,6 +15,7 @@ pub use prost;
 pub use self::{
     canonical::encode,
     descriptors::pool,
+    ip_matcher::{IpMatcher, IpRangeMatcher},
     json::{JsonError, from_json, message_from_json, message_to_json, to_json, type_name},
     values::{any, any_struct, boolean, decode, double, duration, number, seconds, string_value, structure, uint32},
 };

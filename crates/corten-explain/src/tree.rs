@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use corten_envoy::IpMatcher;
 use corten_envoy::google::protobuf::StringValue;
 use corten_envoy::prost::Message as _;
-use corten_envoy::xds::core::v3::{CidrRange, TypedExtensionConfig};
+use corten_envoy::xds::core::v3::TypedExtensionConfig;
 use corten_envoy::xds::r#type::matcher::v3::{
     Matcher,
     matcher::{
@@ -23,26 +24,6 @@ use ipnet::IpNet;
 use crate::facts::Facts;
 use crate::regexes::matches_fully;
 use crate::trace::ListenerMatched;
-
-/// A matcher by ranges of addresses: `xds.type.matcher.v3.IPMatcher`, which the package of messages does not have.
-#[derive(Clone, PartialEq, corten_envoy::prost::Message)]
-#[prost(prost_path = "corten_envoy::prost")]
-struct IpMatcher {
-    #[prost(message, repeated, tag = "1")]
-    range_matchers: Vec<IpRangeMatcher>,
-}
-
-/// What to do with some ranges.
-#[derive(Clone, PartialEq, corten_envoy::prost::Message)]
-#[prost(prost_path = "corten_envoy::prost")]
-struct IpRangeMatcher {
-    #[prost(message, repeated, tag = "1")]
-    ranges: Vec<CidrRange>,
-    #[prost(message, optional, tag = "2")]
-    on_match: Option<OnMatch>,
-    #[prost(bool, tag = "3")]
-    exclusive: bool,
-}
 
 /// What a tree names, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]

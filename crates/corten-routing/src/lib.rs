@@ -30,7 +30,7 @@ pub use self::{
     local_hosts::LocalHosts,
     notice::{About, CONFLICT, NO_EFFECT},
     proxy::{Interception, IpMode, Proxy, ProxyError, ProxyKind},
-    scope::{EgressListener, Scope},
+    scope::{EgressListener, Scope, destinations_of},
     service::{Registry, Resolution, Service, ServicePort, Services},
     virtual_service::{GatewayName, MESH_GATEWAY, Semantics, VirtualService, VirtualServices, full_host},
     visibility::Visibility,

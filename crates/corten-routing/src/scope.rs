@@ -374,7 +374,7 @@ fn destinations(routes: &[Arc<VirtualService>]) -> BTreeMap<Host, BTreeSet<u16>>
 }
 
 /// All destinations that a VirtualService names.
-pub(crate) fn destinations_of(spec: &VirtualServiceSpec) -> impl Iterator<Item = &Destination> {
+pub fn destinations_of(spec: &VirtualServiceSpec) -> impl Iterator<Item = &Destination> {
     let http = spec.http.iter().flat_map(|route| {
         let to = route.route.iter().filter_map(|to| to.destination.as_ref());
         let mirrors = route.mirrors.iter().filter_map(|mirror| mirror.destination.as_ref());

@@ -11,6 +11,7 @@ mod stat;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod waypoint;
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -31,10 +32,21 @@ use corten_envoy::{
 use corten_routing::{IpMode, ProxyKind, Service, ServicePort, for_port, merge_policies};
 
 pub use self::{diagnostics::diagnostics, stat::Stat};
-use crate::{Context, names::Parsed};
+pub(crate) use self::{
+    outbound::{Way, dns_cache},
+    waypoint::of_waypoint,
+};
+use crate::{
+    Context,
+    names::{self, Parsed},
+    waypoint::Behind,
+};
 
 /// All clusters of a proxy, each name once.
 pub fn clusters(cx: &Context<'_>) -> Vec<Cluster> {
+    if cx.proxy.kind == ProxyKind::Waypoint {
+        return of_waypoint(cx);
+    }
     let mut made = Vec::new();
     for service in &cx.scope.services {
         for port in &service.ports {
@@ -50,6 +62,7 @@ pub fn clusters(cx: &Context<'_>) -> Vec<Cluster> {
             made.push(special::inbound_passthrough(cx));
         }
         ProxyKind::Router => made.extend(by_server_name(cx)),
+        // It has been answered above.
         ProxyKind::Waypoint => {}
     }
     let mut seen = HashSet::new();
@@ -74,7 +87,19 @@ pub fn cluster_of(cx: &Context<'_>, service: &Service, port: &ServicePort, subse
     if port.protocol == Protocol::Udp {
         return None;
     }
-    outbound::cluster(cx, service, port, subset, false)
+    outbound::cluster(cx, service, port, subset, Way::Outbound)
+}
+
+/// The clusters by which a waypoint sends to a port of a service that it is for, as `http` or `tcp`: its own, and one for each
+/// subset.
+pub(crate) fn of_vip(cx: &Context<'_>, service: &Service, port: &ServicePort, protocol: &'static str) -> Vec<Cluster> {
+    let rule = cx.scope.destination_rule(service);
+    let subsets = rule.iter().flat_map(|rule| &rule.spec.subsets);
+    let named = subsets.map(|subset| Some(subset.name.as_str()));
+    std::iter::once(None)
+        .chain(named)
+        .filter_map(|subset| outbound::cluster(cx, service, port, subset, Way::Vip(protocol)))
+        .collect()
 }
 
 /// The clusters that a gateway leads TLS to by the name that clients ask for, without ending it; none where no server of the
@@ -96,7 +121,7 @@ fn by_server_name(cx: &Context<'_>) -> Vec<Cluster> {
         let named: Vec<Option<&str>> = subsets.map(|subset| Some(subset.name.as_str())).collect();
         for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
             for subset in std::iter::once(&None).chain(&named) {
-                made.extend(outbound::cluster(cx, service, port, *subset, true));
+                made.extend(outbound::cluster(cx, service, port, *subset, Way::ByServerName));
             }
         }
     }
@@ -105,11 +130,12 @@ fn by_server_name(cx: &Context<'_>) -> Vec<Cluster> {
 
 /// The service and port that the name of a cluster stands for, as the proxy sees them.
 pub(crate) fn service_of(cx: &Context<'_>, parsed: &Parsed<'_>) -> Option<(Arc<Service>, ServicePort)> {
-    if parsed.direction != "outbound" {
-        return None;
-    }
     let host = Host::from(parsed.host);
-    let service = cx.scope.named(&host)?;
+    let service = match parsed.direction {
+        "outbound" => cx.scope.named(&host)?,
+        names::VIP => Behind::of(cx)?.service(cx, &host)?,
+        _ => return None,
+    };
     let port = service.port(parsed.port)?.clone();
     Some((Arc::clone(service), port))
 }
@@ -137,7 +163,7 @@ fn with_mesh(cx: &Context<'_>, mut policy: TrafficPolicy) -> TrafficPolicy {
 }
 
 /// A name in statistics; what follows the end mark is not taken for part of it.
-fn stat_name(name: &str) -> String {
+pub(crate) fn stat_name(name: &str) -> String {
     format!("{name};")
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use corten_api::istio::{
-    destination_rule::{ClientTLSSettingsTLSmode as TlsMode, TrafficPolicy},
+    destination_rule::{ClientTLSSettings, ClientTLSSettingsTLSmode as TlsMode, TrafficPolicy},
     peer_authentication::MutualTLSMode,
 };
 use corten_core::{Protocol, expand_trust_domains};
@@ -56,13 +56,24 @@ enum Found {
     Dynamic,
 }
 
-/// The cluster; `None`: there is nothing to call. `by_server_name`: TLS goes through it as it is.
+/// What a cluster is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// What goes out from a workload or through a gateway.
+    Outbound,
+    /// TLS goes through it as it is.
+    ByServerName,
+    /// A waypoint sends to a service that it is for, as `http` or `tcp`.
+    Vip(&'static str),
+}
+
+/// The cluster; `None`: there is nothing to call.
 pub(super) fn cluster(
     cx: &Context<'_>,
     service: &Service,
     port: &ServicePort,
     subset: Option<&str>,
-    by_server_name: bool,
+    way: Way,
 ) -> Option<Cluster> {
     let wanted = super::policy_of(cx, service, port.number, subset);
     let passthrough = balance::is_passthrough(wanted.load_balancer.as_ref());
@@ -73,16 +84,21 @@ pub(super) fn cluster(
         _ if passthrough => Found::Called,
         found => found,
     };
-    let name = if by_server_name {
-        names::sni(port.number, subset.unwrap_or_default(), &service.host)
-    } else {
-        names::outbound(port.number, subset.unwrap_or_default(), &service.host)
+    let of_subset = subset.unwrap_or_default();
+    let name = match way {
+        Way::Outbound => names::outbound(port.number, of_subset, &service.host),
+        Way::ByServerName => names::sni(port.number, of_subset, &service.host),
+        Way::Vip(protocol) => names::vip(port.number, protocol, of_subset, &service.host),
     };
-    let of = Of::new(cx, service, port, subset, by_server_name);
+    let of = Of::new(cx, service, port, subset, way);
     let mut cluster = Cluster {
         alt_stat_name: stat_name(&name),
         common_lb_config: Some(CommonLbConfig::default()),
-        filters: super::peer_exchange(cx),
+        filters: if matches!(way, Way::Vip(_)) {
+            Vec::new()
+        } else {
+            super::peer_exchange(cx)
+        },
         name,
         ..Cluster::default()
     };
@@ -90,7 +106,7 @@ pub(super) fn cluster(
     let mut http = Http::of_port(cx, port.protocol);
     super::name_services(&mut cluster, [service]);
     let pattern = &cx.mesh().outbound_cluster_stat_name;
-    if !pattern.is_empty() {
+    if !pattern.is_empty() && !matches!(way, Way::Vip(_)) {
         let stat = Stat {
             subset: subset.unwrap_or_default(),
             ..Stat::of(service, port)
@@ -108,11 +124,16 @@ pub(super) fn cluster(
         policy::outliers(&mut cluster, &mut http, outliers, spreads);
     }
     pick(cx, &wanted, &of, found, &mut cluster);
-    if !by_server_name {
-        secure(cx, service, port, subset, &wanted, found, &mut cluster, &mut http);
+    if way != Way::ByServerName {
+        secure(cx, service, port, subset, &wanted, found, way, &mut cluster, &mut http);
         if let Some(protocol) = &wanted.proxy_protocol {
             tls::announce(&mut cluster, protocol);
         }
+    }
+    if matches!(way, Way::Vip(_)) {
+        // Whatever is spoken goes through the listener that makes tunnels, or straight on where the endpoint takes none.
+        let inner = cluster.transport_socket.take();
+        cluster.transport_socket = Some(crate::waypoint::to_tunnel(inner));
     }
     describe(cx, service, port, subset, &wanted, &mut cluster);
     special::set_http(&mut cluster, http);
@@ -128,6 +149,9 @@ fn found(cx: &Context<'_>, service: &Service, port: &ServicePort) -> Option<Foun
         Resolution::DnsRoundRobin => Found::ByName,
         // Connections to a gateway are not to an address that could be gone on to.
         Resolution::Passthrough if cx.proxy.kind == ProxyKind::Router => Found::Told,
+        Resolution::Passthrough if cx.proxy.kind == ProxyKind::Waypoint && service.is_kubernetes_headless() => {
+            Found::Told
+        }
         Resolution::Passthrough => Found::Called,
         Resolution::DynamicDns => {
             let known = matches!(
@@ -262,9 +286,13 @@ fn secure(
     subset: Option<&str>,
     wanted: &TrafficPolicy,
     found: Found,
+    way: Way,
     cluster: &mut Cluster,
     http: &mut Http,
 ) {
+    // Between a waypoint and what it is for, the tunnel is the mesh's TLS: only what a rule asks for besides goes inside.
+    let vip = matches!(way, Way::Vip(_));
+    let asked = |tls: &&ClientTLSSettings| !vip || matches!(tls.mode, TlsMode::Simple | TlsMode::Mutual);
     let identities = identities(cx, service, port);
     let names: Vec<String> = service.identities.iter().map(ToString::to_string).collect();
     let selects = cx
@@ -274,8 +302,8 @@ fn secure(
     let automatic = (cx.mesh().enable_auto_mtls != Some(false)).then(|| demanded(cx, service, port, found));
     let upstream = crate::security::tls::outbound(&Outbound {
         cluster: &cluster.name,
-        settings: wanted.tls.as_ref(),
-        automatic,
+        settings: wanted.tls.as_ref().filter(asked),
+        automatic: automatic.filter(|_| !vip),
         mesh_external: service.mesh_external,
         identities: &identities,
         server_name: &if found == Found::Dynamic {
@@ -291,23 +319,28 @@ fn secure(
         http2: http.is_http2(),
         original_destination: found == Found::Called,
         dynamic: found == Found::Dynamic,
-        tunnels: false,
+        tunnels: cx.proxy.kind == ProxyKind::Waypoint && !vip && cx.tunnels(),
         credentials: cx.proxy.kind != ProxyKind::Sidecar || selects,
         files: tls::files(cx).as_ref(),
         defaults: cx.mesh().tls_defaults.as_ref(),
         exchanges: super::exchanges(cx),
     });
     if found == Found::Dynamic {
-        let cache = DnsCacheConfig {
-            name: names::dns_cache(&service.host),
-            dns_lookup_family: lookup_family(cx).into(),
-            ..DnsCacheConfig::default()
-        };
+        let cache = dns_cache(cx, service);
         // Without TLS there is no certificate that could be checked.
         let insecure = upstream.insecure || upstream.socket.is_none() && upstream.matches.is_empty();
         cluster.cluster_discovery_type = Some(special::dynamic(cache, insecure));
     }
     tls::apply(cluster, http, upstream);
+}
+
+/// The cache of what is looked up for a service: who names hosts and who calls them share it by being told the same.
+pub(crate) fn dns_cache(cx: &Context<'_>, service: &Service) -> DnsCacheConfig {
+    DnsCacheConfig {
+        name: names::dns_cache(&service.host),
+        dns_lookup_family: lookup_family(cx).into(),
+        ..DnsCacheConfig::default()
+    }
 }
 
 /// What the service's workloads take where mutual TLS is automatic. Where the endpoint is the address that was called, nothing

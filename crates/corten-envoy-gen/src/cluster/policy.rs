@@ -47,6 +47,21 @@ pub(super) fn connect_timeout(cx: &Context<'_>) -> protobuf::Duration {
     span(cx.mesh().connect_timeout).unwrap_or_else(|| seconds(10))
 }
 
+/// No limits: what counts limits the connections before.
+pub(super) fn unlimited() -> CircuitBreakers {
+    let all = || uint32(u32::MAX);
+    CircuitBreakers {
+        thresholds: vec![Thresholds {
+            max_connections: all(),
+            max_pending_requests: all(),
+            max_requests: all(),
+            max_retries: all(),
+            ..Thresholds::default()
+        }],
+        ..CircuitBreakers::default()
+    }
+}
+
 /// Whether a host is spoken to in HTTP/2 although its port does not say so.
 pub(super) fn upgrades(cx: &Context<'_>, protocol: Protocol, pool: Option<&ConnectionPoolSettings>) -> bool {
     if let Some(http) = pool.and_then(|pool| pool.http.as_ref()) {

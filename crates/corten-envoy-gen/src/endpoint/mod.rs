@@ -12,8 +12,8 @@ use corten_core::Locality;
 use corten_envoy::{
     envoy::config::{
         core::v3::{
-            Address, HealthStatus, Locality as Place, Metadata, Pipe, SocketAddress, address,
-            socket_address::PortSpecifier,
+            Address, EnvoyInternalAddress, HealthStatus, Locality as Place, Metadata, Pipe, SocketAddress, address,
+            envoy_internal_address::AddressNameSpecifier, socket_address::PortSpecifier,
         },
         endpoint::v3::{
             ClusterLoadAssignment, Endpoint as Called, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
@@ -26,10 +26,15 @@ use corten_model::{
     Scope as Near,
     input::{PeerAuthentication, TrafficDistribution},
 };
-use corten_routing::{self as routing, Endpoint, Health, Service, ServicePort, tls_mode};
+use corten_routing::{self as routing, Endpoint, Health, ProxyKind, Service, ServicePort, tls_mode};
 
 use self::locality::Preference;
-use crate::{Context, cluster, names, security::peer};
+use crate::{
+    Context,
+    cluster::{self, Way},
+    names,
+    security::peer,
+};
 
 /// Endpoints of one place, and how they count among others.
 #[derive(Debug, Clone)]
@@ -76,6 +81,8 @@ impl Member {
     }
 }
 
+/// Where an endpoint says what a listener inside the proxy takes for the address that was called.
+pub(crate) const TUNNEL_TARGET: &str = "envoy.filters.listener.original_dst";
 const SOCKET_MATCH: &str = "envoy.transport_socket_match";
 
 /// The endpoints of a cluster by its name; none for a cluster that there is not, or that finds them by itself.
@@ -83,7 +90,13 @@ pub fn load_assignment(cx: &Context<'_>, cluster_name: &str) -> ClusterLoadAssig
     let groups = names::Parsed::of(cluster_name).and_then(|parsed| {
         let (service, port) = cluster::service_of(cx, &parsed)?;
         let subset = Some(parsed.subset).filter(|subset| !subset.is_empty());
-        let of = Of::new(cx, &service, &port, subset, parsed.by_server_name);
+        let way = match (parsed.protocol, parsed.by_server_name) {
+            (_, true) => Way::ByServerName,
+            ("", _) => Way::Outbound,
+            ("http", _) => Way::Vip("http"),
+            (_, _) => Way::Vip("tcp"),
+        };
+        let of = Of::new(cx, &service, &port, subset, way);
         let known = of.groups(&|endpoint| !matches!(endpoint.address, routing::Address::Name(_)));
         Some(of.preferred(known))
     });
@@ -124,8 +137,8 @@ pub(crate) struct Of<'a> {
     service: &'a Service,
     port: &'a ServicePort,
     subset: Option<&'a str>,
-    /// For a gateway that hands TLS on as it is: only who takes mutual TLS.
-    by_server_name: bool,
+    /// Of what use the cluster is. A gateway that hands TLS on as it is calls only who takes mutual TLS.
+    way: Way,
     policy: TrafficPolicy,
     /// The TLS that a rule asks for.
     tls: Option<ClientTLSSettingsTLSmode>,
@@ -137,7 +150,7 @@ impl<'a> Of<'a> {
         service: &'a Service,
         port: &'a ServicePort,
         subset: Option<&'a str>,
-        by_server_name: bool,
+        way: Way,
     ) -> Of<'a> {
         let rule = cx.scope.destination_rule(service);
         Of {
@@ -147,7 +160,7 @@ impl<'a> Of<'a> {
             service,
             port,
             subset,
-            by_server_name,
+            way,
         }
     }
 
@@ -194,7 +207,7 @@ impl<'a> Of<'a> {
                 message: self.message(endpoint, self.is_mutual(endpoint, of_namespace)),
                 endpoint: endpoint.clone(),
             };
-            if self.by_server_name && !member.is_mutual() {
+            if self.way == Way::ByServerName && !member.is_mutual() {
                 continue;
             }
             let locality = endpoint.locality();
@@ -252,9 +265,31 @@ impl<'a> Of<'a> {
         peer::of_port(&modes, endpoint.port) != MutualTLSMode::Disable
     }
 
+    /// Where the tunnel leads by which a waypoint reaches the endpoint, `ADDRESS:PORT`; `None`: the endpoint takes none, or takes
+    /// the mutual TLS of sidecars, which another service's policies expect.
+    fn tunnel(&self, endpoint: &Endpoint) -> Option<String> {
+        let address = endpoint.address.ip()?;
+        let prefers = matches!(self.way, Way::Vip(_)) || self.way == Way::Outbound && !endpoint.tls;
+        let takes =
+            self.cx.proxy.kind == ProxyKind::Waypoint && prefers && self.cx.tunnels() && endpoint.is_tunnelled();
+        takes.then(|| names::with_port(&address.to_string(), endpoint.port))
+    }
+
     fn message(&self, endpoint: &Endpoint, mutual: bool) -> LbEndpoint {
         let mut metadata = Metadata::default();
-        if mutual {
+        let tunnel = self.tunnel(endpoint);
+        if let Some(target) = &tunnel {
+            metadata.filter_metadata.insert(
+                TUNNEL_TARGET.to_owned(),
+                structure([("local", string_value(target.as_str()))]),
+            );
+        }
+        if matches!(self.way, Way::Vip(_)) {
+            // All endpoints are reached by the same socket.
+        } else if tunnel.is_some() {
+            let tunnel = structure([("tunnel", string_value("http"))]);
+            metadata.filter_metadata.insert(SOCKET_MATCH.to_owned(), tunnel);
+        } else if mutual {
             let tls = structure([("tlsMode", string_value("istio"))]);
             metadata.filter_metadata.insert(SOCKET_MATCH.to_owned(), tls);
         }
@@ -267,7 +302,10 @@ impl<'a> Of<'a> {
             load_balancing_weight: uint32(endpoint.workload.capacity.unwrap_or(1)),
             metadata: Some(metadata),
             host_identifier: Some(HostIdentifier::Endpoint(Called {
-                address: Some(address_of(endpoint)),
+                address: Some(match tunnel {
+                    Some(target) => internal(names::ORIGINATE, &target),
+                    None => address_of(endpoint),
+                }),
                 ..Called::default()
             })),
         }
@@ -303,6 +341,16 @@ pub(crate) fn socket(address: &str, port: u16) -> Address {
             address: address.to_owned(),
             port_specifier: Some(PortSpecifier::PortValue(port.into())),
             ..SocketAddress::default()
+        })),
+    }
+}
+
+/// A listener inside the proxy; the identifier tells apart endpoints that are reached through the same.
+pub(crate) fn internal(listener: &str, id: &str) -> Address {
+    Address {
+        address: Some(address::Address::EnvoyInternalAddress(EnvoyInternalAddress {
+            endpoint_id: id.to_owned(),
+            address_name_specifier: Some(AddressNameSpecifier::ServerListenerName(listener.to_owned())),
         })),
     }
 }

@@ -136,6 +136,7 @@ fn target(cx: &Context<'_>, service: &VirtualService, host: &Host) -> Option<Tar
                 [only] => Some(only.number),
                 _ => None,
             },
+            behind: None,
         }),
         None => route::target(cx, host),
     }

@@ -361,7 +361,7 @@ fn not_on(ports: ListenerFilterChainMatchPredicate) -> ListenerFilterChainMatchP
 }
 
 /// What holds on some ports.
-fn on(ports: &[u32]) -> Option<ListenerFilterChainMatchPredicate> {
+pub(crate) fn on(ports: &[u32]) -> Option<ListenerFilterChainMatchPredicate> {
     let range = |port: &u32| {
         let start = i32::try_from(*port).unwrap_or(i32::MAX - 1);
         ListenerFilterChainMatchPredicate {

@@ -2,7 +2,7 @@
 
 mod draft;
 pub(crate) mod filters;
-mod inbound;
+pub(crate) mod inbound;
 mod outbound;
 mod targets;
 
@@ -19,7 +19,7 @@ use corten_routing::{Interception, IpMode, ProxyKind};
 
 pub(crate) use self::filters::TcpOptions;
 pub use self::targets::{Target, all_targets, targets};
-use crate::{Context, gateway, names};
+use crate::{Context, gateway, names, waypoint};
 
 /// The port that redirected outbound connections come to, unless the mesh says otherwise.
 const OUTBOUND_PORT: u16 = 15001;
@@ -29,7 +29,7 @@ pub fn listeners(cx: &Context<'_>) -> Vec<Listener> {
     match cx.proxy.kind {
         ProxyKind::Sidecar => {}
         ProxyKind::Router => return gateway::listeners(cx),
-        ProxyKind::Waypoint => return Vec::new(),
+        ProxyKind::Waypoint => return waypoint::listeners(cx),
     }
     let log = filters::access_log(cx.mesh());
     let mut made = outbound::listeners(cx, &log);
@@ -45,7 +45,7 @@ pub fn listeners(cx: &Context<'_>) -> Vec<Listener> {
 }
 
 /// What a listener takes for all addresses of one family it takes for those of the other one too.
-fn take_both(listener: &mut Listener, wildcard: &str) {
+pub(crate) fn take_both(listener: &mut Listener, wildcard: &str) {
     let Some(Socket::SocketAddress(socket)) = listener.address.as_ref().and_then(|address| address.address.as_ref())
     else {
         return;

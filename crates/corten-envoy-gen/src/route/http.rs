@@ -1,5 +1,7 @@
 //! The HTTP routes of a VirtualService.
 
+use std::sync::Arc;
+
 use corten_api::istio::{
     proxy_config::{ProxyConfig, ProxyHeaders},
     virtual_service::{Destination, HTTPMatchRequest, HTTPRoute},
@@ -13,10 +15,10 @@ use corten_envoy::{
     google::protobuf::Duration,
     string_value, structure,
 };
-use corten_routing::{Semantics, VirtualService};
+use corten_routing::{ProxyKind, Semantics, Service, VirtualService};
 
 use super::{action, filter, matching};
-use crate::{Context, names};
+use crate::{Context, names, waypoint};
 
 /// Where requests come that are to be routed.
 #[derive(Clone, Copy)]
@@ -38,12 +40,14 @@ impl std::fmt::Debug for At<'_> {
 }
 
 /// The service that a host stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Target {
     /// Its host: another one where the name is only an alias.
     pub host: Host,
     /// Its port, if it has one alone.
     pub port: Option<u16>,
+    /// The service, where the proxy is a waypoint that is for it.
+    pub behind: Option<Arc<Service>>,
 }
 
 /// The routes of a VirtualService for requests that come to a place: in order, up to one that takes all that is left.
@@ -69,6 +73,10 @@ pub fn http_routes(cx: &Context<'_>, service: &VirtualService, at: &At<'_>) -> V
 /// Whether requests that a match takes come here at all. Where it names gateways, who sends them does not count.
 fn comes(cx: &Context<'_>, wanted: &HTTPMatchRequest, at: &At<'_>) -> bool {
     if wanted.port.is_given() && wanted.port.0 != at.port {
+        return false;
+    }
+    // A waypoint does not know the labels of who calls.
+    if cx.proxy.kind == ProxyKind::Waypoint && !wanted.source_labels.is_empty() {
         return false;
     }
     if !wanted.gateways.is_empty() {
@@ -166,8 +174,18 @@ pub(crate) fn cluster_of(destination: &Destination, target: Option<Target>, port
     }
     let named = destination.port.as_ref().map(|port| port.number.0);
     let alone = target.as_ref().and_then(|target| target.port);
-    let host = target.map_or_else(|| destination.host.clone(), |target| target.host);
-    names::outbound(named.or(alone).unwrap_or(port), &destination.subset, &host)
+    let number = named.or(alone).unwrap_or(port);
+    let Some(target) = target else {
+        return names::outbound(number, &destination.subset, &destination.host);
+    };
+    match target.behind {
+        Some(service) => {
+            let protocol = service.port(number).map(|port| waypoint::clusters_of(port.protocol));
+            let protocol = protocol.and_then(|of| of.first()).copied().unwrap_or("http");
+            names::vip(number, protocol, &destination.subset, &target.host)
+        }
+        None => names::outbound(number, &destination.subset, &target.host),
+    }
 }
 
 /// A span of time; none are negative.

@@ -22,7 +22,7 @@ use super::{
     domains,
     http::{Target, cluster_of, origin, span},
 };
-use crate::{Context, listener::TcpOptions, names};
+use crate::{Context, listener::TcpOptions, names, waypoint};
 
 /// A way for connections to a service's port.
 #[derive(Debug, Clone)]
@@ -292,7 +292,12 @@ pub(crate) fn target(cx: &Context<'_>, host: &Host) -> Option<Target> {
         Some(known) if end.host == named.host => known.clone(),
         _ => end.host.clone(),
     };
-    Some(Target { host, port })
+    let behind = waypoint::Behind::of(cx).filter(|behind| behind.has(cx, end));
+    Some(Target {
+        host,
+        port,
+        behind: behind.map(|_| Arc::clone(end)),
+    })
 }
 
 /// What a rule says about bytes passed on.

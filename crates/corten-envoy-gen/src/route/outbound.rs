@@ -182,7 +182,11 @@ impl<'a> Table<'a> {
             (Some(_), Some(end)) if end != known.service.host => end,
             (Some(named), _) => named.clone(),
         };
-        Some(Target { host, port })
+        Some(Target {
+            host,
+            port,
+            behind: None,
+        })
     }
 
     /// The virtual hosts.

@@ -1,0 +1,178 @@
+//! The listeners of a waypoint at which tunnels end and begin.
+
+use corten_envoy::{
+    boolean,
+    envoy::{
+        config::{
+            accesslog::v3::{AccessLog, AccessLogFilter, ResponseFlagFilter, access_log_filter::FilterSpecifier},
+            core::v3::{Http2ProtocolOptions, KeepaliveSettings},
+            listener::v3::{
+                FilterChain, Listener,
+                listener::{
+                    ConnectionBalanceConfig, InternalListenerConfig, ListenerSpecifier,
+                    connection_balance_config::{BalanceType, ExactBalance},
+                },
+            },
+            route::v3::{
+                Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+                route::Action,
+                route_action::{ClusterSpecifier, UpgradeConfig, upgrade_config::ConnectConfig},
+                route_match::{ConnectMatcher, PathSpecifier},
+            },
+        },
+        extensions::filters::{
+            http::router::v3::Router,
+            network::{
+                http_connection_manager::v3::http_connection_manager::UpgradeConfig as Upgrade,
+                tcp_proxy::v3::tcp_proxy::{ClusterSpecifier as To, TunnelingConfig},
+            },
+        },
+    },
+    seconds, uint32,
+};
+use corten_routing::IpMode;
+
+use super::{HBONE_PORT, main_internal, state};
+use crate::{
+    Context,
+    listener::{
+        TcpOptions,
+        filters::{self, Http, Routes, Side},
+    },
+    names,
+    security::tls,
+};
+
+/// How many connections of one client share its tunnel's connection: all of them are one thread's.
+const STREAMS_MAX: u32 = 100;
+/// When silent clients are asked whether they are still there, and how long they may take.
+const KEEPALIVE_SECONDS: (i64, i64) = (10, 20);
+const CONNECT: &str = "CONNECT";
+
+/// The three listeners.
+pub(crate) fn listeners(cx: &Context<'_>) -> Vec<Listener> {
+    let log = filters::access_log(cx.mesh());
+    vec![terminate(cx, &log), main_internal::listener(cx, &log), originate(&log)]
+}
+
+/// Ends tunnels: the caller must show a certificate of the mesh, and names the address it wants to reach.
+fn terminate(cx: &Context<'_>, log: &[AccessLog]) -> Listener {
+    let mut manager = Http {
+        side: Side::Inbound,
+        stat_prefix: names::TERMINATE.to_owned(),
+        routes: Routes::Inline(Box::new(to_main())),
+        filters: vec![
+            state::of_tunnel(),
+            filters::http("envoy.filters.http.router", &Router::default()),
+        ],
+        mesh: cx.mesh(),
+        log: &failures(log),
+        idle: None,
+    }
+    .manager();
+    manager.upgrade_configs = vec![Upgrade {
+        upgrade_type: CONNECT.to_owned(),
+        ..Upgrade::default()
+    }];
+    manager.http2_protocol_options = Some(Http2ProtocolOptions {
+        allow_connect: true,
+        max_concurrent_streams: uint32(STREAMS_MAX),
+        connection_keepalive: Some(KeepaliveSettings {
+            interval: Some(seconds(KEEPALIVE_SECONDS.0)),
+            timeout: Some(seconds(KEEPALIVE_SECONDS.1)),
+            ..KeepaliveSettings::default()
+        }),
+        ..Http2ProtocolOptions::default()
+    });
+    let mut listener = Listener {
+        name: names::TERMINATE.to_owned(),
+        address: Some(filters::socket(cx.proxy.wildcard(), HBONE_PORT)),
+        filter_chains: vec![FilterChain {
+            name: "default".to_owned(),
+            filters: vec![filters::manager_filter(&manager)],
+            transport_socket: Some(tls::server_socket(&tls::tunnel_inbound(&tls::trust_domains(cx.mesh())))),
+            ..FilterChain::default()
+        }],
+        // Few connections that carry much: spread over threads one by one.
+        connection_balance_config: Some(ConnectionBalanceConfig {
+            balance_type: Some(BalanceType::ExactBalance(ExactBalance {})),
+        }),
+        ..Listener::default()
+    };
+    if cx.proxy.ip_mode() == IpMode::Dual {
+        crate::listener::take_both(&mut listener, cx.proxy.wildcard());
+    }
+    listener
+}
+
+/// Every tunnel's connection goes on to the listener that decides.
+fn to_main() -> RouteConfiguration {
+    let connect = RouteAction {
+        upgrade_configs: vec![UpgradeConfig {
+            upgrade_type: CONNECT.to_owned(),
+            connect_config: Some(ConnectConfig::default()),
+            ..UpgradeConfig::default()
+        }],
+        cluster_specifier: Some(ClusterSpecifier::Cluster(names::MAIN.to_owned())),
+        // A tunnel lasts as long as its connection does.
+        timeout: Some(seconds(0)),
+        ..RouteAction::default()
+    };
+    RouteConfiguration {
+        name: "default".to_owned(),
+        virtual_hosts: vec![VirtualHost {
+            name: "default".to_owned(),
+            domains: vec!["*".to_owned()],
+            routes: vec![Route {
+                r#match: Some(RouteMatch {
+                    path_specifier: Some(PathSpecifier::ConnectMatcher(ConnectMatcher::default())),
+                    ..RouteMatch::default()
+                }),
+                action: Some(Action::Route(connect)),
+                ..Route::default()
+            }],
+            ..VirtualHost::default()
+        }],
+        ..RouteConfiguration::default()
+    }
+}
+
+/// Begins tunnels, to the address that the connection has inside the proxy.
+fn originate(log: &[AccessLog]) -> Listener {
+    let tunnel = TcpOptions {
+        tunneling: Some(TunnelingConfig {
+            hostname: "%DOWNSTREAM_LOCAL_ADDRESS%".to_owned(),
+            ..TunnelingConfig::default()
+        }),
+        ..TcpOptions::default()
+    };
+    let to = To::Cluster(names::ORIGINATE.to_owned());
+    Listener {
+        name: names::ORIGINATE.to_owned(),
+        listener_specifier: Some(internal()),
+        use_original_dst: boolean(false),
+        listener_filters: vec![filters::original_dst()],
+        filter_chains: vec![FilterChain {
+            filters: vec![filters::tcp_proxy(names::ORIGINATE, to, tunnel, &failures(log))],
+            ..FilterChain::default()
+        }],
+        ..Listener::default()
+    }
+}
+
+/// A listener that only clusters of the same proxy send to.
+pub(super) fn internal() -> ListenerSpecifier {
+    ListenerSpecifier::InternalListener(InternalListenerConfig::default())
+}
+
+/// The log of what fails at a tunnel's end: what succeeds is in the log of what was inside.
+fn failures(log: &[AccessLog]) -> Vec<AccessLog> {
+    let failed = AccessLogFilter {
+        filter_specifier: Some(FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter::default())),
+    };
+    let of = |log: &AccessLog| AccessLog {
+        filter: Some(failed.clone()),
+        ..log.clone()
+    };
+    log.iter().map(of).collect()
+}

@@ -1,0 +1,8 @@
+//! What becomes of the files below `testdata/waypoints`, and what never happens.
+
+use crate::testing;
+
+#[test]
+fn files_become_what_is_written_beside_them() {
+    assert_eq!(testing::compare("waypoints"), 3);
+}
