@@ -17,11 +17,14 @@ pub(crate) const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.
 /// Routes.
 pub(crate) const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
 
+/// Extensions that filters ask for by name.
+pub(crate) const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
+
 /// Resources of a type by name.
 pub(crate) type ByName = BTreeMap<Arc<str>, Resource>;
 
 /// All of them, by type, in the order in which a proxy takes them.
-pub(crate) fn encode(made: Resources) -> [(&'static str, ByName); 4] {
+pub(crate) fn encode(made: Resources) -> [(&'static str, ByName); 5] {
     [
         (
             CLUSTER,
@@ -38,6 +41,13 @@ pub(crate) fn encode(made: Resources) -> [(&'static str, ByName); 4] {
         (
             ROUTE,
             of(ROUTE, made.routes.iter().map(|(name, one)| (name.as_str(), one))),
+        ),
+        (
+            EXTENSION,
+            of(
+                EXTENSION,
+                made.extensions.iter().map(|(name, one)| (name.as_str(), one)),
+            ),
         ),
     ]
 }

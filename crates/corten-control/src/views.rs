@@ -12,7 +12,7 @@ use corten_model::{Settings, Snapshot};
 use corten_routing::{Catalog, Configs, KeySets, Proxy};
 use corten_xds::server::{Keys, Resource, Shared, Store, TypeConfig};
 
-use crate::resources::{self, CLUSTER, ENDPOINT, LISTENER, ROUTE};
+use crate::resources::{self, CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE};
 
 /// All that proxies are configured from, as it is written.
 #[derive(Debug, Clone, Default)]
@@ -163,7 +163,13 @@ impl Drop for Lease {
 }
 
 fn store() -> Store {
-    let types = [(CLUSTER, true), (ENDPOINT, false), (LISTENER, true), (ROUTE, false)];
+    let types = [
+        (CLUSTER, true),
+        (ENDPOINT, false),
+        (LISTENER, true),
+        (ROUTE, false),
+        (EXTENSION, false),
+    ];
     Store::new(types.map(|(type_url, state_wildcard)| TypeConfig {
         type_url,
         state_wildcard,

@@ -24,6 +24,7 @@ pub(crate) fn sent(resources: &Resources) -> Sent {
         endpoints: table(&resources.endpoints),
         listeners: resources.listeners.iter().map(json).collect(),
         routes: table(&resources.routes),
+        extensions: table(&resources.extensions),
     }
 }
 

@@ -6,9 +6,11 @@
 mod accepted;
 pub mod cluster;
 pub mod endpoint;
+pub mod extension;
 pub mod gateway;
 pub mod listener;
 pub mod names;
+pub mod patch;
 mod references;
 pub mod route;
 pub mod security;
@@ -18,12 +20,14 @@ pub(crate) mod waypoint;
 
 use std::collections::BTreeMap;
 
-use corten_api::istio::mesh_config::MeshConfig;
+use corten_api::{diagnostic::Diagnostic, istio::mesh_config::MeshConfig};
 use corten_envoy::envoy::config::{
-    cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener, route::v3::RouteConfiguration,
+    cluster::v3::Cluster, core::v3::TypedExtensionConfig, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener,
+    route::v3::RouteConfiguration,
 };
 use corten_routing::{Proxy, Scope, Snapshot};
 
+use self::patch::Patches;
 pub use self::references::dangling;
 
 /// What a generator sees.
@@ -69,6 +73,10 @@ pub struct Resources {
     pub listeners: Vec<Listener>,
     /// Routes by name (RDS).
     pub routes: BTreeMap<String, RouteConfiguration>,
+    /// Extensions that filters ask for by name (ECDS).
+    pub extensions: BTreeMap<String, TypedExtensionConfig>,
+    /// What is configured for this proxy and was left out, and why.
+    pub notices: Vec<Diagnostic>,
 }
 
 /// All that a proxy is sent.
@@ -79,33 +87,45 @@ pub fn generate(snapshot: &Snapshot, proxy: &Proxy) -> Resources {
         proxy,
         scope: &scope,
     };
-    let listeners = listener::listeners(&cx);
+    let patches = Patches::of(&cx);
+    let mut listeners = listener::listeners(&cx);
+    patches.listeners(&mut listeners);
     let mut tables = route::Tables::new(&cx);
-    let routes = route::names(&listeners).into_iter().map(|name| {
-        let table = tables.get(&name).unwrap_or_else(|| route::empty(&name));
-        (name, table)
+    let routes: BTreeMap<String, RouteConfiguration> = route::names(&listeners)
+        .into_iter()
+        .map(|name| {
+            let mut table = tables.get(&name).unwrap_or_else(|| route::empty(&name));
+            patches.route_configuration(&mut table);
+            (name, table)
+        })
+        .collect();
+    let mut clusters = cluster::clusters(&cx);
+    patches.clusters(&mut clusters);
+    let told = clusters.iter().filter_map(|cluster| {
+        let config = cluster.eds_cluster_config.as_ref()?;
+        Some(if config.service_name.is_empty() {
+            &cluster.name
+        } else {
+            &config.service_name
+        })
     });
-    let clusters = cluster::clusters(&cx);
-    let told = clusters
-        .iter()
-        .filter_map(|cluster| cluster.eds_cluster_config.as_ref());
-    let endpoints = told.map(|config| {
-        let name = &config.service_name;
-        (name.clone(), endpoint::load_assignment(&cx, name))
-    });
+    let endpoints = told.map(|name| (name.clone(), endpoint::load_assignment(&cx, name)));
     Resources {
         endpoints: endpoints.collect(),
+        extensions: patches.extensions(&extension::names(&listeners)),
         clusters,
-        routes: routes.collect(),
+        routes,
         listeners,
+        notices: patches.said(),
     }
 }
 
 /// What is configured and takes no effect, by object and field.
-pub fn diagnostics(catalog: &corten_routing::Catalog) -> Vec<corten_api::diagnostic::Diagnostic> {
+pub fn diagnostics(catalog: &corten_routing::Catalog) -> Vec<Diagnostic> {
     let mut said = catalog.virtual_services.diagnostics().to_vec();
     said.extend(route::diagnostics(catalog));
     said.extend(gateway::diagnostics(catalog));
     said.extend(cluster::diagnostics(catalog));
+    said.extend(patch::diagnostics(catalog));
     said
 }

@@ -194,3 +194,14 @@ pub(crate) fn compare(folder: &str) -> usize {
     }
     files.len()
 }
+
+/// The cases of a folder below `testdata`, with their files.
+pub(crate) fn cases(folder: &str) -> Vec<(PathBuf, Case)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(folder);
+    let read = |file: PathBuf| {
+        let text = std::fs::read_to_string(&file).expect("a text");
+        let case = Case::read(&file.display().to_string(), &text);
+        (file, case)
+    };
+    files(&folder).into_iter().map(read).collect()
+}

@@ -20,9 +20,12 @@ include!(concat!(env!("OUT_DIR"), "/maps.rs"));
 
 /// Encodes a message. Equal messages become equal bytes, in every process.
 pub fn encode<M: Message + Name>(message: &M) -> Vec<u8> {
-    let mut bytes = message.encode_to_vec();
-    let name = M::full_name();
-    if let Ok(place) = MESSAGES.binary_search_by(|(known, _)| (*known).cmp(name.as_str())) {
+    encode_as(&M::full_name(), message.encode_to_vec())
+}
+
+/// The same for a message of a type by its name that is bytes already.
+pub(crate) fn encode_as(name: &str, mut bytes: Vec<u8>) -> Vec<u8> {
+    if let Ok(place) = MESSAGES.binary_search_by(|(known, _)| (*known).cmp(name)) {
         let all = 0..bytes.len();
         order(&mut bytes, all, place);
     }

@@ -20,6 +20,14 @@ pub enum JsonError {
         /// What is wrong.
         source: prost::DecodeError,
     },
+    /// A message is of another type than the one that it is for.
+    #[error("{found} cannot be put over {expected}")]
+    OtherType {
+        /// Its type.
+        found: String,
+        /// The type that is there.
+        expected: String,
+    },
     /// The JSON does not fit the type.
     #[error("not a {name}: {source}")]
     Json {
@@ -35,7 +43,7 @@ pub fn type_name(url: &str) -> &str {
     url.rsplit_once('/').map_or(url, |(_, name)| name)
 }
 
-fn descriptor(name: &str) -> Result<MessageDescriptor, JsonError> {
+pub(crate) fn descriptor(name: &str) -> Result<MessageDescriptor, JsonError> {
     pool()
         .get_message_by_name(name)
         .ok_or_else(|| JsonError::UnknownType(name.to_owned()))

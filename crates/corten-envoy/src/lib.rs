@@ -7,6 +7,7 @@ mod canonical;
 mod descriptors;
 mod ip_matcher;
 mod json;
+mod patch;
 mod values;
 
 pub use envoy_types::pb::{envoy, google, xds};
@@ -17,5 +18,6 @@ pub use self::{
     descriptors::pool,
     ip_matcher::{IpMatcher, IpRangeMatcher},
     json::{JsonError, from_json, message_from_json, message_to_json, to_json, type_name},
+    patch::{Lists, Patch, merge_any, unknown_types},
     values::{any, any_struct, boolean, decode, double, duration, number, seconds, string_value, structure, uint32},
 };

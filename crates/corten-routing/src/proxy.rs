@@ -51,6 +51,8 @@ pub struct Proxy {
     pub extensions: BTreeSet<&'static str>,
     /// What else of its node's metadata counts, as it was sent.
     pub metadata: Value,
+    /// The texts in its node's metadata that are not its alone: patches choose proxies by them.
+    pub said: BTreeMap<String, String>,
 }
 
 /// What a proxy is.
@@ -125,6 +127,9 @@ const COUNTING: [&str; 14] = [
     "TLS_CLIENT_ROOT_CERT",
     "file-credential",
 ];
+
+/// The entries of a node's metadata that are different for each proxy.
+const OWN: [&str; 5] = ["NAME", "INSTANCE_IPS", "NODE_NAME", "POD_PORTS", "ENVOY_STATUS_PORT"];
 
 /// The extensions that only Istio's own proxies are built with, as far as anything is sent that needs them.
 const EXTENSIONS: [&str; 1] = ["envoy.filters.network.upstream.metadata_exchange"];
@@ -209,6 +214,13 @@ impl Proxy {
             metadata: COUNTING
                 .iter()
                 .filter_map(|key| Some(((*key).to_owned(), metadata.get(*key)?.clone())))
+                .collect(),
+            said: metadata
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter(|(key, _)| !OWN.contains(&key.as_str()))
+                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
                 .collect(),
         })
     }

@@ -15,6 +15,8 @@ pub struct Sent {
     pub listeners: Vec<Value>,
     /// Routes, by name.
     pub routes: BTreeMap<String, Value>,
+    /// Extensions, by name.
+    pub extensions: BTreeMap<String, Value>,
 }
 
 pub(crate) const MANAGER: &str =
@@ -36,6 +38,7 @@ pub fn bootstrap(sent: &Sent) -> Value {
     let mut listeners = sent.listeners.clone();
     for listener in &mut listeners {
         with_routes(listener, &sent.routes);
+        with_extensions(listener, &sent.extensions);
     }
     let to_control = json!({
         "apiType": "GRPC", "transportApiVersion": "V3",
@@ -87,6 +90,28 @@ fn with_endpoints(cluster: &Value, sent: &Sent) -> Value {
         fields.insert("loadAssignment".to_owned(), endpoints);
     }
     cluster
+}
+
+/// Puts extensions where a filter would ask for them, wherever that is.
+fn with_extensions(value: &mut Value, extensions: &BTreeMap<String, Value>) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| with_extensions(item, extensions)),
+        Value::Object(fields) => {
+            let named = fields
+                .get("name")
+                .and_then(Value::as_str)
+                .and_then(|name| extensions.get(name));
+            if let Some(extension) = named
+                && fields.contains_key("configDiscovery")
+            {
+                let config = extension["typedConfig"].clone();
+                fields.remove("configDiscovery");
+                fields.insert("typedConfig".to_owned(), config);
+            }
+            fields.values_mut().for_each(|field| with_extensions(field, extensions));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// Puts routes where a listener would ask for them, wherever that is in it.

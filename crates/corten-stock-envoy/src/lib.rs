@@ -41,6 +41,8 @@ pub fn validate(envoy: &Path, bootstrap: &Value) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
 
     use super::*;
@@ -83,6 +85,7 @@ mod tests {
                 "@type": bootstrap::MANAGER, "rds": { "routeConfigName": "80" },
             } }] }] })],
             routes: [("80".to_owned(), json!({ "name": "80", "virtualHosts": [] }))].into(),
+            extensions: BTreeMap::new(),
         };
         let made = bootstrap(&sent);
         let cluster = &made["staticResources"]["clusters"][0];

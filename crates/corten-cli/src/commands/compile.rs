@@ -34,11 +34,15 @@ pub(crate) struct Compile {
 impl Compile {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let known = self.objects.read()?;
-        for diagnostic in &known.diagnostics {
+        let without_effect = corten_envoy_gen::diagnostics(&known.snapshot.catalog);
+        for diagnostic in known.diagnostics.iter().chain(&without_effect) {
             eprintln!("{diagnostic}");
         }
         let proxy = known.proxy(&self.proxy, self.kind)?;
         let made = corten_envoy_gen::generate(&known.snapshot, &proxy);
+        for diagnostic in &made.notices {
+            eprintln!("{diagnostic}");
+        }
         match self.output {
             Form::Short => output::text(short(&made))?,
             Form::Json => output::line(output::json(&shown(&made)?)?)?,
@@ -54,7 +58,10 @@ fn shown(made: &Resources) -> Result<Value> {
     let endpoints: Result<Vec<Value>, _> = made.endpoints.values().map(message_to_json).collect();
     let listeners: Result<Vec<Value>, _> = made.listeners.iter().map(message_to_json).collect();
     let routes: Result<Vec<Value>, _> = made.routes.values().map(message_to_json).collect();
-    Ok(json!({"clusters": clusters?, "endpoints": endpoints?, "listeners": listeners?, "routes": routes?}))
+    let extensions: Result<Vec<Value>, _> = made.extensions.values().map(message_to_json).collect();
+    Ok(json!({
+        "clusters": clusters?, "endpoints": endpoints?, "listeners": listeners?, "routes": routes?, "extensions": extensions?,
+    }))
 }
 
 /// A table: one line for each resource, with what tells it from others.
@@ -68,6 +75,9 @@ fn short(made: &Resources) -> String {
     for (name, route) in &made.routes {
         let hosts: Vec<&str> = route.virtual_hosts.iter().map(|host| host.name.as_str()).collect();
         row("route", name, hosts.join(", "));
+    }
+    for name in made.extensions.keys() {
+        row("extension", name, String::new());
     }
     for cluster in &made.clusters {
         let endpoints = made.endpoints.get(&cluster.name).map(|assignment| {

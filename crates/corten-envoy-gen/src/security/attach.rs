@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use corten_api::istio::{
     authorization_policy::AuthorizationPolicySpec,
+    envoy_filter::EnvoyFilterSpec,
     extensions::{TrafficExtensionSpec, WasmPluginSpec},
     request_authentication::RequestAuthenticationSpec,
-    selector::{PolicyTargetReference, WorkloadSelector},
+    selector::PolicyTargetReference,
     telemetry::TelemetrySpec,
 };
 use corten_core::LabelMap;
@@ -16,8 +17,8 @@ use corten_routing::{Config, Proxy, ProxyKind, Registry, Service, Table};
 
 /// A policy that says what it is for.
 pub trait Attached {
-    /// The workloads, by labels.
-    fn selector(&self) -> Option<&WorkloadSelector>;
+    /// The workloads, by labels; none: all.
+    fn selector(&self) -> Option<&LabelMap>;
     /// The objects, by name.
     fn targets(&self) -> &[PolicyTargetReference];
 }
@@ -25,8 +26,8 @@ pub trait Attached {
 macro_rules! attached {
     ($($spec:ty),*) => {$(
         impl Attached for $spec {
-            fn selector(&self) -> Option<&WorkloadSelector> {
-                self.selector.as_ref()
+            fn selector(&self) -> Option<&LabelMap> {
+                self.selector.as_ref().map(|selector| &selector.match_labels)
             }
             fn targets(&self) -> &[PolicyTargetReference] {
                 match (self.target_refs.as_slice(), &self.target_ref) {
@@ -46,8 +47,17 @@ attached!(
 );
 
 impl Attached for TrafficExtensionSpec {
-    fn selector(&self) -> Option<&WorkloadSelector> {
-        self.selector.as_ref()
+    fn selector(&self) -> Option<&LabelMap> {
+        self.selector.as_ref().map(|selector| &selector.match_labels)
+    }
+    fn targets(&self) -> &[PolicyTargetReference] {
+        &self.target_refs
+    }
+}
+
+impl Attached for EnvoyFilterSpec {
+    fn selector(&self) -> Option<&LabelMap> {
+        self.workload_selector.as_ref().map(|selector| &selector.labels)
     }
     fn targets(&self) -> &[PolicyTargetReference] {
         &self.target_refs
@@ -96,10 +106,7 @@ impl<'a> Place<'a> {
     /// Whether a policy of a namespace is for it.
     pub fn takes(&self, namespace: &str, policy: &impl Attached) -> bool {
         let selected = || {
-            let wanted = policy
-                .selector()
-                .into_iter()
-                .flat_map(|selector| &selector.match_labels);
+            let wanted = policy.selector().into_iter().flatten();
             let mut fits = wanted.map(|(key, value)| self.labels.get(key) == Some(value));
             fits.all(|fits| fits)
         };
