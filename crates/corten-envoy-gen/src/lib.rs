@@ -5,6 +5,7 @@
 #[cfg(test)]
 mod accepted;
 pub mod cluster;
+mod dynamic;
 pub mod endpoint;
 pub mod extension;
 pub mod gateway;

@@ -119,9 +119,6 @@ fn missing(case: &Value) -> Result<Option<String>> {
         )));
     }
     let not_built = |feature: &str| Ok(Some(format!("{feature} is not built yet")));
-    if text(&case["meshConfig"]["outboundTrafficPolicy"]["mode"]) == "ALLOW_ANY_DYNAMIC_DNS" {
-        return not_built("passing on to whatever a name resolves to");
-    }
     for object in objects(case)? {
         if text(&object["apiVersion"]).starts_with("gateway.networking.k8s.io/") {
             return not_built("Gateway API conversion");

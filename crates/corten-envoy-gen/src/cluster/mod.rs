@@ -23,19 +23,16 @@ use corten_core::{Host, Protocol};
 use corten_envoy::{
     any_struct,
     envoy::config::{
-        cluster::v3::{Cluster, Filter, cluster::DnsLookupFamily},
+        cluster::v3::{Cluster, Filter},
         core::v3::Metadata,
     },
     google::protobuf::{ListValue, Struct, Value, value::Kind},
     string_value, structure,
 };
-use corten_routing::{IpMode, ProxyKind, Service, ServicePort, for_port, merge_policies};
+use corten_routing::{ProxyKind, Service, ServicePort, for_port, merge_policies};
 
 pub use self::{diagnostics::diagnostics, stat::Stat};
-pub(crate) use self::{
-    outbound::{Way, dns_cache},
-    waypoint::of_waypoint,
-};
+pub(crate) use self::{outbound::Way, waypoint::of_waypoint};
 use crate::{
     Context,
     names::{self, Parsed},
@@ -165,14 +162,6 @@ fn with_mesh(cx: &Context<'_>, mut policy: TrafficPolicy) -> TrafficPolicy {
 /// A name in statistics; what follows the end mark is not taken for part of it.
 pub(crate) fn stat_name(name: &str) -> String {
     format!("{name};")
-}
-
-/// The families of addresses that names are looked up for.
-fn lookup_family(cx: &Context<'_>) -> DnsLookupFamily {
-    match cx.proxy.ip_mode() {
-        IpMode::V6 => DnsLookupFamily::V6Only,
-        IpMode::V4 | IpMode::Dual => DnsLookupFamily::V4Only,
-    }
 }
 
 /// The extension by which Istio's proxies tell their peers who they are.

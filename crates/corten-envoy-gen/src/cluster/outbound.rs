@@ -24,9 +24,7 @@ use corten_envoy::{
             },
             endpoint::v3::ClusterLoadAssignment,
         },
-        extensions::{
-            common::dynamic_forward_proxy::v3::DnsCacheConfig, network::dns_resolver::cares::v3::CaresDnsResolverConfig,
-        },
+        extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig,
         r#type::v3::Percent,
     },
     google::protobuf::Duration,
@@ -38,9 +36,9 @@ use corten_model::{
 };
 use corten_routing::{Address, Endpoint, ProxyKind, Registry, Resolution, Service, ServicePort, endpoints};
 
-use super::{balance, http::Http, istio, lookup_family, policy, special, stat::Stat, stat_name, tls, truth};
+use super::{balance, http::Http, istio, policy, special, stat::Stat, stat_name, tls, truth};
 use crate::{
-    Context,
+    Context, dynamic,
     endpoint::{self, Of, locality},
     names,
     security::{peer, tls::Outbound},
@@ -242,7 +240,7 @@ fn look_up(cx: &Context<'_>, service: &Service, cluster: &mut Cluster) {
     let family = if service.races_connections {
         DnsLookupFamily::All
     } else {
-        lookup_family(cx)
+        dynamic::lookup_family(cx)
     };
     cluster.dns_lookup_family = family.into();
     cluster.typed_dns_resolver_config = Some(TypedExtensionConfig {
@@ -326,21 +324,11 @@ fn secure(
         exchanges: super::exchanges(cx),
     });
     if found == Found::Dynamic {
-        let cache = dns_cache(cx, service);
         // Without TLS there is no certificate that could be checked.
         let insecure = upstream.insecure || upstream.socket.is_none() && upstream.matches.is_empty();
-        cluster.cluster_discovery_type = Some(special::dynamic(cache, insecure));
+        cluster.cluster_discovery_type = Some(dynamic::cluster(dynamic::cache_of(cx, service), insecure));
     }
     tls::apply(cluster, http, upstream);
-}
-
-/// The cache of what is looked up for a service: who names hosts and who calls them share it by being told the same.
-pub(crate) fn dns_cache(cx: &Context<'_>, service: &Service) -> DnsCacheConfig {
-    DnsCacheConfig {
-        name: names::dns_cache(&service.host),
-        dns_lookup_family: lookup_family(cx).into(),
-        ..DnsCacheConfig::default()
-    }
 }
 
 /// What the service's workloads take where mutual TLS is automatic. Where the endpoint is the address that was called, nothing

@@ -1,30 +1,19 @@
 //! Clusters for connections that nobody knows the destination of.
 
-use corten_api::istio::mesh_config::MeshConfigOutboundTrafficPolicyMode as Mode;
-use corten_envoy::{
-    any,
-    envoy::{
-        config::{
-            cluster::v3::{
-                Cluster,
-                cluster::{ClusterDiscoveryType, CustomClusterType, DiscoveryType, LbPolicy},
-            },
-            core::v3::{BindConfig, ExtraSourceAddress, SocketAddress, socket_address::PortSpecifier},
-        },
-        extensions::{
-            clusters::dynamic_forward_proxy::v3::{ClusterConfig, cluster_config::ClusterImplementationSpecifier},
-            common::dynamic_forward_proxy::v3::DnsCacheConfig,
-        },
+use corten_envoy::envoy::config::{
+    cluster::v3::{
+        Cluster,
+        cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy},
     },
-    uint32,
+    core::v3::{BindConfig, ExtraSourceAddress, SocketAddress, socket_address::PortSpecifier},
 };
-use corten_routing::{IpMode, ProxyKind};
+use corten_routing::IpMode;
 
 use super::{
     http::{Http, OPTIONS},
     policy, stat_name,
 };
-use crate::{Context, names};
+use crate::{Context, dynamic, names};
 
 /// The addresses that inbound connections go on from to the application, by which redirection lets them pass.
 const PASSTHROUGH_V4: &str = "127.0.0.6";
@@ -91,23 +80,16 @@ pub(super) fn from_passthrough(cx: &Context<'_>) -> BindConfig {
 
 /// Resolves whatever host a request names, where the mesh lets its pods call hosts that nobody knows so; `None`: it does not.
 pub(super) fn dynamic_dns(cx: &Context<'_>) -> Option<Cluster> {
-    let written = cx.mesh().outbound_traffic_policy.as_ref()?;
-    let of_sidecar = cx.scope.sidecar.as_ref();
-    let own = of_sidecar.is_some_and(|sidecar| sidecar.spec.outbound_traffic_policy.is_some());
-    if cx.proxy.kind != ProxyKind::Sidecar || own || written.mode != Mode::AllowAnyDynamicDns {
+    if !dynamic::resolves_unknown(cx) {
         return None;
     }
+    let written = cx.mesh().outbound_traffic_policy.as_ref()?;
     let tls = super::tls::of_unknown(cx, written.tls.as_ref());
     let mut cluster = Cluster {
         name: names::DYNAMIC_DNS.to_owned(),
         alt_stat_name: stat_name(names::DYNAMIC_DNS),
-        cluster_discovery_type: Some(dynamic(
-            DnsCacheConfig {
-                name: "allow_any_dfp_dns_cache".to_owned(),
-                dns_lookup_family: super::lookup_family(cx).into(),
-                max_hosts: uint32(1024),
-                ..DnsCacheConfig::default()
-            },
+        cluster_discovery_type: Some(dynamic::cluster(
+            dynamic::cache_of_unknown(cx),
             tls.socket.is_none() || tls.insecure,
         )),
         lb_policy: LbPolicy::ClusterProvided.into(),
@@ -118,19 +100,6 @@ pub(super) fn dynamic_dns(cx: &Context<'_>) -> Option<Cluster> {
     super::tls::apply(&mut cluster, &mut http, tls);
     set_http(&mut cluster, http);
     Some(cluster)
-}
-
-/// A cluster that looks up the hosts that requests name. `insecure`: it may do without checking that certificates have the
-/// name of the host, where TLS was not asked for.
-pub(super) fn dynamic(cache: DnsCacheConfig, insecure: bool) -> ClusterDiscoveryType {
-    ClusterDiscoveryType::ClusterType(CustomClusterType {
-        name: "envoy.clusters.dynamic_forward_proxy".to_owned(),
-        typed_config: Some(any(&ClusterConfig {
-            allow_insecure_cluster_options: insecure,
-            cluster_implementation_specifier: Some(ClusterImplementationSpecifier::DnsCacheConfig(cache)),
-            ..ClusterConfig::default()
-        })),
-    })
 }
 
 /// Limits as the mesh has them for all, and the client's version of HTTP.

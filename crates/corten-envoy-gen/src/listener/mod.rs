@@ -19,7 +19,7 @@ use corten_routing::{Interception, IpMode, ProxyKind};
 
 pub(crate) use self::filters::TcpOptions;
 pub use self::targets::{Target, all_targets, targets};
-use crate::{Context, gateway, names, waypoint};
+use crate::{Context, dynamic, gateway, names, waypoint};
 
 /// The port that redirected outbound connections come to, unless the mesh says otherwise.
 const OUTBOUND_PORT: u16 = 15001;
@@ -74,18 +74,21 @@ fn port_or(configured: i32, otherwise: u16) -> u16 {
 /// they were made to, and stay here when there is none.
 fn virtual_outbound(cx: &Context<'_>, log: &[AccessLog]) -> Listener {
     let port = port_or(cx.mesh().proxy_listen_port, OUTBOUND_PORT);
+    // Only requests say a name that could be looked up.
+    let looks_up = dynamic::resolves_unknown(cx);
     Listener {
         name: names::VIRTUAL_OUTBOUND.to_owned(),
         address: Some(filters::socket(cx.proxy.wildcard(), port)),
         // What calls this very port would come back for ever.
-        filter_chains: vec![
-            blackhole("virtualOutbound-blackhole", port, log),
-            FilterChain {
+        filter_chains: std::iter::once(blackhole("virtualOutbound-blackhole", port, log))
+            .chain(looks_up.then(|| outbound::unknown_requests(cx, log)))
+            .chain([FilterChain {
                 name: "virtualOutbound-catchall-tcp".to_owned(),
                 filters: vec![outbound::passthrough_filter(cx, log)],
                 ..FilterChain::default()
-            },
-        ],
+            }])
+            .collect(),
+        listener_filters: looks_up.then(filters::http_inspector).into_iter().collect(),
         use_original_dst: boolean(true),
         transparent: if cx.proxy.interception == Interception::Tproxy {
             boolean(true)

@@ -8,7 +8,7 @@ use corten_envoy::{
     envoy::{
         config::{
             accesslog::v3::AccessLog,
-            listener::v3::{FilterChain, Listener},
+            listener::v3::{Filter, FilterChain, FilterChainMatch, Listener},
         },
         extensions::filters::network::tcp_proxy::v3::tcp_proxy,
     },
@@ -17,10 +17,14 @@ use corten_routing::{EgressListener, Interception, Registry, Resolution, Service
 use ipnet::IpNet;
 
 use super::{
-    draft::{Chain, Draft, Speaks},
+    draft::{Chain, Draft, PLAIN_HTTP, Speaks},
     filters::{self, Http, Routes, Side, TcpOptions},
 };
-use crate::{Context, names, route};
+use crate::{
+    Context,
+    dynamic::{self, Lookups},
+    names, route,
+};
 
 /// The ports of the proxy itself, on which nothing may be taken for all addresses.
 const OWN_PORTS: [u16; 5] = [15001, 15006, 15020, 15021, 15090];
@@ -48,13 +52,14 @@ pub(super) fn listeners(cx: &Context<'_>, log: &[AccessLog]) -> Vec<Listener> {
             }
             continue;
         }
+        let lookups = Lookups::of(cx, egress);
         for service in egress
             .services
             .iter()
             .filter(|service| service.resolution != Resolution::Alias)
         {
             for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
-                for (bind, draft) in of_port(cx, egress, service, port, log) {
+                for (bind, draft) in of_port(cx, egress, service, port, &lookups, log) {
                     let number = egress.port().filter(|number| *number != 0).unwrap_or(port.number);
                     if may_listen(cx, &bind, number, &draft) {
                         let name = names::listener(&bind, number);
@@ -88,6 +93,7 @@ fn of_port(
     egress: &EgressListener,
     service: &Service,
     port: &ServicePort,
+    lookups: &Lookups,
     log: &[AccessLog],
 ) -> Vec<(String, Draft)> {
     let captured = egress.is_captured() && cx.proxy.interception != Interception::None;
@@ -114,7 +120,8 @@ fn of_port(
             cx,
             &names::listener(written.map_or(otherwise, |written| &written.bind), port.number),
             name,
-            port.protocol,
+            port,
+            lookups,
             log,
         );
         if let Some(written) = written {
@@ -132,14 +139,17 @@ fn of_port(
     let on = |bind: &str, subnets: &[IpNet]| {
         let everywhere = bind == wildcard;
         let mut chains = route::l4_chains(cx, egress, service, port, everywhere, subnets);
-        let mut made: Vec<Chain> = chains.drain(..).map(|chain| of_l4(chain, log)).collect();
+        let mut made: Vec<Chain> = chains
+            .drain(..)
+            .map(|chain| of_l4(chain, dynamic::by_server_name(cx, service, port), log))
+            .collect();
         if auto {
             let routes = if everywhere {
                 port.number.to_string()
             } else {
                 names::virtual_host(service.host.as_str(), port.number)
             };
-            let manager = http(cx, &names::listener(bind, port.number), routes, port.protocol, log);
+            let manager = http(cx, &names::listener(bind, port.number), routes, port, lookups, log);
             made.push(Chain::plain_http(manager));
         }
         let mut drafted = draft(speaks, made);
@@ -194,19 +204,15 @@ fn of_port(
     made
 }
 
-/// The chain of an L4 route.
-fn of_l4(chain: route::L4Chain, log: &[AccessLog]) -> Chain {
+/// The chain of an L4 route, and what stands before it.
+fn of_l4(chain: route::L4Chain, before: Option<Filter>, log: &[AccessLog]) -> Chain {
+    let to = filters::tcp_proxy(&chain.stat_prefix, chain.to, chain.options, log);
     Chain {
         transport: if chain.names.is_empty() { "" } else { "tls" },
         names: chain.names,
         subnets: chain.subnets,
         metadata: chain.origin,
-        ..Chain::new(vec![filters::tcp_proxy(
-            &chain.stat_prefix,
-            chain.to,
-            chain.options,
-            log,
-        )])
+        ..Chain::new(before.into_iter().chain([to]).collect())
     }
 }
 
@@ -215,19 +221,46 @@ fn http(
     cx: &Context<'_>,
     listener: &str,
     routes: String,
-    protocol: Protocol,
+    port: &ServicePort,
+    lookups: &Lookups,
     log: &[AccessLog],
-) -> corten_envoy::envoy::config::listener::v3::Filter {
+) -> Filter {
+    let mut made = filters::http_filters(port.protocol == Protocol::GrpcWeb, Vec::new());
+    lookups.add(port.number, &mut made);
     Http {
         side: Side::Outbound,
         stat_prefix: filters::stat(&format!("outbound_{listener}")),
         routes: Routes::Named(routes),
-        filters: filters::http_filters(protocol == Protocol::GrpcWeb, Vec::new()),
+        filters: made,
         mesh: cx.mesh(),
         log,
         idle: cx.idle_timeout(),
     }
     .filter()
+}
+
+/// The chain for requests to addresses that the mesh does not know, which go to what their hosts' names resolve to.
+pub(super) fn unknown_requests(cx: &Context<'_>, log: &[AccessLog]) -> FilterChain {
+    let mut made = filters::http_filters(false, Vec::new());
+    dynamic::add_unknown(cx, &mut made);
+    let manager = Http {
+        side: Side::Outbound,
+        stat_prefix: filters::stat("outbound_virtualOutbound_allow_any_dynamic_dns"),
+        routes: Routes::Inline(Box::new(route::unknown(cx))),
+        filters: made,
+        mesh: cx.mesh(),
+        log,
+        idle: cx.idle_timeout(),
+    };
+    FilterChain {
+        name: "virtualOutbound-catchall-tcp-http".to_owned(),
+        filter_chain_match: Some(FilterChainMatch {
+            application_protocols: PLAIN_HTTP.map(str::to_owned).to_vec(),
+            ..FilterChainMatch::default()
+        }),
+        filters: vec![manager.filter()],
+        ..FilterChain::default()
+    }
 }
 
 /// The chain for what the mesh does not know.
@@ -240,10 +273,7 @@ pub(super) fn passthrough(cx: &Context<'_>, log: &[AccessLog]) -> FilterChain {
 }
 
 /// Passes what the mesh does not know on, to a proxy for it, or nowhere.
-pub(super) fn passthrough_filter(
-    cx: &Context<'_>,
-    log: &[AccessLog],
-) -> corten_envoy::envoy::config::listener::v3::Filter {
+pub(super) fn passthrough_filter(cx: &Context<'_>, log: &[AccessLog]) -> Filter {
     if let Some(proxy) = cx.scope.egress_proxy() {
         let port = proxy.port.as_ref().map_or(0, |port| port.number.0);
         let cluster = names::outbound(port, &proxy.subset, &proxy.host);
@@ -267,11 +297,13 @@ fn http_proxy(cx: &Context<'_>, egress: &EgressListener, log: &[AccessLog]) -> O
     } else {
         written.bind.clone()
     };
+    let mut made = filters::http_filters(false, Vec::new());
+    Lookups::of(cx, egress).add(0, &mut made);
     let mut manager = Http {
         side: Side::Outbound,
         stat_prefix: filters::stat(&format!("outbound_{}", names::listener(&bind, port))),
         routes: Routes::Named(port.to_string()),
-        filters: filters::http_filters(false, Vec::new()),
+        filters: made,
         mesh: cx.mesh(),
         log,
         idle: cx.idle_timeout(),

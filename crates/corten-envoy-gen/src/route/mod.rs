@@ -44,6 +44,7 @@ pub(crate) use self::{
     http::{counts_attempts, is_catch_all},
     inbound::inbound_route,
     l4::{L4Chain, chain_to, l4_chains, target, tcp_options},
+    outbound::unknown,
     waypoint::{waypoint_l4, waypoint_route},
 };
 use crate::Context;

@@ -21,7 +21,7 @@ use super::{
     matching, retry, table,
 };
 use crate::{
-    Context,
+    Context, dynamic,
     gateway::{self, Merged},
     names,
 };
@@ -30,6 +30,8 @@ use crate::{
 const HTTP_PROXY: &str = "http_proxy";
 /// The beginning of the names of tables of unix sockets.
 const UNIX: &str = "unix://";
+/// The name of what takes requests to hosts that are looked up when they are called.
+const UNKNOWN: &str = "allow_any_dynamic_dns";
 /// On this port hosts are known that are those of VirtualServices alone.
 const DEFAULT_PORT: u16 = 80;
 
@@ -420,6 +422,11 @@ fn is_routed(port: &ServicePort) -> bool {
     port.protocol.is_http() || port.protocol == Protocol::Unsupported
 }
 
+/// The table of requests to addresses that are not known.
+pub(crate) fn unknown(cx: &Context<'_>) -> RouteConfiguration {
+    table(UNKNOWN, vec![catch_all(cx)])
+}
+
 /// Where requests go to hosts that are not known.
 fn catch_all(cx: &Context<'_>) -> VirtualHost {
     let forward = |cluster: String| {
@@ -435,6 +442,8 @@ fn catch_all(cx: &Context<'_>) -> VirtualHost {
             ..DirectResponseAction::default()
         };
         ("block_all", route::Action::DirectResponse(refusal))
+    } else if dynamic::resolves_unknown(cx) {
+        (UNKNOWN, forward(names::DYNAMIC_DNS.to_owned()))
     } else {
         let proxy = cx.scope.egress_proxy().map(|proxy| cluster_of(proxy, None, 0));
         (

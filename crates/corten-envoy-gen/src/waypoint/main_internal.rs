@@ -18,12 +18,7 @@ use corten_envoy::{
         },
         extensions::{
             filters::{
-                http::{
-                    dynamic_forward_proxy::v3::{
-                        FilterConfig as DynamicForwardProxy, filter_config::ImplementationSpecifier,
-                    },
-                    header_mutation::v3::{HeaderMutation, Mutations},
-                },
+                http::header_mutation::v3::{HeaderMutation, Mutations},
                 network::http_connection_manager::v3::{HttpFilter, http_connection_manager::ForwardClientCertDetails},
             },
             matching::common_inputs::network::v3::{
@@ -51,7 +46,7 @@ use ipnet::IpNet;
 
 use super::{Behind, clusters_of, listener::internal, state};
 use crate::{
-    Context, cluster,
+    Context, dynamic,
     listener::{
         filters::{self, Http, Routes, Side},
         inbound::on,
@@ -236,7 +231,7 @@ impl Made<'_> {
         let mut all = filters::http_filters(protocol == Protocol::GrpcWeb, all);
         if let Some((service, _)) = of.filter(|(service, _)| service.resolution == Resolution::DynamicDns) {
             let before_router = all.len().saturating_sub(1);
-            all.insert(before_router, looks_up(cx, service));
+            all.insert(before_router, dynamic::by_host(cx, service));
         }
         let mut manager = Http {
             side: Side::Inbound,
@@ -378,13 +373,4 @@ fn client_identity() -> HttpFilter {
         ..HeaderMutation::default()
     };
     filters::http("istio.waypoint.xfcc_client_identity", &config)
-}
-
-/// Looks up the host that a request names.
-fn looks_up(cx: &Context<'_>, service: &Service) -> HttpFilter {
-    let config = DynamicForwardProxy {
-        implementation_specifier: Some(ImplementationSpecifier::DnsCacheConfig(cluster::dns_cache(cx, service))),
-        ..DynamicForwardProxy::default()
-    };
-    filters::http("envoy.filters.http.dynamic_forward_proxy", &config)
 }
