@@ -8,6 +8,7 @@ mod descriptors;
 mod ip_matcher;
 mod json;
 mod patch;
+mod shape;
 mod values;
 
 pub use envoy_types::pb::{envoy, google, xds};
@@ -19,5 +20,6 @@ pub use self::{
     ip_matcher::{IpMatcher, IpRangeMatcher},
     json::{JsonError, from_json, message_from_json, message_to_json, to_json, type_name},
     patch::{Lists, Patch, merge_any, unknown_types},
+    shape::{camel_case, in_order},
     values::{any, any_struct, boolean, decode, double, duration, number, seconds, string_value, structure, uint32},
 };

@@ -3,6 +3,7 @@
 //! Any cluster will do: nothing here knows whether it is the local runtime's.
 
 mod discovery;
+mod envoy;
 mod forward;
 mod target;
 
@@ -16,6 +17,7 @@ use kube::core::Status;
 use serde_json::Value;
 
 pub(crate) use discovery::{Resource, Resources};
+pub(crate) use envoy::Envoy;
 pub(crate) use target::{
     Target, Targets, container as container_of, parse as parse_targets, pod as pod_of, pods_behind, ready_first,
     selected_by, split_name,

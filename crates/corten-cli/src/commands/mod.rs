@@ -15,6 +15,7 @@ mod install;
 mod label;
 mod logs;
 mod manifest;
+mod proxy_config;
 mod proxy_status;
 mod reset;
 mod rollout;
@@ -30,6 +31,7 @@ mod ztunnel_config;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 pub(crate) use apply::Files;
 
 /// What the user can ask for.
@@ -90,6 +92,9 @@ pub(crate) enum Command {
     /// Show what the node proxies know and do
     #[command(subcommand, visible_alias = "zc")]
     ZtunnelConfig(ztunnel_config::ZtunnelConfig),
+    /// Show what an Envoy was told: clusters, listeners, routes, endpoints, certificates
+    #[command(subcommand, visible_alias = "pc")]
+    ProxyConfig(proxy_config::ProxyConfig),
     /// Show which proxies the control plane serves, and whether they have taken what it sent
     #[command(visible_alias = "ps")]
     ProxyStatus(proxy_status::ProxyStatus),
@@ -113,6 +118,17 @@ pub(crate) enum Form {
     Short,
     Json,
     Yaml,
+}
+
+/// The content of a file, or of standard input for `-`.
+fn read_file(file: &std::path::Path) -> anyhow::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    if file.as_os_str() == "-" {
+        std::io::Read::read_to_end(&mut std::io::stdin(), &mut text).context("reading standard input")?;
+    } else {
+        text = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    }
+    Ok(text)
 }
 
 impl Command {
@@ -146,6 +162,7 @@ impl Command {
             Self::Rollout(rollout) => rollout.run(),
             Self::Wait(wait) => wait.run(),
             Self::ZtunnelConfig(config) => config.run(),
+            Self::ProxyConfig(config) => config.run(),
             Self::ProxyStatus(status) => status.run(),
             Self::Authz(authz) => authz.run(),
             Self::Experimental(experimental) => experimental.run(),

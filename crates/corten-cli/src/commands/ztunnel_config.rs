@@ -2,20 +2,19 @@
 
 mod find;
 mod log;
-mod tables;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use corten_admin::config_dump::Dump;
+use corten_inspect::ztunnel::{self as tables, Connections, Workloads};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use self::find::{Choice, Found, Workload};
-use self::tables::{Connections, Direction, Workloads};
 use crate::cluster::Connection;
-use crate::commands::Form;
+use crate::commands::{Form, read_file};
 use crate::output;
 use corten_api::yaml;
 
@@ -30,6 +29,9 @@ pub(crate) enum ZtunnelConfig {
         /// Only those with this address
         #[arg(long)]
         address: Option<String>,
+        /// Only those of this name
+        #[arg(long, value_name = "NAME")]
+        workload_name: Option<String>,
         /// Only those of this namespace
         #[arg(long, value_name = "NAMESPACE")]
         workload_namespace: Option<String>,
@@ -72,6 +74,9 @@ pub(crate) enum ZtunnelConfig {
         /// Addresses instead of names
         #[arg(long)]
         raw: bool,
+        /// Only those of the pod of this name
+        #[arg(long, value_name = "NAME")]
+        workload_name: Option<String>,
         /// Only those of this namespace's pods
         #[arg(long, value_name = "NAMESPACE")]
         workload_namespace: Option<String>,
@@ -87,6 +92,13 @@ pub(crate) enum ZtunnelConfig {
     /// What the node proxies log, shown or changed
     #[command(visible_alias = "o")]
     Log(log::Log),
+}
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Direction {
+    Inbound,
+    Outbound,
 }
 
 /// Whose dump, and how it is shown.
@@ -141,13 +153,14 @@ impl ZtunnelConfig {
             Self::Workload {
                 common,
                 address,
+                workload_name,
                 workload_namespace,
                 workload_node,
             } => {
                 let given = common.read(Choice::Any)?;
                 let target = given.workload.as_ref();
                 let filter = Workloads {
-                    name: target.map(|it| it.name.as_str()),
+                    name: target.map(|it| it.name.as_str()).or(workload_name.as_deref()),
                     namespace: target.map(|it| it.namespace.as_str()).or(workload_namespace.as_deref()),
                     address: address.as_deref(),
                     node: workload_node.as_deref(),
@@ -179,20 +192,27 @@ impl ZtunnelConfig {
             }
             Self::Certificate { common } => {
                 let Given { dump, .. } = common.read(Choice::Exact)?;
-                common.show(&dump.certificates, || tables::certificates(&dump, now))?
+                common.show(&dump.certificates, || {
+                    eprint!("{}", tables::unavailable(&dump));
+                    tables::certificates(&dump, now)
+                })?
             }
             Self::Connections {
                 common,
                 direction,
                 raw,
+                workload_name,
                 workload_namespace,
             } => {
                 let given = common.read(Choice::Exact)?;
                 let target = given.workload.as_ref();
                 let filter = Connections {
-                    name: target.map(|it| it.name.as_str()),
+                    name: target.map(|it| it.name.as_str()).or(workload_name.as_deref()),
                     namespace: target.map(|it| it.namespace.as_str()).or(workload_namespace.as_deref()),
-                    direction: *direction,
+                    direction: direction.map(|it| match it {
+                        Direction::Inbound => tables::Direction::Inbound,
+                        Direction::Outbound => tables::Direction::Outbound,
+                    }),
                     raw: *raw,
                 };
                 let dump = &given.dump;
@@ -237,14 +257,4 @@ impl Common {
             Form::Yaml => yaml::document(&serde_json::to_value(selected)?),
         })
     }
-}
-
-fn read_file(file: &std::path::Path) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    if file.as_os_str() == "-" {
-        std::io::Read::read_to_end(&mut std::io::stdin(), &mut text).context("reading standard input")?;
-    } else {
-        text = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
-    }
-    Ok(text)
 }

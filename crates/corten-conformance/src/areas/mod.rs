@@ -13,6 +13,7 @@ mod crds;
 mod files;
 mod gateway_api;
 mod gateway_deployment;
+mod inspection;
 mod install;
 mod pending;
 mod route_rows;
@@ -44,6 +45,7 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-gateway-deployment" => return gateway_deployment::run(area),
         "istio-helm" => return install::run_helm(area),
         "istio-ingress-conversion" => return gateway_api::run_ingress(area),
+        "istio-istioctl" => return inspection::run(area),
         "istio-install" => return install::run(area),
         "istio-security-policies" => return security::run(area),
         "istio-traffic-simulation" => return simulation::run(area),
@@ -52,7 +54,6 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-xds" => return xds::run(area),
         "gateway-api-conformance" => "Gateway API controller and data plane",
         "istio-envoy-bootstrap" | "istio-traffic-features" => "xDS generation",
-        "istio-istioctl" => "inspection commands",
         "istio-sidecar-injection" => "sidecar injection",
         _ => "an area without a runner",
     };

@@ -1,7 +1,6 @@
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::output;
 
 fn dump() -> Dump {
     Dump::parse(include_bytes!("dump.json")).expect("a dump")
@@ -117,19 +116,22 @@ fn policies_are_listed() {
 
 #[test]
 fn certificates_are_listed_with_their_chain() {
+    assert_eq!(
+        unavailable(&dump()),
+        "spiffe://cluster.local/ns/orders/sa/lost: the CA is away\n"
+    );
     check(
         &certificates(&dump(), now()),
         expect![[r#"
-        CERTIFICATE NAME                                   TYPE             STATUS           VALID CERT     SERIAL NUMBER                         NOT AFTER                NOT BEFORE
-        spiffe://cluster.local/ns/payments/sa/ledger       Leaf             Available        true           100                                   2026-11-21T00:00:00Z     2026-11-20T00:00:00Z
-        spiffe://cluster.local/ns/payments/sa/ledger       Intermediate     Available        false          100000000000000000000000000000000     2026-11-01T00:00:00Z     2026-01-01T00:00:00Z
-        spiffe://cluster.local/ns/payments/sa/ledger       Root             Available        true           7                                     2036-01-01T00:00:00Z     2026-01-01T00:00:00Z
-        spiffe://cluster.local/ns/orders/sa/orders-api     Leaf             Available        false          a                                     2026-11-22T00:00:00Z     2026-11-21T00:00:00Z
-        spiffe://cluster.local/ns/orders/sa/orders-api     Root             Available        true           b                                     2036-01-01T00:00:00Z     2026-01-01T00:00:00Z
-        spiffe://cluster.local/ns/orders/sa/new            NA               Initializing     false          NA                                    NA                       NA
-        spiffe://cluster.local/ns/orders/sa/lost           NA               Unavailable      false          NA                                    NA                       NA
-        spiffe://cluster.local/ns/orders/sa/lost: the CA is away
-    "#]],
+            CERTIFICATE NAME                                   TYPE             STATUS           VALID CERT     SERIAL NUMBER                         NOT AFTER                NOT BEFORE
+            spiffe://cluster.local/ns/payments/sa/ledger       Leaf             Available        true           100                                   2026-11-21T00:00:00Z     2026-11-20T00:00:00Z
+            spiffe://cluster.local/ns/payments/sa/ledger       Intermediate     Available        false          100000000000000000000000000000000     2026-11-01T00:00:00Z     2026-01-01T00:00:00Z
+            spiffe://cluster.local/ns/payments/sa/ledger       Root             Available        true           7                                     2036-01-01T00:00:00Z     2026-01-01T00:00:00Z
+            spiffe://cluster.local/ns/orders/sa/orders-api     Leaf             Available        false          a                                     2026-11-22T00:00:00Z     2026-11-21T00:00:00Z
+            spiffe://cluster.local/ns/orders/sa/orders-api     Root             Available        true           b                                     2036-01-01T00:00:00Z     2026-01-01T00:00:00Z
+            spiffe://cluster.local/ns/orders/sa/new            NA               Initializing     false          NA                                    NA                       NA
+            spiffe://cluster.local/ns/orders/sa/lost           NA               Unavailable      false          NA                                    NA                       NA
+        "#]],
     );
 }
 
@@ -217,7 +219,7 @@ fn objects_have_istioctls_keys_in_its_order() {
         ..Workloads::default()
     };
     check(
-        &output::json(&select_workloads(&dump, &filter)).expect("JSON"),
+        &crate::table::json(&select_workloads(&dump, &filter)).expect("JSON"),
         expect![[r#"
             [
                 {
@@ -247,7 +249,7 @@ fn objects_have_istioctls_keys_in_its_order() {
         "#]],
     );
     check(
-        &output::json(&select_policies(&dump, Some("payments"))).expect("JSON"),
+        &crate::table::json(&select_policies(&dump, Some("payments"))).expect("JSON"),
         expect![[r#"
             [
                 {

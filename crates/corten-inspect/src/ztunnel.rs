@@ -4,35 +4,44 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use corten_admin::config_dump::{
-    ChainedCertificate, Connection, Dump, Gateway, Policy, Service, Workload, WorkloadState,
+    Certificate, ChainedCertificate, Connection, Dump, Gateway, Policy, Service, Workload, WorkloadState,
 };
 use jiff::Timestamp;
 
-use crate::output::columns;
+use crate::table::{columns, row};
 
 /// Which workloads; nothing that is not given excludes any.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Workloads<'a> {
-    pub(super) name: Option<&'a str>,
-    pub(super) namespace: Option<&'a str>,
-    pub(super) address: Option<&'a str>,
-    pub(super) node: Option<&'a str>,
+pub struct Workloads<'a> {
+    /// The pod's name.
+    pub name: Option<&'a str>,
+    /// Its namespace.
+    pub namespace: Option<&'a str>,
+    /// One of its addresses.
+    pub address: Option<&'a str>,
+    /// Its node.
+    pub node: Option<&'a str>,
 }
 
 /// Which connections.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Connections<'a> {
-    pub(super) name: Option<&'a str>,
-    pub(super) namespace: Option<&'a str>,
-    pub(super) direction: Option<Direction>,
+pub struct Connections<'a> {
+    /// The name of the node's pod.
+    pub name: Option<&'a str>,
+    /// Its namespace.
+    pub namespace: Option<&'a str>,
+    /// Only those to it, or only those from it.
+    pub direction: Option<Direction>,
     /// With addresses instead of names.
-    pub(super) raw: bool,
+    pub raw: bool,
 }
 
 /// Who opened a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Direction {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Others, to the pod.
     Inbound,
+    /// The pod.
     Outbound,
 }
 
@@ -41,12 +50,8 @@ fn wanted(filter: Option<&str>, value: &str) -> bool {
     filter.is_none_or(|filter| filter.eq_ignore_ascii_case(value))
 }
 
-fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
-    cells.map(str::to_owned).to_vec()
-}
-
 /// The workloads that a filter lets pass, in the order of the dump.
-pub(super) fn select_workloads<'a>(dump: &'a Dump, filter: &Workloads<'_>) -> Vec<&'a Workload> {
+pub fn select_workloads<'a>(dump: &'a Dump, filter: &Workloads<'_>) -> Vec<&'a Workload> {
     let passes = |workload: &&Workload| {
         let addresses = &workload.workload_ips;
         wanted(filter.name, &workload.name)
@@ -58,7 +63,7 @@ pub(super) fn select_workloads<'a>(dump: &'a Dump, filter: &Workloads<'_>) -> Ve
 }
 
 /// The table of workloads.
-pub(super) fn workloads(dump: &Dump, filter: &Workloads<'_>) -> String {
+pub fn workloads(dump: &Dump, filter: &Workloads<'_>) -> String {
     let mut shown = select_workloads(dump, filter);
     shown.sort_by_cached_key(|it| (format!("{}.{}", it.namespace, it.name), it.node.clone()));
     let waypoints = Waypoints::of(dump);
@@ -80,7 +85,7 @@ pub(super) fn workloads(dump: &Dump, filter: &Workloads<'_>) -> String {
 }
 
 /// The services of a namespace, in order.
-pub(super) fn select_services<'a>(dump: &'a Dump, namespace: Option<&str>) -> Vec<&'a Service> {
+pub fn select_services<'a>(dump: &'a Dump, namespace: Option<&str>) -> Vec<&'a Service> {
     let passes = |service: &&Service| wanted(namespace, &service.namespace);
     let mut selected: Vec<&Service> = dump.services.iter().filter(passes).collect();
     selected.sort_by_key(|it| (&it.namespace, &it.name, &it.hostname));
@@ -88,7 +93,7 @@ pub(super) fn select_services<'a>(dump: &'a Dump, namespace: Option<&str>) -> Ve
 }
 
 /// The table of services.
-pub(super) fn services(dump: &Dump, namespace: Option<&str>) -> String {
+pub fn services(dump: &Dump, namespace: Option<&str>) -> String {
     let healthy: HashMap<&str, bool> = dump
         .workloads
         .iter()
@@ -114,7 +119,7 @@ pub(super) fn services(dump: &Dump, namespace: Option<&str>) -> String {
 }
 
 /// The policies of a namespace, in order.
-pub(super) fn select_policies<'a>(dump: &'a Dump, namespace: Option<&str>) -> Vec<&'a Policy> {
+pub fn select_policies<'a>(dump: &'a Dump, namespace: Option<&str>) -> Vec<&'a Policy> {
     let passes = |policy: &&Policy| wanted(namespace, &policy.namespace);
     let mut selected: Vec<&Policy> = dump.policies.iter().filter(passes).collect();
     selected.sort_by_key(|it| (&it.namespace, &it.name));
@@ -122,15 +127,27 @@ pub(super) fn select_policies<'a>(dump: &'a Dump, namespace: Option<&str>) -> Ve
 }
 
 /// The table of policies.
-pub(super) fn policies(dump: &Dump, namespace: Option<&str>) -> String {
+pub fn policies(dump: &Dump, namespace: Option<&str>) -> String {
     let mut rows = vec![row(["NAMESPACE", "POLICY NAME", "ACTION", "SCOPE"])];
     let shown = select_policies(dump, namespace).into_iter();
     rows.extend(shown.map(|it| row([&it.namespace, &it.name, &it.action, &it.scope])));
     columns(&rows, 1)
 }
 
-/// The table of certificates, and below it why there is none where there is none.
-pub(super) fn certificates(dump: &Dump, now: Timestamp) -> String {
+/// Why there is no certificate where there is none: a line for each identity.
+pub fn unavailable(dump: &Dump) -> String {
+    let why = |it: &Certificate| {
+        Some(format!(
+            "{}: {}\n",
+            it.identity,
+            it.state.strip_prefix("Unavailable: ")?
+        ))
+    };
+    dump.certificates.iter().filter_map(why).collect()
+}
+
+/// The table of certificates.
+pub fn certificates(dump: &Dump, now: Timestamp) -> String {
     let mut rows = vec![row([
         "CERTIFICATE NAME",
         "TYPE",
@@ -172,17 +189,11 @@ pub(super) fn certificates(dump: &Dump, now: Timestamp) -> String {
                 }),
         );
     }
-    let mut text = columns(&rows, 5);
-    for certificate in &dump.certificates {
-        if let Some(why) = certificate.state.strip_prefix("Unavailable: ") {
-            text.push_str(&format!("{}: {why}\n", certificate.identity));
-        }
-    }
-    text
+    columns(&rows, 5)
 }
 
 /// The pods whose connections are asked for, in order.
-pub(super) fn select_pods<'a>(dump: &'a Dump, filter: &Connections<'_>) -> Vec<&'a WorkloadState> {
+pub fn select_pods<'a>(dump: &'a Dump, filter: &Connections<'_>) -> Vec<&'a WorkloadState> {
     let is = |filter: Option<&str>, value: &str| filter.is_none_or(|filter| filter == value);
     let passes =
         |pod: &&WorkloadState| is(filter.namespace, &pod.info.namespace) && wanted(filter.name, &pod.info.name);
@@ -192,7 +203,7 @@ pub(super) fn select_pods<'a>(dump: &'a Dump, filter: &Connections<'_>) -> Vec<&
 }
 
 /// The table of connections.
-pub(super) fn connections(dump: &Dump, filter: &Connections<'_>) -> String {
+pub fn connections(dump: &Dump, filter: &Connections<'_>) -> String {
     let names = if filter.raw { HashMap::new() } else { names(dump) };
     let named = |address: &str| {
         let parsed = address.parse::<SocketAddr>().ok();
@@ -228,7 +239,7 @@ pub(super) fn connections(dump: &Dump, filter: &Connections<'_>) -> String {
 }
 
 /// All tables.
-pub(super) fn all(dump: &Dump, headers: bool, now: Timestamp) -> String {
+pub fn all(dump: &Dump, headers: bool, now: Timestamp) -> String {
     let tables = [
         ("WORKLOAD", workloads(dump, &Workloads::default())),
         ("SERVICE", services(dump, None)),
