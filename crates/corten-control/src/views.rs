@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use corten_api::istio::mesh_config::MeshConfig;
 use corten_model::{Settings, Snapshot};
-use corten_routing::{Catalog, Configs, KeySets, Proxy};
+use corten_routing::{Catalog, Configs, Interception, KeySets, Proxy};
 use corten_xds::server::{Keys, Resource, Shared, Store, TypeConfig};
 
 use crate::resources::{self, CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE};
@@ -210,8 +210,9 @@ fn key(proxy: &Proxy, model: &Snapshot) -> Key {
             .iter()
             .map(|(key, value)| (key.to_string(), value.to_string()))
             .collect();
-        // The families still count.
-        for address in &mut common.addresses {
+        // The families still count; a sidecar that nothing is redirected to listens at its own addresses.
+        let shared = proxy.interception != Interception::None;
+        for address in common.addresses.iter_mut().filter(|_| shared) {
             *address = match address {
                 std::net::IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
                 std::net::IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),

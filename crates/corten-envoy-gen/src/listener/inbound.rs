@@ -1,8 +1,12 @@
-//! Where connections come in: one listener for all that are redirected, with chains for each port of the workload.
+//! Where connections come in: one listener for all that are redirected, with chains for each port of the workload, and one for each
+//! port that a Sidecar has the proxy itself listen on.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
-use corten_api::istio::{peer_authentication::MutualTLSMode, sidecar::CaptureMode};
+use corten_api::istio::{
+    peer_authentication::MutualTLSMode,
+    sidecar::{CaptureMode, IstioIngressListener},
+};
 use corten_core::Protocol;
 use corten_envoy::{
     boolean, duration,
@@ -17,13 +21,14 @@ use corten_envoy::{
         },
         r#type::v3::Int32Range,
     },
+    google::protobuf::Duration,
     seconds, uint32,
 };
 use corten_model::{Labels, Name, rules::PeerModes};
 use corten_routing::{Interception, Service, ServicePort};
 
 use super::{
-    blackhole,
+    OWN_PORTS, blackhole,
     draft::PLAIN_HTTP,
     filters::{self, Http, Routes, Side},
     port_or,
@@ -133,6 +138,8 @@ struct Served {
     protocol: Protocol,
     cluster: String,
     of: Option<(Service, ServicePort)>,
+    /// The address that the proxy itself listens on for it; `None`: connections are redirected.
+    bind: Option<String>,
 }
 
 /// What makes chains: what all of them share.
@@ -144,11 +151,23 @@ struct Maker<'a> {
     enforcement: Enforcement,
 }
 
-/// The listener that all redirected inbound connections come to.
-pub(super) fn virtual_inbound(cx: &Context<'_>, log: &[AccessLog]) -> Listener {
-    let port = port_or(cx.mesh().proxy_inbound_listen_port, INBOUND_PORT);
+/// The listeners for inbound connections.
+pub(super) fn listeners(cx: &Context<'_>, log: &[AccessLog]) -> Vec<Listener> {
     let maker = Maker::new(cx, log);
-    let served = served(cx);
+    let (bound, redirected): (Vec<Served>, Vec<Served>) =
+        served(cx).into_iter().partition(|served| served.bind.is_some());
+    let mut made = Vec::new();
+    if cx.proxy.interception != Interception::None {
+        made.push(virtual_inbound(&maker, &redirected));
+    }
+    made.extend(bound.iter().map(|served| maker.listening(served)));
+    made
+}
+
+/// The listener that all redirected inbound connections come to.
+fn virtual_inbound(maker: &Maker<'_>, served: &[Served]) -> Listener {
+    let Maker { cx, log, .. } = *maker;
+    let port = port_or(cx.mesh().proxy_inbound_listen_port, INBOUND_PORT);
     let mut chains = vec![blackhole("virtualInbound-blackhole", port, log)];
     chains.extend(maker.passthrough(0));
     // Ports that mutual TLS is demanded of by number though no service leads there.
@@ -157,17 +176,12 @@ pub(super) fn virtual_inbound(cx: &Context<'_>, log: &[AccessLog]) -> Listener {
         chains.extend(maker.passthrough(*number));
     }
     chains.extend(served.iter().flat_map(|served| maker.chains(served)));
-    let detection = cx
-        .mesh()
-        .protocol_detection_timeout
-        .and_then(corten_core::Duration::to_std)
-        .map(duration);
     Listener {
         name: names::VIRTUAL_INBOUND.to_owned(),
         address: Some(filters::socket(cx.proxy.wildcard(), port)),
-        listener_filters: listener_filters(cx, &chains),
+        listener_filters: [redirection(cx), inspectors(&chains)].concat(),
         filter_chains: chains,
-        listener_filters_timeout: Some(detection.unwrap_or_else(|| seconds(0))),
+        listener_filters_timeout: Some(detection_timeout(cx)),
         continue_on_listener_filters_timeout: true,
         transparent: if cx.proxy.interception == Interception::Tproxy {
             boolean(true)
@@ -180,6 +194,45 @@ pub(super) fn virtual_inbound(cx: &Context<'_>, log: &[AccessLog]) -> Listener {
     }
 }
 
+/// How long it may take to find out what a connection speaks.
+fn detection_timeout(cx: &Context<'_>) -> Duration {
+    let written = cx.mesh().protocol_detection_timeout;
+    let written = written.and_then(corten_core::Duration::to_std).map(duration);
+    written.unwrap_or_else(|| seconds(0))
+}
+
+/// Where the proxy itself listens for a port that a Sidecar lists; `None`: connections to it are redirected.
+///
+/// Without an address it is the workload's own, so that the application can have the same port on loopback.
+fn bind(cx: &Context<'_>, ingress: &IstioIngressListener) -> Option<String> {
+    let listens = match ingress.capture_mode {
+        CaptureMode::Default => cx.proxy.interception == Interception::None,
+        mode => mode == CaptureMode::None,
+    };
+    let own = || match cx.proxy.addresses.iter().find(|address| is_global(address)) {
+        Some(address) => address.to_string(),
+        None => cx.proxy.wildcard().to_owned(),
+    };
+    let written = &ingress.bind;
+    listens.then(|| if written.is_empty() { own() } else { written.clone() })
+}
+
+/// Whether an address can be called from elsewhere.
+fn is_global(address: &IpAddr) -> bool {
+    let link_local = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    !(link_local || address.is_loopback() || address.is_multicast() || address.is_unspecified())
+}
+
+/// Whether a listener is possible: for one that listens by itself the proxy needs the right to, and the proxy's own ports are taken.
+fn may_listen(cx: &Context<'_>, bind: Option<&String>, port: u16) -> bool {
+    let taken = bind.is_some_and(|bind| bind == cx.proxy.wildcard()) && OWN_PORTS.contains(&port);
+    let refused = bind.is_some() && cx.proxy.unprivileged && port < 1024;
+    !taken && !refused
+}
+
 /// The ports that are served: those of a Sidecar that lists them, else those that services lead to.
 fn served(cx: &Context<'_>) -> Vec<Served> {
     let targets = targets(cx);
@@ -189,33 +242,39 @@ fn served(cx: &Context<'_>) -> Vec<Served> {
         .as_ref()
         .map_or(&[][..], |sidecar| &sidecar.spec.ingress);
     if listed.is_empty() {
+        // Without redirection the application has these ports itself.
+        if cx.proxy.interception == Interception::None {
+            return Vec::new();
+        }
         let of = targets.into_iter().map(|target| Served {
             called: target.number,
             number: target.number,
             protocol: target.port.protocol,
             cluster: names::inbound(target.number),
             of: Some((Service::clone(&target.service), target.port)),
+            bind: None,
         });
         return of.collect();
     }
     let mut seen = BTreeSet::new();
-    let redirected = listed
-        .iter()
-        .filter(|ingress| ingress.capture_mode != CaptureMode::None);
-    let ports = redirected
-        .filter_map(|ingress| ingress.port.as_ref())
-        .filter(|port| seen.insert(port.number.0));
-    let of = ports.map(|port| {
+    let of = listed.iter().filter_map(|ingress| {
+        let port = ingress.port.as_ref()?;
+        let number = port.number.0;
+        let bind = bind(cx, ingress);
+        if !may_listen(cx, bind.as_ref(), number) || !seen.insert(number) {
+            return None;
+        }
         let target = targets
             .iter()
-            .find(|target| target.number == port.number.0 || target.port.number == port.number.0);
-        Served {
-            called: port.number.0,
-            number: port.number.0,
+            .find(|target| target.number == number || target.port.number == number);
+        Some(Served {
+            called: number,
+            number,
             protocol: Protocol::parse(&port.protocol),
-            cluster: names::inbound(port.number.0),
+            cluster: names::inbound(number),
             of: target.map(|target| (Service::clone(&target.service), target.port.clone())),
-        }
+            bind,
+        })
     });
     of.collect()
 }
@@ -239,10 +298,32 @@ impl<'a> Maker<'a> {
         }
     }
 
+    /// The listener of a port that the proxy itself listens on.
+    fn listening(&self, served: &Served) -> Listener {
+        let bind = self.bind(served);
+        let chains = self.chains(served);
+        Listener {
+            name: names::listener(bind, served.called),
+            address: Some(filters::socket(bind, served.called)),
+            listener_filters: inspectors(&chains),
+            filter_chains: chains,
+            listener_filters_timeout: Some(detection_timeout(self.cx)),
+            continue_on_listener_filters_timeout: true,
+            traffic_direction: TrafficDirection::Inbound.into(),
+            max_connections_to_accept_per_socket_event: uint32(1),
+            ..Listener::default()
+        }
+    }
+
+    /// The address that the chains of a port are named by.
+    fn bind<'s>(&'s self, served: &'s Served) -> &'s str {
+        served.bind.as_deref().unwrap_or_else(|| self.cx.proxy.wildcard())
+    }
+
     /// The chains of a port that a service or a Sidecar names.
     fn chains(&self, served: &Served) -> Vec<FilterChain> {
         let mode = peer::of_port(&self.modes, served.number);
-        let name = names::listener(self.cx.proxy.wildcard(), served.called);
+        let name = names::listener(self.bind(served), served.called);
         ways(served.protocol, mode)
             .into_iter()
             .map(|way| self.chain(way, &name, served))
@@ -258,6 +339,7 @@ impl<'a> Maker<'a> {
             protocol: Protocol::Unsupported,
             cluster: names::INBOUND_PASSTHROUGH.to_owned(),
             of: None,
+            bind: None,
         };
         let made = ways(served.protocol, mode).into_iter().map(|way| {
             let name = if way.http {
@@ -303,7 +385,7 @@ impl<'a> Maker<'a> {
     }
 
     fn http(&self, served: &Served) -> Filter {
-        let listener = names::listener(self.cx.proxy.wildcard(), served.called);
+        let listener = names::listener(self.bind(served), served.called);
         let of = served.of.as_ref().map(|(service, port)| (service, port));
         Http {
             side: Side::Inbound,
@@ -318,8 +400,17 @@ impl<'a> Maker<'a> {
     }
 }
 
+/// What finds out where a redirected connection was made to, and keeps where it came from.
+fn redirection(cx: &Context<'_>) -> Vec<ListenerFilter> {
+    let mut filters = vec![filters::original_dst()];
+    if cx.proxy.interception == Interception::Tproxy {
+        filters.push(filters::original_src());
+    }
+    filters
+}
+
 /// What looks at the first bytes of a connection, on the ports where that tells chains apart.
-fn listener_filters(cx: &Context<'_>, chains: &[FilterChain]) -> Vec<ListenerFilter> {
+fn inspectors(chains: &[FilterChain]) -> Vec<ListenerFilter> {
     let port = |chain: &FilterChain| {
         chain
             .filter_chain_match
@@ -339,10 +430,7 @@ fn listener_filters(cx: &Context<'_>, chains: &[FilterChain]) -> Vec<ListenerFil
         filter.filter_disabled = if elsewhere { on(&without) } else { on(&with).map(not_on) };
         (elsewhere || !with.is_empty()).then_some(filter)
     };
-    let mut filters = vec![filters::original_dst()];
-    if cx.proxy.interception == Interception::Tproxy {
-        filters.push(filters::original_src());
-    }
+    let mut filters = Vec::new();
     filters.extend(add(filters::tls_inspector(), &|wanted| {
         wanted.transport_protocol == "tls"
     }));

@@ -24,6 +24,9 @@ use crate::{Context, dynamic, gateway, names, waypoint};
 /// The port that redirected outbound connections come to, unless the mesh says otherwise.
 const OUTBOUND_PORT: u16 = 15001;
 
+/// The ports of the proxy itself, on which nothing may be taken for all addresses.
+const OWN_PORTS: [u16; 5] = [15001, 15006, 15020, 15021, 15090];
+
 /// All listeners of a proxy.
 pub fn listeners(cx: &Context<'_>) -> Vec<Listener> {
     match cx.proxy.kind {
@@ -35,8 +38,8 @@ pub fn listeners(cx: &Context<'_>) -> Vec<Listener> {
     let mut made = outbound::listeners(cx, &log);
     if cx.proxy.interception != Interception::None {
         made.push(virtual_outbound(cx, &log));
-        made.push(inbound::virtual_inbound(cx, &log));
     }
+    made.extend(inbound::listeners(cx, &log));
     if cx.proxy.ip_mode() == IpMode::Dual {
         made.iter_mut()
             .for_each(|listener| take_both(listener, cx.proxy.wildcard()));

@@ -17,6 +17,7 @@ use corten_routing::{EgressListener, Interception, Registry, Resolution, Service
 use ipnet::IpNet;
 
 use super::{
+OWN_PORTS,
     draft::{Chain, Draft, PLAIN_HTTP, Speaks},
     filters::{self, Http, Routes, Side, TcpOptions},
 };
@@ -25,9 +26,6 @@ use crate::{
     dynamic::{self, Lookups},
     names, route,
 };
-
-/// The ports of the proxy itself, on which nothing may be taken for all addresses.
-const OWN_PORTS: [u16; 5] = [15001, 15006, 15020, 15021, 15090];
 
 /// All listeners for outbound connections but the one for everything.
 pub(super) fn listeners(cx: &Context<'_>, log: &[AccessLog]) -> Vec<Listener> {

@@ -8,6 +8,7 @@ mod grpc;
 mod identity;
 mod options;
 mod server;
+mod tally;
 mod websocket;
 
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ pub fn main(arguments: &Arguments) -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<()> {
     let identity = Identity::of_this_process(&arguments.version);
+    let tallies = tally::Tallies::default();
     let tasks = TaskGroup::new("echo");
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -73,7 +75,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
                 listener.local_addr()?.port(),
                 if raw { "tcp" } else { "http, grpc, websocket, tcp" }
             );
-            server::serve(&tasks, listener, raw, identity.clone());
+            server::serve(&tasks, listener, raw, identity.clone(), tallies.clone());
         }
     }
     tokio::select! {

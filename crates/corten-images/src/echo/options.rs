@@ -24,10 +24,17 @@ pub(crate) struct Options {
     pub(crate) json: Option<bool>,
     /// Where to call and report, and how often.
     pub(crate) forward: Option<(String, u32)>,
+    /// The name under which the request is counted.
+    pub(crate) tally: Option<String>,
+    /// How many requests of the tally get `codes`; those after them get 200.
+    pub(crate) first: Option<u64>,
+    /// End the connection instead of answering.
+    pub(crate) hang_up: bool,
 }
 
 impl Options {
-    /// Reads a query string: `codes=500:20,200:80`, `delay=100ms`, `header=name:value`, `size=1024`, `format=json`, `url=...`, `count=3`.
+    /// Reads a query string: `codes=500:20,200:80`, `delay=100ms`, `header=name:value`, `size=1024`, `format=json`, `url=...`, `count=3`,
+    /// `tally=name`, `first=2`, `hangup`.
     ///
     /// Other parameters are nobody's business but the caller's.
     pub(crate) fn parse(query: &str) -> Result<Self, String> {
@@ -50,12 +57,31 @@ impl Options {
                 "format" if value == "json" || value == "text" => options.json = Some(value == "json"),
                 "format" => return Err(format!("format {value:?} is neither json nor text")),
                 "url" => url = Some(value),
+                "tally" => options.tally = Some(value),
+                "first" => {
+                    let first = value.parse().map_err(|_| format!("first {value:?} is no number"))?;
+                    options.first = Some(first);
+                }
+                "hangup" => options.hang_up = true,
                 "count" => count = value.parse().map_err(|_| format!("count {value:?} is no number"))?,
                 _ => {}
             }
         }
         options.forward = url.map(|url| (url, count.min(10_000)));
+        if options.first.is_some() && options.tally.is_none() {
+            return Err("first needs tally=NAME, by which requests are counted".to_owned());
+        }
         Ok(options)
+    }
+
+    /// The wishes as they are for the request with this number in its tally: those after the first few fare well.
+    pub(crate) fn of_number(mut self, number: u64) -> Self {
+        if self.first.is_some_and(|first| number > first) {
+            self.codes.clear();
+            self.hang_up = false;
+            self.delay = Duration::ZERO;
+        }
+        self
     }
 
     /// The status of one answer, drawn by weight.
@@ -168,6 +194,8 @@ mod tests {
             "size=-1",
             "format=xml",
             "count=x",
+            "tally=a&first=x",
+            "first=1",
         ] {
             assert!(Options::parse(bad).is_err(), "{bad}");
         }
@@ -178,6 +206,16 @@ mod tests {
         assert_eq!(Options::default().status(), StatusCode::OK);
         let options = Options::parse("codes=404:0,500:7").expect("good");
         assert!((0..50).all(|_| options.status() == StatusCode::INTERNAL_SERVER_ERROR));
+    }
+
+    #[test]
+    fn only_the_first_of_a_tally_fare_badly() {
+        let options = Options::parse("tally=a&first=2&codes=503&delay=1s&hangup").expect("good");
+        assert_eq!(options.clone().of_number(2), options);
+        let third = options.of_number(3);
+        assert_eq!((third.status(), third.hang_up, third.delay), (StatusCode::OK, false, Duration::ZERO));
+        let always = Options::parse("tally=a&codes=503").expect("good").of_number(1000);
+        assert_eq!(always.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::answer::Answer;
 use super::identity::Identity;
 use super::options::Options;
+use super::tally::Tallies;
 use super::{forward, grpc, websocket};
 
 /// The body of an answer.
@@ -26,6 +27,9 @@ pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
 /// The response header that names the pod.
 pub(crate) const POD: &str = "x-corten-pod";
+
+/// The response header that says how many requests of its tally there have been, this one counted.
+const TALLY: &str = "x-corten-tally";
 
 /// The most of a request's body that is repeated.
 const BODY_MAX: usize = 1 << 20;
@@ -44,7 +48,7 @@ pub(crate) fn listen(port: u16) -> io::Result<TcpListener> {
 }
 
 /// Accepts until the group drains.
-pub(crate) fn serve(tasks: &TaskGroup, listener: TcpListener, raw: bool, identity: Arc<Identity>) {
+pub(crate) fn serve(tasks: &TaskGroup, listener: TcpListener, raw: bool, identity: Arc<Identity>, tallies: Tallies) {
     let group = tasks.clone();
     tasks.serve("accept", |mut drain| async move {
         loop {
@@ -57,13 +61,13 @@ pub(crate) fn serve(tasks: &TaskGroup, listener: TcpListener, raw: bool, identit
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
                 continue;
             };
-            let identity = identity.clone();
+            let (identity, tallies) = (identity.clone(), tallies.clone());
             let (inner, ending) = (group.clone(), group.drain());
             group.spawn("connection", async move {
                 if raw || !speaks_http(&stream).await {
                     echo_bytes(stream).await;
                 } else {
-                    speak_http(inner, stream, peer, identity, ending).await;
+                    speak_http(inner, stream, peer, (identity, tallies), ending).await;
                 }
             });
         }
@@ -123,13 +127,13 @@ async fn speak_http(
     tasks: TaskGroup,
     stream: TcpStream,
     peer: SocketAddr,
-    identity: Arc<Identity>,
+    (identity, tallies): (Arc<Identity>, Tallies),
     mut ending: corten_rt::Drain,
 ) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
-        let (tasks, identity) = (tasks.clone(), identity.clone());
-        async move { Ok::<_, Infallible>(handle(&tasks, request, peer, &identity).await) }
+        let (tasks, identity, tallies) = (tasks.clone(), identity.clone(), tallies.clone());
+        async move { handle(&tasks, request, peer, &identity, &tallies).await }
     });
     let builder = auto::Builder::new(TokioExecutor::new());
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -142,19 +146,42 @@ async fn speak_http(
     let _ = connection.await;
 }
 
+/// The answer, or none: then the connection ends.
 async fn handle(
     tasks: &TaskGroup,
     request: Request<Incoming>,
     peer: SocketAddr,
     identity: &Identity,
-) -> Response<Body> {
-    let options = match Options::parse(request.uri().query().unwrap_or("")) {
+    tallies: &Tallies,
+) -> io::Result<Response<Body>> {
+    let mut options = match Options::parse(request.uri().query().unwrap_or("")) {
         Ok(options) => options,
-        Err(error) => return plain(StatusCode::BAD_REQUEST, format!("{error}\n"), false, identity),
+        Err(error) => return Ok(plain(StatusCode::BAD_REQUEST, format!("{error}\n"), false, identity)),
     };
+    let number = options.tally.as_ref().and_then(|name| tallies.count(name));
+    if let Some(number) = number {
+        options = options.of_number(number);
+    }
     if !options.delay.is_zero() {
         tokio::time::sleep(options.delay).await;
     }
+    if options.hang_up {
+        return Err(io::Error::other("the caller wants no answer"));
+    }
+    let mut response = answer(tasks, request, peer, identity, options).await;
+    if let Some(number) = number {
+        response.headers_mut().insert(TALLY, HeaderValue::from(number));
+    }
+    Ok(response)
+}
+
+async fn answer(
+    tasks: &TaskGroup,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    identity: &Identity,
+    options: Options,
+) -> Response<Body> {
     if websocket::wanted(&request) {
         let (response, serve) = websocket::accept(request);
         tasks.spawn("websocket", serve);
