@@ -95,6 +95,14 @@ fn it_does_as_it_is_told() {
     assert!(echo.get("/?header=x-two:2").contains("x-two: 2"));
     assert!(echo.get("/?size=10").ends_with("\r\n\r\nxxxxxxxxxx"));
     assert!(echo.get("/?delay=oops").starts_with("HTTP/1.1 400"));
+    let counted = "/?tally=a&first=1&codes=503";
+    assert!(echo.get(counted).starts_with("HTTP/1.1 503"));
+    let second = echo.get(counted);
+    assert!(
+        second.starts_with("HTTP/1.1 200") && second.contains("x-corten-tally: 2"),
+        "{second}"
+    );
+    assert_eq!(echo.get("/?hangup"), "");
     let report = echo.get(&format!("/?url=http://127.0.0.1:{}/&count=2", echo.port));
     assert_eq!(report.matches("\"status\":200").count(), 2, "{report}");
     let refused = echo.get("/?url=http://127.0.0.1:1/");

@@ -52,7 +52,7 @@ pub fn unshare(namespaces: Namespaces) -> io::Result<()> {
 
 /// From now on the end of a child makes the returned file readable instead of interrupting the process.
 ///
-/// The signal stays blocked in children until they execute a program through [`std::process::Command`], which unblocks it.
+/// The signal stays blocked in children, and in the programs that they execute, unless they call [`unblock_signals`] first.
 pub fn child_signals() -> io::Result<OwnedFd> {
     require_one_thread()?;
     // SAFETY: the set is initialised by sigemptyset before use; the other calls take it by pointer for their duration only.
@@ -70,6 +70,21 @@ pub fn child_signals() -> io::Result<OwnedFd> {
     }
     // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
+}
+
+/// No signal is blocked any more, as a program expects that is about to be executed: a shell, for one, would wait for ever for its children.
+pub fn unblock_signals() -> io::Result<()> {
+    // SAFETY: the set is initialised by sigemptyset before use, and taken by pointer for the duration of the call only.
+    let done = unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Marks all files open at this moment (but the standard ones) to be closed when a program is executed: also those that this process was given by

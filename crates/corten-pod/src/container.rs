@@ -167,6 +167,8 @@ fn become_program(
     let mut command = Command::new(&program);
     command.arg0(word).args(&argv[1..]).env_clear();
     command.envs(surroundings.env.iter().map(|(name, value)| (name, value)));
+    // Process 1 waits for its children by another way than this signal, and has it blocked.
+    single::unblock_signals().map_err(|error| Failure::setup("unblock signals", error))?;
     let error = command.exec();
     let kind = match error.kind() {
         io::ErrorKind::PermissionDenied => FailureKind::Permission,

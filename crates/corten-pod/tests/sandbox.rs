@@ -191,6 +191,21 @@ fn a_container_runs_to_its_end() {
     });
 }
 
+/// A shell that waits for what it started sleeps until it is told of an end.
+#[test]
+fn programs_have_no_signals_blocked() {
+    run(|| async {
+        let mut pod = Pod::new().await;
+        let mut blocked = pod.script("main", "");
+        blocked.argv = ["grep", "SigBlk", "/proc/self/status"].map(str::to_owned).into();
+        assert_eq!(pod.output(blocked).await, ["SigBlk:\t0000000000000000"]);
+        assert_eq!(
+            pod.output(pod.script("waits", "sleep 0.01 & wait; echo waited")).await,
+            ["waited"]
+        );
+    });
+}
+
 #[test]
 fn what_a_container_writes_is_its_own() {
     run(|| async {

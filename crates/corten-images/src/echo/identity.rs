@@ -1,7 +1,5 @@
 //! Who answers: the pod that the server runs in, as far as it can tell.
 
-use std::sync::Arc;
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
@@ -24,18 +22,13 @@ pub(crate) struct Identity {
 impl Identity {
     /// From the environment's `POD_NAME`, `POD_NAMESPACE`, `NODE_NAME`, `SERVICE_ACCOUNT`; what is not there, from the pod's token; the pod's name
     /// from the host name as a last resort.
-    pub(crate) fn of_this_process(version: &str) -> Arc<Self> {
+    pub(crate) fn of_this_process(version: &str) -> Self {
         let claims = std::fs::read_to_string(TOKEN)
             .ok()
             .and_then(|token| claims(&token))
             .unwrap_or_default();
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        Arc::new(Self::from(
-            |name| std::env::var(name).ok(),
-            &claims,
-            host.trim(),
-            version,
-        ))
+        Self::from(|name| std::env::var(name).ok(), &claims, host.trim(), version)
     }
 
     fn from(variable: impl Fn(&str) -> Option<String>, claims: &Value, host: &str, version: &str) -> Self {

@@ -39,6 +39,9 @@ pub struct Arguments {
     /// The version to answer with
     #[arg(long, env = "VERSION", default_value = "")]
     version: String,
+    /// Status codes with their weights, for requests that do not ask for others: `503` always fails
+    #[arg(long, value_name = "CODE[:WEIGHT],...", value_parser = options::codes)]
+    codes: Option<options::Codes>,
     /// How long open connections may take to finish after SIGTERM
     #[arg(long, value_parser = corten_core::Duration::parse_argument, default_value = "5s")]
     grace: std::time::Duration,
@@ -63,7 +66,7 @@ pub fn main(arguments: &Arguments) -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<()> {
     let identity = Identity::of_this_process(&arguments.version);
-    let tallies = tally::Tallies::default();
+    let server = server::Server::new(identity, arguments.codes.clone().unwrap_or_default());
     let tasks = TaskGroup::new("echo");
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -75,7 +78,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
                 listener.local_addr()?.port(),
                 if raw { "tcp" } else { "http, grpc, websocket, tcp" }
             );
-            server::serve(&tasks, listener, raw, identity.clone(), tallies.clone());
+            server::serve(&tasks, listener, raw, server.clone());
         }
     }
     tokio::select! {

@@ -9,11 +9,14 @@ use rand::RngExt;
 const SIZE_MAX: usize = 64 << 20;
 const DELAY_MAX: Duration = Duration::from_secs(3600);
 
+/// Status codes with their weights.
+pub(crate) type Codes = Vec<(StatusCode, u32)>;
+
 /// A request's wishes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Options {
     /// Status codes with their weights; 200 when empty.
-    pub(crate) codes: Vec<(StatusCode, u32)>,
+    pub(crate) codes: Codes,
     /// How long to wait before the answer.
     pub(crate) delay: Duration,
     /// Headers of the answer.
@@ -33,12 +36,15 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads a query string: `codes=500:20,200:80`, `delay=100ms`, `header=name:value`, `size=1024`, `format=json`, `url=...`, `count=3`,
+    /// Reads a query string, where it does not say which with the usual codes: `codes=500:20,200:80`, `delay=100ms`, `header=name:value`, `size=1024`, `format=json`, `url=...`, `count=3`,
     /// `tally=name`, `first=2`, `hangup`.
     ///
     /// Other parameters are nobody's business but the caller's.
-    pub(crate) fn parse(query: &str) -> Result<Self, String> {
-        let mut options = Self::default();
+    pub(crate) fn parse(query: &str, usual: &Codes) -> Result<Self, String> {
+        let mut options = Self {
+            codes: usual.clone(),
+            ..Self::default()
+        };
         let (mut url, mut count) = (None, 1);
         for (key, value) in pairs(query) {
             match key.as_str() {
@@ -101,7 +107,8 @@ impl Options {
     }
 }
 
-fn codes(value: &str) -> Result<Vec<(StatusCode, u32)>, String> {
+/// Reads `CODE[:WEIGHT],...`.
+pub(crate) fn codes(value: &str) -> Result<Codes, String> {
     let code = |item: &str| {
         let (code, weight) = item.split_once(':').unwrap_or((item, "1"));
         let status = code
@@ -164,10 +171,13 @@ fn decode(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn parse(query: &str) -> Result<Options, String> {
+        Options::parse(query, &Codes::new())
+    }
+
     #[test]
     fn wishes_are_read() {
-        let options =
-            Options::parse("codes=503:1,200:3&delay=50ms&header=x-a%3Ab&size=9&format=json&other=1").expect("good");
+        let options = parse("codes=503:1,200:3&delay=50ms&header=x-a%3Ab&size=9&format=json&other=1").expect("good");
         assert_eq!(
             options.codes,
             [(StatusCode::SERVICE_UNAVAILABLE, 1), (StatusCode::OK, 3)]
@@ -178,9 +188,7 @@ mod tests {
             [(HeaderName::from_static("x-a"), HeaderValue::from_static("b"))]
         );
         assert_eq!((options.size, options.json), (Some(9), Some(true)));
-        let forward = Options::parse("url=http%3A%2F%2Fa%3A80%2Fb%3Fc&count=2")
-            .expect("good")
-            .forward;
+        let forward = parse("url=http%3A%2F%2Fa%3A80%2Fb%3Fc&count=2").expect("good").forward;
         assert_eq!(forward, Some(("http://a:80/b?c".to_owned(), 2)));
     }
 
@@ -197,24 +205,37 @@ mod tests {
             "tally=a&first=x",
             "first=1",
         ] {
-            assert!(Options::parse(bad).is_err(), "{bad}");
+            assert!(parse(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_status_is_drawn_from_those_with_weight() {
         assert_eq!(Options::default().status(), StatusCode::OK);
-        let options = Options::parse("codes=404:0,500:7").expect("good");
+        let options = parse("codes=404:0,500:7").expect("good");
         assert!((0..50).all(|_| options.status() == StatusCode::INTERNAL_SERVER_ERROR));
     }
 
     #[test]
+    fn a_server_may_fail_unless_it_is_asked_not_to() {
+        let failing = codes("503").expect("a code");
+        let status = |query: &str| Options::parse(query, &failing).expect("good").status();
+        assert_eq!(
+            (status(""), status("codes=200")),
+            (StatusCode::SERVICE_UNAVAILABLE, StatusCode::OK)
+        );
+    }
+
+    #[test]
     fn only_the_first_of_a_tally_fare_badly() {
-        let options = Options::parse("tally=a&first=2&codes=503&delay=1s&hangup").expect("good");
+        let options = parse("tally=a&first=2&codes=503&delay=1s&hangup").expect("good");
         assert_eq!(options.clone().of_number(2), options);
         let third = options.of_number(3);
-        assert_eq!((third.status(), third.hang_up, third.delay), (StatusCode::OK, false, Duration::ZERO));
-        let always = Options::parse("tally=a&codes=503").expect("good").of_number(1000);
+        assert_eq!(
+            (third.status(), third.hang_up, third.delay),
+            (StatusCode::OK, false, Duration::ZERO)
+        );
+        let always = parse("tally=a&codes=503").expect("good").of_number(1000);
         assert_eq!(always.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::answer::Answer;
 use super::identity::Identity;
-use super::options::Options;
+use super::options::{Codes, Options};
 use super::tally::Tallies;
 use super::{forward, grpc, websocket};
 
@@ -34,6 +34,30 @@ const TALLY: &str = "x-corten-tally";
 /// The most of a request's body that is repeated.
 const BODY_MAX: usize = 1 << 20;
 
+/// What all connections share.
+#[derive(Clone, Debug)]
+pub(crate) struct Server(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    identity: Identity,
+    /// What requests get that do not ask for something else.
+    codes: Codes,
+    tallies: Tallies,
+}
+
+impl Server {
+    /// A server of this pod.
+    pub(crate) fn new(identity: Identity, codes: Codes) -> Self {
+        let tallies = Tallies::default();
+        Self(Arc::new(Shared {
+            identity,
+            codes,
+            tallies,
+        }))
+    }
+}
+
 /// A body without bytes.
 pub(crate) fn empty() -> Body {
     Empty::new().boxed()
@@ -48,7 +72,7 @@ pub(crate) fn listen(port: u16) -> io::Result<TcpListener> {
 }
 
 /// Accepts until the group drains.
-pub(crate) fn serve(tasks: &TaskGroup, listener: TcpListener, raw: bool, identity: Arc<Identity>, tallies: Tallies) {
+pub(crate) fn serve(tasks: &TaskGroup, listener: TcpListener, raw: bool, server: Server) {
     let group = tasks.clone();
     tasks.serve("accept", |mut drain| async move {
         loop {
@@ -61,13 +85,13 @@ pub(crate) fn serve(tasks: &TaskGroup, listener: TcpListener, raw: bool, identit
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
                 continue;
             };
-            let (identity, tallies) = (identity.clone(), tallies.clone());
+            let server = server.clone();
             let (inner, ending) = (group.clone(), group.drain());
             group.spawn("connection", async move {
                 if raw || !speaks_http(&stream).await {
                     echo_bytes(stream).await;
                 } else {
-                    speak_http(inner, stream, peer, (identity, tallies), ending).await;
+                    speak_http(inner, stream, peer, server, ending).await;
                 }
             });
         }
@@ -127,13 +151,13 @@ async fn speak_http(
     tasks: TaskGroup,
     stream: TcpStream,
     peer: SocketAddr,
-    (identity, tallies): (Arc<Identity>, Tallies),
+    server: Server,
     mut ending: corten_rt::Drain,
 ) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
-        let (tasks, identity, tallies) = (tasks.clone(), identity.clone(), tallies.clone());
-        async move { handle(&tasks, request, peer, &identity, &tallies).await }
+        let (tasks, server) = (tasks.clone(), server.clone());
+        async move { handle(&tasks, request, peer, &server).await }
     });
     let builder = auto::Builder::new(TokioExecutor::new());
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -151,10 +175,14 @@ async fn handle(
     tasks: &TaskGroup,
     request: Request<Incoming>,
     peer: SocketAddr,
-    identity: &Identity,
-    tallies: &Tallies,
+    server: &Server,
 ) -> io::Result<Response<Body>> {
-    let mut options = match Options::parse(request.uri().query().unwrap_or("")) {
+    let Shared {
+        identity,
+        codes,
+        tallies,
+    } = &*server.0;
+    let mut options = match Options::parse(request.uri().query().unwrap_or(""), codes) {
         Ok(options) => options,
         Err(error) => return Ok(plain(StatusCode::BAD_REQUEST, format!("{error}\n"), false, identity)),
     };

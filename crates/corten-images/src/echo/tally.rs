@@ -1,14 +1,14 @@
 //! Counts of requests by a name that they carry, so that whoever calls sees how often a proxy on the way has called.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// How many names are counted apart; a server should not grow with what it is asked.
 const NAMES_MAX: usize = 10_000;
 
 /// The counts of one server.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Tallies(Arc<Mutex<BTreeMap<String, u64>>>);
+#[derive(Debug, Default)]
+pub(crate) struct Tallies(Mutex<BTreeMap<String, u64>>);
 
 impl Tallies {
     /// Counts a request; its number, from 1. None when there are too many names already.
@@ -30,7 +30,10 @@ mod tests {
     #[test]
     fn names_are_counted_apart_and_are_not_too_many() {
         let tallies = Tallies::default();
-        assert_eq!([tallies.count("a"), tallies.count("b"), tallies.count("a")], [Some(1), Some(1), Some(2)]);
+        assert_eq!(
+            [tallies.count("a"), tallies.count("b"), tallies.count("a")],
+            [Some(1), Some(1), Some(2)]
+        );
         for number in 0..NAMES_MAX {
             tallies.count(&format!("more-{number}"));
         }
