@@ -90,14 +90,24 @@ pub(crate) fn authenticate(
         payloads: Map::new(),
         claims: Vec::new(),
         clears: false,
+        overwritten: Vec::new(),
+        headers: Vec::new(),
     };
     let result = check.requirement(requirement, &[], 0);
     let Check {
         payloads,
         claims,
         clears,
+        overwritten,
+        headers,
         ..
     } = check;
+    if let Some(request) = &mut facts.request {
+        overwritten.iter().for_each(|name| request.remove(name));
+        for (name, value) in headers {
+            *request = std::mem::take(request).header(&name, &value);
+        }
+    }
     match result {
         Err(failed) => {
             let status = if failed.forbidden { 403 } else { 401 };
@@ -166,6 +176,10 @@ struct Check<'a> {
     /// Who issued the good tokens, and for whom.
     claims: Vec<String>,
     clears: bool,
+    /// Headers that do not go on as they came: tokens, and what tells what tokens say, which clients cannot say for them.
+    overwritten: Vec<String>,
+    /// Such headers with what tokens say.
+    headers: Vec<(String, String)>,
 }
 
 impl<'a> Check<'a> {
@@ -228,6 +242,7 @@ impl<'a> Check<'a> {
         let Some(provider) = self.config.providers.get(name) else {
             return Err(Failed::new(format!("the provider {name:?} is not there")));
         };
+        self.overwrite(provider);
         let tokens = tokens(provider, self.facts);
         if tokens.is_empty() {
             return Err(Failed {
@@ -246,6 +261,7 @@ impl<'a> Check<'a> {
     fn allow_missing(&mut self, beside: &[&str]) -> Result<(), Failed> {
         let mut found = Vec::new();
         for provider in beside.iter().filter_map(|name| self.config.providers.get(*name)) {
+            self.overwrite(provider);
             for token in tokens(provider, self.facts) {
                 if !found.contains(&token) {
                     found.push(token);
@@ -272,6 +288,12 @@ impl<'a> Check<'a> {
             };
         }
         last
+    }
+
+    fn overwrite(&mut self, provider: &JwtProvider) {
+        let of_claims = provider.claim_to_headers.iter().map(|told| &told.header_name);
+        let names = of_claims.chain([&provider.forward_payload_header]);
+        self.overwritten.extend(names.filter(|name| !name.is_empty()).cloned());
     }
 
     fn verify(&mut self, provider: &JwtProvider, audiences: &[String], token: &str) -> Result<(), Failed> {
@@ -321,6 +343,22 @@ impl<'a> Check<'a> {
         self.claims
             .push(format!("a token of {issuer} for {}", text("sub").unwrap_or("nobody")));
         self.clears |= provider.clear_route_cache;
+        for told in &provider.claim_to_headers {
+            if let Some(value) = find(&claims, &told.claim_name) {
+                self.headers.push((told.header_name.clone(), header_value(value)));
+            }
+        }
+        if !provider.forward {
+            let nowhere = provider.from_headers.is_empty() && provider.from_params.is_empty();
+            let usual = (nowhere && provider.from_cookies.is_empty()).then(|| "authorization".to_owned());
+            self.overwritten
+                .extend(provider.from_headers.iter().map(|from| from.name.clone()).chain(usual));
+        }
+        if !provider.forward_payload_header.is_empty() {
+            let payload = token.split('.').nth(1).unwrap_or_default();
+            self.headers
+                .push((provider.forward_payload_header.clone(), payload.to_owned()));
+        }
         if !provider.payload_in_metadata.is_empty() {
             let mut payload = claims.clone();
             for claim in provider
@@ -423,6 +461,24 @@ fn decode(token: &str) -> Option<(Map<String, Value>, Map<String, Value>)> {
     let (header, claims) = (part()?, part()?);
     parts.next()?;
     Some((header, claims))
+}
+
+/// A claim by its name, or by the names that lead to it.
+fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    if let Some(value) = claims.get(name) {
+        return Some(value);
+    }
+    let (first, rest) = name.split_once('.')?;
+    find(claims.get(first)?.as_object()?, rest)
+}
+
+/// A claim as a header has it: what is more than one value is packed.
+fn header_value(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(_) | Value::Array(_) => URL_SAFE_NO_PAD.encode(value.to_string()),
+        other => other.to_string(),
+    }
 }
 
 fn list(value: Option<&Value>) -> Vec<String> {

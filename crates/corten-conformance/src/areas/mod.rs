@@ -22,6 +22,7 @@ mod security;
 mod semantics;
 mod sidecars;
 mod simulation;
+mod traffic_features;
 mod validation;
 mod xds;
 
@@ -48,12 +49,13 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-istioctl" => return inspection::run(area),
         "istio-install" => return install::run(area),
         "istio-security-policies" => return security::run(area),
+        "istio-traffic-features" => return traffic_features::run(area),
         "istio-traffic-simulation" => return simulation::run(area),
         "istio-semantics" => return semantics::run(area),
         "istio-validation" => return validation::run(area),
         "istio-xds" => return xds::run(area),
         "gateway-api-conformance" => "Gateway API controller and data plane",
-        "istio-envoy-bootstrap" | "istio-traffic-features" => "xDS generation",
+        "istio-envoy-bootstrap" => "xDS generation",
         "istio-sidecar-injection" => "sidecar injection",
         _ => "an area without a runner",
     };

@@ -190,12 +190,25 @@ pub(crate) fn judge_status(hop: &Hop, row: &Value) -> Outcome {
         End::Answered(answer) => answer.status,
         End::Refused { status, .. } => status.unwrap_or_default(),
     };
+    // What the server sees, where the call comes to it.
+    let request = hop.destinations.first().and_then(|to| to.request.as_ref());
+    let sees = |name: &str| request.and_then(|request| request.get(name)).unwrap_or_default();
     for expected in row["expect"].as_array().into_iter().flatten() {
+        let args = &expected["args"];
         let wanted = match expected["check"].as_str().unwrap_or_default() {
             "OK" => json!(200),
-            "Status" => expected["args"][0].clone(),
-            // What tokens leave in headers is Envoy's doing, and not followed here.
-            other => return Outcome::Skipped(format!("{other}: what tokens leave in headers is not followed")),
+            "Status" => args[0].clone(),
+            "RequestHeader" | "RequestHeaders" => {
+                let single = json!({ (args[0].as_str().unwrap_or_default()): args[1] });
+                let wanted = if args[0].is_object() { &args[0] } else { &single };
+                for (name, value) in wanted.as_object().into_iter().flatten() {
+                    if *value != json!(sees(name)) {
+                        return Outcome::Failed(format!("header {name} is {:?}, expected {value}", sees(name)));
+                    }
+                }
+                continue;
+            }
+            other => return Outcome::Skipped(format!("the check {other} is not known")),
         };
         if wanted != json!(status) {
             return Outcome::Failed(format!("status {status}, expected {wanted}: {:?}", hop.outcome));

@@ -166,3 +166,23 @@ fn rules_are_for_paths_and_preflights_pass() {
         None,
     );
 }
+
+#[test]
+fn what_tokens_say_goes_on_in_headers_that_clients_cannot_set() {
+    let config = one(json!({
+        "claimToHeaders": [{ "headerName": "x-sub", "claimName": "sub" }, { "headerName": "x-exp", "claimName": "exp" }, { "headerName": "x-no", "claimName": "no" }],
+        "forwardPayloadHeader": "x-payload",
+    }));
+    let told = |facts: &Facts| ["x-sub", "x-exp", "x-no", "authorization"].map(|name| facts.header(name));
+    let claimed = |request: Request| request.header("X-Sub", "somebody").header("x-no", "somebody");
+    let (_, facts) = check(&config, claimed(bearer(&of("one"))), None);
+    assert_eq!(
+        told(&facts),
+        [Some("me".to_owned()), Some("2000".to_owned()), None, None]
+    );
+    assert_eq!(facts.header("x-payload").as_deref(), of("one").split('.').nth(1));
+    let (_, facts) = check(&config, claimed(Request::default()), None);
+    assert_eq!(told(&facts), [None, None, None, None]);
+    let (_, facts) = check(&one(json!({ "forward": true })), bearer(&of("one")), None);
+    assert!(facts.header("authorization").is_some());
+}
