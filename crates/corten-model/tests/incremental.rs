@@ -77,6 +77,7 @@ impl Seed {
             1 => json!({
                 "apiVersion": "v1", "kind": "Node",
                 "metadata": { "name": name, "labels": { "topology.kubernetes.io/region": pick(&["r1", "r2"], a) } },
+                "status": { "conditions": [{ "type": "Ready", "status": pick(&["Unknown", "True", "False"], b) }] },
             }),
             2 => json!({
                 "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
@@ -196,7 +197,13 @@ impl Seed {
                         "nodeName": pick(&["one", "two"], a), "serviceAccountName": pick(&APPS, b), "hostNetwork": c.is_multiple_of(9),
                         "containers": [{ "ports": [{ "name": pick(&["web", "db"], c), "containerPort": 8000, "protocol": "TCP" }] }],
                     },
-                    "status": { "phase": pick(&["Running", "Running", "Succeeded"], c), "podIP": format!("10.2.0.{}", a % 5) },
+                    "status": {
+                        "phase": pick(&["Running", "Running", "Succeeded"], c), "podIP": format!("10.2.0.{}", a % 5),
+                        "conditions": [
+                            { "type": "Ready", "status": pick(&["True", "False"], c) },
+                            { "type": "ContainersReady", "status": pick(&["True", "False", "True"], b) },
+                        ],
+                    },
                 })
             }
         }
@@ -413,4 +420,50 @@ fn what_is_asked_for_is_found() {
     assert!(snapshot.runs_on("one", "shop", "db"));
     assert!(!snapshot.runs_on("two", "shop", "db"));
     assert!(!snapshot.runs_on("one", "bank", "db"));
+}
+
+/// Kubernetes says that all pods of a lost node are not ready. It says so of all pods when nobody could hear their nodes.
+#[test]
+fn pods_of_a_lost_node_are_unhealthy_unless_all_nodes_are_lost_at_once() {
+    let node = |name: &str, heard: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": { "name": name },
+            "status": { "conditions": [{ "type": "Ready", "status": heard }] },
+        })
+    };
+    let pod = |name: &str, ready: &str, containers: &str, gate: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": "shop" },
+            "spec": { "nodeName": "one", "readinessGates": [{ "conditionType": "gate" }] },
+            "status": { "podIP": "10.2.0.1", "conditions": [
+                { "type": "Ready", "status": ready }, { "type": "ContainersReady", "status": containers },
+                { "type": "gate", "status": gate },
+            ] },
+        })
+    };
+    let mut reader = Reader::default();
+    let mut mesh = Mesh::new(Settings::default());
+    let mut put = |mesh: &mut Mesh, object: &Value| {
+        let object = reader.read(object).object.expect("an object");
+        mesh.apply([Change::Put(object)]);
+    };
+    let healthy = |mesh: &Mesh, name: &str| {
+        let uid = format!("Kubernetes//Pod/shop/{name}");
+        mesh.snapshot().workload(&uid).expect("a workload").healthy
+    };
+    put(&mut mesh, &pod("well", "False", "True", "True"));
+    put(&mut mesh, &pod("gated", "False", "True", "False"));
+    put(&mut mesh, &pod("broken", "False", "False", "True"));
+    for (one, other, expected) in [
+        ("Unknown", "True", false),
+        ("Unknown", "Unknown", true),
+        ("True", "Unknown", true),
+        ("Unknown", "False", false),
+        ("True", "True", true),
+    ] {
+        put(&mut mesh, &node("one", one));
+        put(&mut mesh, &node("two", other));
+        assert_eq!(healthy(&mesh, "well"), expected, "{one} {other}");
+        assert!(!healthy(&mesh, "gated") && !healthy(&mesh, "broken"), "{one} {other}");
+    }
 }

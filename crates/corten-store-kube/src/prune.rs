@@ -50,6 +50,7 @@ const METADATA: Keep = Keep::Only(&[
         Keep::Without(&["kubectl.kubernetes.io/last-applied-configuration"], &[]),
     ),
 ]);
+const CONDITION: Keep = Keep::Only(&[("type", Keep::All), ("status", Keep::All)]);
 const CONTAINER: Keep = Keep::Only(&[("name", Keep::All), ("ports", Keep::All), ("restartPolicy", Keep::All)]);
 
 static WHOLE: Keep = Keep::Without(
@@ -74,6 +75,7 @@ static POD: Keep = Keep::Only(&[
             ("nodeName", Keep::All),
             ("serviceAccountName", Keep::All),
             ("hostNetwork", Keep::All),
+            ("readinessGates", Keep::All),
             ("hostname", Keep::All),
             ("subdomain", Keep::All),
             ("containers", CONTAINER),
@@ -87,13 +89,16 @@ static POD: Keep = Keep::Only(&[
             ("podIP", Keep::All),
             ("podIPs", Keep::All),
             ("hostIP", Keep::All),
-            ("conditions", Keep::Only(&[("type", Keep::All), ("status", Keep::All)])),
+            ("conditions", CONDITION),
         ]),
     ),
 ]);
 static NODE: Keep = Keep::Only(&[
     ("metadata", METADATA),
-    ("status", Keep::Only(&[("addresses", Keep::All)])),
+    (
+        "status",
+        Keep::Only(&[("addresses", Keep::All), ("conditions", CONDITION)]),
+    ),
 ]);
 static ENDPOINT_SLICE: Keep = Keep::Only(&[
     ("metadata", METADATA),
@@ -110,10 +115,7 @@ static DEFINITION: Keep = Keep::Only(&[
         "spec",
         Keep::Only(&[("versions", Keep::Only(&[("name", Keep::All), ("served", Keep::All)]))]),
     ),
-    (
-        "status",
-        Keep::Only(&[("conditions", Keep::Only(&[("type", Keep::All), ("status", Keep::All)]))]),
-    ),
+    ("status", Keep::Only(&[("conditions", CONDITION)])),
 ]);
 
 impl Part {

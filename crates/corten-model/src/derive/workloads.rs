@@ -175,6 +175,7 @@ pub(crate) fn pod_uid(cluster: &str, namespace: &str, name: &str) -> String {
 pub(crate) fn of_pod(
     common: &Common,
     pod: &Pod,
+    healthy: bool,
     locality: Option<&Arc<Locality>>,
     services: &[Arc<Service>],
     lookup: &mut Lookup<'_>,
@@ -190,7 +191,7 @@ pub(crate) fn of_pod(
     workload.network_gateway = common.gateway(&common.network);
     workload.service_account = Arc::clone(&pod.service_account);
     workload.node = Arc::clone(&pod.node);
-    workload.healthy = pod.healthy;
+    workload.healthy = healthy;
     workload.host_network = pod.host_network;
     workload.tunnel = pod.tunnel;
     workload.locality = locality.cloned();

@@ -28,6 +28,8 @@ pub struct Node {
     pub meta: Meta,
     /// Where it is.
     pub locality: Option<Arc<Locality>>,
+    /// Nothing was heard of it for so long that Kubernetes takes it for lost: it has a Ready condition of status Unknown.
+    pub silent: bool,
 }
 
 /// A pod.
@@ -43,6 +45,9 @@ pub struct Pod {
     pub terminal: bool,
     /// It is ready, and not asked to go.
     pub healthy: bool,
+    /// It would be healthy by what its node last said of it: its containers are ready, and whatever else has a say. One that is not
+    /// healthy all the same is on a node that was taken for lost.
+    pub healthy_by_node: bool,
     /// It uses its node's network.
     pub host_network: bool,
     /// What it speaks inbound.

@@ -69,7 +69,7 @@ impl Reader {
         let mut diagnostics = Vec::new();
         let object = match kind {
             ObjectKind::Namespace => Object::Namespace(Arc::new(self.namespace(meta, value))),
-            ObjectKind::Node => Object::Node(Arc::new(node(meta))),
+            ObjectKind::Node => Object::Node(Arc::new(node(meta, value))),
             ObjectKind::Pod => Object::Pod(Arc::new(self.pod(meta, value))),
             ObjectKind::Service => Object::Service(Arc::new(self.service(meta, value))),
             ObjectKind::EndpointSlice => Object::EndpointSlice(Arc::new(self.endpoint_slice(meta, value))),
@@ -156,9 +156,9 @@ impl Reader {
             let single = text(value, &["status", "podIP"]);
             ips = addresses(Some(single).filter(|ip| !ip.is_empty()).into_iter()).unwrap_or_default();
         }
-        let ready = items(value, &["status", "conditions"])
-            .find(|condition| text(condition, &["type"]) == "Ready")
-            .is_some_and(|condition| text(condition, &["status"]) == "True");
+        let is = |kind: &str| condition(value, kind) == Some("True");
+        let ready_by_node = is("ContainersReady")
+            && items(value, &["spec", "readinessGates"]).all(|gate| is(text(gate, &["conditionType"])));
         let deleted = at(value, &["metadata", "deletionTimestamp"]).is_some();
         let redirected = annotation(value, REDIRECTION) == Some("enabled");
         let workload_name = workload_name(&meta, value);
@@ -166,7 +166,8 @@ impl Reader {
             uid: uid(text(value, &["metadata", "uid"])),
             addresses: ips,
             terminal: matches!(text(value, &["status", "phase"]), "Succeeded" | "Failed"),
-            healthy: ready && !deleted,
+            healthy: is("Ready") && !deleted,
+            healthy_by_node: ready_by_node && !deleted,
             host_network: truth(value, &["spec", "hostNetwork"]),
             tunnel: tunnel(&meta.labels, redirected),
             node: self.names.name(text(value, &["spec", "nodeName"])),
@@ -491,7 +492,14 @@ fn selector(value: &Value) -> Option<Selector> {
     })
 }
 
-fn node(meta: Meta) -> Node {
+/// The status of an object's condition of this type.
+fn condition<'a>(value: &'a Value, kind: &str) -> Option<&'a str> {
+    items(value, &["status", "conditions"])
+        .find(|condition| text(condition, &["type"]) == kind)
+        .map(|condition| text(condition, &["status"]))
+}
+
+fn node(meta: Meta, value: &Value) -> Node {
     let label = |key: &str| meta.labels.get(key).map(ToString::to_string).unwrap_or_default();
     let locality = Locality {
         region: label("topology.kubernetes.io/region"),
@@ -500,6 +508,7 @@ fn node(meta: Meta) -> Node {
     };
     Node {
         locality: (locality != Locality::default()).then(|| Arc::new(locality)),
+        silent: condition(value, "Ready") == Some("Unknown"),
         // Nothing else of a node matters, and nodes change all the time.
         meta: Meta {
             name: meta.name,

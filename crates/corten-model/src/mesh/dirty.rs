@@ -47,19 +47,20 @@ impl Mesh {
     }
 
     pub(super) fn put_node(&mut self, key: &ObjectKey, object: Option<Arc<Node>>, dirty: &mut Dirty) {
+        let all_were_silent = self.objects.all_nodes_are_silent();
+        let matters = |node: Option<&Arc<Node>>| node.map(|node| (node.locality.clone(), node.silent));
+        let new = matters(object.as_ref());
         let held = &mut self.objects.nodes;
-        let locality = object.as_ref().and_then(|node| node.locality.clone());
         let old = match object {
             Some(object) => held.insert(Arc::clone(&key.name), object),
             None => held.remove(&key.name),
         };
-        if old.and_then(|node| node.locality.clone()) != locality {
-            let pods = self
-                .snapshot
-                .pods_by_node
-                .get(&key.name)
-                .into_iter()
-                .flat_map(Map::keys);
+        let pods_by_node = &self.snapshot.pods_by_node;
+        if self.objects.all_nodes_are_silent() != all_were_silent {
+            let pods = pods_by_node.iter().flat_map(|(_, pods)| pods.keys());
+            dirty.workloads.extend(pods.map(pod_key));
+        } else if matters(old.as_ref()) != new {
+            let pods = pods_by_node.get(&key.name).into_iter().flat_map(Map::keys);
             dirty.workloads.extend(pods.map(pod_key));
         }
     }

@@ -85,6 +85,20 @@ struct Objects {
     policies: Table<AuthorizationPolicy>,
 }
 
+impl Objects {
+    /// Whether nothing has been heard of any node for long. Then it is rather that nobody could listen: the API server was away.
+    /// Kubernetes makes the same of it, and moves no pods meanwhile.
+    fn all_nodes_are_silent(&self) -> bool {
+        !self.nodes.is_empty() && self.nodes.values().all(|node| node.silent)
+    }
+
+    /// Whether what a node last said of its pods holds, although Kubernetes has declared them not ready as it does when a node is lost:
+    /// the node has been heard of again, and its pods' conditions follow, or all nodes are said to be lost at once.
+    fn speaks_for_its_pods(&self, node: Option<&Arc<Node>>) -> bool {
+        node.is_some_and(|node| !node.silent || self.all_nodes_are_silent())
+    }
+}
+
 /// What is derived and not shown, and the ways to find what a change touches.
 #[derive(Debug)]
 struct Derived {

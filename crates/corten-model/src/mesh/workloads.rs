@@ -29,10 +29,12 @@ impl Mesh {
                 if let Some(pod) = pods.and_then(|pods| pods.get(&object.name)) {
                     let node = self.objects.nodes.get(&pod.node);
                     let locality = node.and_then(|node| node.locality.as_ref());
+                    let healthy = pod.healthy || pod.healthy_by_node && self.objects.speaks_for_its_pods(node);
                     let services = self.services_of_pod(pod);
                     made.extend(workloads::of_pod(
                         common,
                         pod,
+                        healthy,
                         locality,
                         &services,
                         &mut lookup,
