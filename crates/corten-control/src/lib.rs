@@ -10,6 +10,8 @@ mod assignment;
 mod authority;
 mod clients;
 mod debug;
+mod gateway_status;
+mod gateways;
 mod http;
 mod issuers;
 mod keys;

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::assignment::Entries;
 use crate::clients::Rejection;
+use crate::gateways::Gateways;
 use crate::issuers::{self, Known, Wanted};
 use crate::metrics::Metrics;
 use crate::statuses;
@@ -40,6 +41,8 @@ pub(crate) struct Pipeline {
     wanted: Wanted,
     /// The policies about tokens that are in effect: new ones wait for the first answer of their issuers.
     tokens: Arc<Table<RequestAuthenticationSpec>>,
+    /// What of that is made of the Gateway API and Ingress.
+    gateways: Gateways,
     outputs: Outputs,
     pushes: u64,
     /// What was wrong with objects when they were read, until they change.
@@ -84,7 +87,12 @@ pub(crate) struct MeshConfig {
 
 impl Pipeline {
     /// A model without objects. Until it has seen the mesh's configuration, its settings are `base`.
-    pub(crate) fn new(base: MeshSettings, trust_domains: TrustDomains, outputs: Outputs) -> Pipeline {
+    pub(crate) fn new(
+        base: MeshSettings,
+        trust_domains: TrustDomains,
+        gateways: Gateways,
+        outputs: Outputs,
+    ) -> Pipeline {
         Pipeline {
             mesh: Mesh::new(base.clone()),
             trust_domains,
@@ -95,6 +103,7 @@ impl Pipeline {
             known: Arc::default(),
             wanted: Wanted::default(),
             tokens: Arc::default(),
+            gateways,
             outputs,
             pushes: 0,
             diagnostics: HashMap::new(),
@@ -153,6 +162,7 @@ impl Pipeline {
         if kind == kinds::CONFIG_MAPS {
             return self.configure(object["data"]["mesh"].as_str().unwrap_or_default());
         }
+        self.gateways.put(kind, object);
         let routing = ConfigKind::of(kind.group, kind.kind);
         let Some(kind) = ObjectKind::of(kind.group, kind.kind) else {
             if let Some(routing) = routing {
@@ -167,7 +177,9 @@ impl Pipeline {
         let key = object_read.key();
         if let Some(routing) = routing {
             let configs = Arc::make_mut(&mut self.configs);
-            configs.put_input(&object_read);
+            if configs.put_input(&object_read) {
+                self.gateways.service_changed();
+            }
             // What the model's reader says of it is said once.
             configs.put(routing, object);
         }
@@ -183,6 +195,7 @@ impl Pipeline {
         if kind == kinds::CONFIG_MAPS {
             return self.configure("");
         }
+        self.gateways.removed(kind, key);
         if let Some(routing) = ConfigKind::of(kind.group, kind.kind) {
             Arc::make_mut(&mut self.configs).remove(&ConfigKey {
                 kind: routing,
@@ -237,7 +250,19 @@ impl Pipeline {
             typed: Arc::new(config),
             problems,
         }));
+        self.gateways
+            .configure(&settings, &self.outputs.mesh_config.load().typed);
         self.pending.push(Change::Settings(Arc::new(settings)));
+    }
+
+    /// A Secret or ConfigMap that is referred to changed, or was looked for and is not there.
+    pub(crate) fn see_reference(&mut self, change: &corten_store_kube::Change) {
+        self.gateways.see_reference(change);
+    }
+
+    /// Whether something that is referred to has not been looked for yet.
+    pub(crate) fn awaits_references(&self) -> bool {
+        self.gateways.awaits_references()
     }
 
     /// A client rejects a policy, or does so no longer.
@@ -339,6 +364,7 @@ impl Pipeline {
                 tracing::warn!(object = %key, "{diagnostic}");
             }
         }
+        self.gateways.update(&mut self.configs, &snapshot);
         let inputs = Inputs {
             model: snapshot.clone(),
             mesh: Arc::clone(&self.outputs.mesh_config.load().typed),

@@ -16,8 +16,8 @@ use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, WORKLOAD_TYPE};
 use corten_routing::ConfigKind;
 use corten_rt::{Drain, TaskGroup};
 use corten_store_kube::{
-    ClientError, Distribution, Election, Event, Kubeconfig, SecretStore, Selection, Source, StatusWriter,
-    TokenReviewer, kinds,
+    Change, ClientError, Distribution, Election, Event, Kubeconfig, SecretStore, Selection, Source, StatusWriter,
+    TokenReviewer, follow_references, kinds,
 };
 use corten_xds::server::{Shared, Store, Stream, TypeConfig, Variant, View, connect};
 use tokio::net::TcpListener;
@@ -29,6 +29,8 @@ use crate::assignment::Entries;
 use crate::authority::{self, AuthorityError, Callers, REVOCATION_ENTRY, ROOTS_ENTRY};
 use crate::clients::{Clients, Rejection};
 use crate::debug::{Debug, VERSION};
+use crate::gateway_status::{self, Wanted as WantedStatuses};
+use crate::gateways::{self, Gateways};
 use crate::issuers::{Issuers, Known, Wanted};
 use crate::metrics::Metrics;
 use crate::pipeline::{MeshConfig, Outputs, Pipeline};
@@ -42,6 +44,10 @@ use crate::{assignment, http, keys, statuses};
 const GRACE: Duration = Duration::from_secs(10);
 /// Rejections of policies that wait to be written into their status.
 const REJECTIONS_MAX: usize = 1024;
+/// Changes of Secrets and ConfigMaps that are referred to, on their way.
+const REFERENCES_MAX: usize = 64;
+/// How long the start waits for what objects refer to: a proxy that comes back would take a missing certificate for gone.
+const REFERENCES_PATIENCE: Duration = Duration::from_secs(5);
 /// The ConfigMap of the mesh's configuration.
 const MESH_CONFIG_NAME: &str = "istio";
 
@@ -113,7 +119,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         .clone()
         .map_or(Kubeconfig::InCluster, Kubeconfig::File);
     let client = corten_store_kube::client(&kubeconfig).await?;
-    let events = source(&settings.namespace).start(&client, tasks);
+    let (events, served) = source(&settings.namespace).start_telling(&client, tasks);
 
     let (ready, is_ready) = watch::channel(false);
     let metrics = Arc::new(Metrics::new());
@@ -175,9 +181,26 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     let (known_sender, known) = watch::channel(Arc::<Known>::default());
     let issuers = Issuers::new(&settings.issuers, wanted_receiver, known_sender, metrics.clone());
     tasks.serve("keys of issuers", |drain| issuers.run(drain));
+    let (references, references_wanted) = watch::channel(Arc::default());
+    let (wanted_statuses, statuses_wanted) = watch::channel(WantedStatuses::default());
+    let (classes, known_classes) = watch::channel(Arc::default());
+    let gateways = Gateways::new(
+        &settings.revision,
+        gateways::Outputs {
+            statuses: wanted_statuses,
+            references,
+            classes,
+        },
+    );
+    let (references, changed_references) = mpsc::channel(REFERENCES_MAX);
+    let reader = client.clone();
+    tasks.serve("references", |drain| {
+        follow_references(reader, references_wanted, references, drain)
+    });
     let pipeline = Pipeline::new(
         base,
         trust_domains,
+        gateways,
         Outputs {
             entries: settings.write_status.then_some(entries_sender),
             shared: shared.clone(),
@@ -194,7 +217,13 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     let (rejections, rejected) = mpsc::channel(REJECTIONS_MAX);
     let issuers = known.clone();
     tasks.serve("pipeline", |drain| {
-        follow(pipeline, events, rejected, known, synced, interval, drain)
+        let inputs = Followed {
+            events,
+            references: changed_references,
+            rejections: rejected,
+            known,
+        };
+        follow(pipeline, inputs, synced, interval, drain)
     });
 
     let reviewer = Arc::new(TokenReviewer::new(client.clone(), settings.token_audiences.clone()));
@@ -266,7 +295,16 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     let (leadership, leads) = watch::channel(false);
     if settings.write_status {
         let (client, leads) = (client.clone(), leads.clone());
+        let gateways = (client.clone(), leads.clone(), served.clone());
         tasks.serve("addresses", |drain| assignment::run(client, entries, leads, drain));
+        let (client, leads, kinds) = gateways.clone();
+        tasks.serve("gateway status", |drain| {
+            gateway_status::run(client, statuses_wanted, kinds, leads, drain)
+        });
+        let (client, leads, kinds) = gateways;
+        tasks.serve("gateway classes", |drain| {
+            gateway_status::classes(client, known_classes, kinds, leads, drain)
+        });
     }
     start_leading(settings, tasks, client, &ca.authority, writer, leadership, leads);
 
@@ -336,6 +374,7 @@ fn source(namespace: &str) -> Source {
     };
     kinds::MESH
         .into_iter()
+        .chain(kinds::CONVERTED)
         .chain(ConfigKind::defined().filter_map(custom))
         .fold(Source::new(), Source::watch)
         .select(kinds::CONFIG_MAPS, configuration)
@@ -463,41 +502,58 @@ async fn distribute(
     drain.wait().await;
 }
 
+/// What the pipeline is fed with.
+struct Followed {
+    events: mpsc::Receiver<Event>,
+    references: mpsc::Receiver<Change>,
+    rejections: mpsc::Receiver<Rejection>,
+    known: watch::Receiver<Arc<Known>>,
+}
+
 /// Feeds the pipeline: changes as they come, pushes when they are due.
 async fn follow(
     mut pipeline: Pipeline,
-    mut events: mpsc::Receiver<Event>,
-    mut rejections: mpsc::Receiver<Rejection>,
-    mut known: watch::Receiver<Arc<Known>>,
+    mut inputs: Followed,
     synced: watch::Sender<bool>,
     interval: Duration,
     mut drain: Drain,
 ) {
     let mut throttle = Throttle::new(interval);
     let mut all_read = false;
+    // What objects refer to may still be on its way when all of them have been read, for so long.
+    let mut patience: Option<Instant> = None;
     loop {
+        patience = patience.filter(|until| *until > Instant::now());
+        // Keys and certificates are waited for (not for long), so that clients which come back are not told that there are none.
+        let is_whole = patience.is_none() || !pipeline.awaits_references();
+        if all_read && !*synced.borrow() && is_whole && pipeline.knows_issuers() {
+            let now = Instant::now();
+            pipeline.push(throttle.push(now).unwrap_or(now));
+            synced.send_replace(true);
+        }
         // Until everything has been read there is nothing to push.
         let due = throttle.due().filter(|_| *synced.borrow());
+        let late = patience.filter(|_| !*synced.borrow());
         let event = tokio::select! {
             biased;
             () = drain.wait() => return,
             // What has come already belongs to this push; the queue is short, so that this ends.
-            event = events.recv() => event,
-            Some(rejection) = rejections.recv() => {
+            event = inputs.events.recv() => event,
+            Some(change) = inputs.references.recv() => {
+                throttle.event(Instant::now());
+                pipeline.see_reference(&change);
+                continue;
+            }
+            Some(rejection) = inputs.rejections.recv() => {
                 pipeline.rejected(rejection);
                 continue;
             }
-            Ok(()) = known.changed() => {
-                pipeline.learn(Arc::clone(&known.borrow_and_update()));
-                if *synced.borrow() {
-                    throttle.event(Instant::now());
-                } else if all_read && pipeline.knows_issuers() {
-                    let now = Instant::now();
-                    pipeline.push(throttle.push(now).unwrap_or(now));
-                    synced.send_replace(true);
-                }
+            Ok(()) = inputs.known.changed() => {
+                pipeline.learn(Arc::clone(&inputs.known.borrow_and_update()));
+                throttle.event(Instant::now());
                 continue;
             }
+            () = sleep_until(late), if late.is_some() => continue,
             () = sleep_until(due), if due.is_some() => {
                 if let Some(since) = throttle.push(Instant::now()) {
                     pipeline.push(since);
@@ -520,12 +576,10 @@ async fn follow(
             }
             Some(Event::Synced) => {
                 let now = Instant::now();
+                // What is to be fetched and read beside the objects is known once they have been looked at together.
                 pipeline.push(throttle.push(now).unwrap_or(now));
-                // Keys are waited for (not for long), so that clients which come back are not told to refuse good tokens.
                 all_read = true;
-                if pipeline.knows_issuers() {
-                    synced.send_replace(true);
-                }
+                patience = Some(now + REFERENCES_PATIENCE);
             }
         }
     }

@@ -357,6 +357,14 @@ fn service_account(gateway: &Gateway, role: Role) -> String {
 }
 
 /// The host names of the services a gateway is behind, and what is wrong with its addresses.
+/// Host names of the services that a Gateway is reached by; none for one that is not ours, or not here.
+pub(crate) fn services_of(index: &Index<'_>, gateway: &Gateway) -> Vec<String> {
+    match index.role(&gateway.spec.gateway_class_name) {
+        None | Some(Role::Remote) => Vec::new(),
+        Some(role) => services(index, gateway, role).0,
+    }
+}
+
 fn services(index: &Index<'_>, gateway: &Gateway, role: Role) -> (Vec<String>, Option<Problem>) {
     let (namespace, annotations) = (&gateway.metadata.namespace, &gateway.metadata.annotations);
     if is_managed(gateway) {

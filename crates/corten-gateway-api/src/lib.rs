@@ -25,6 +25,7 @@ mod policy;
 pub mod reference;
 pub mod route;
 mod selector;
+pub mod store;
 mod tls;
 
 pub use convert::{Conversion, ObjectStatus, StatusValue, convert};

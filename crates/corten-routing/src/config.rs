@@ -1,6 +1,9 @@
 //! Istio's configuration, decoded: what is written, before it is resolved.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use corten_api::{
     decode::SpannedObject,
@@ -170,21 +173,41 @@ impl Configs {
         }
     }
 
-    /// Stores an object that the model's reader has read, if it is one of these kinds.
-    pub fn put_input(&mut self, object: &input::Object) {
-        let key = |meta: &input::Meta| (Name::clone(&meta.namespace), Name::clone(&meta.name));
-        match object {
-            input::Object::Service(service) => {
-                Arc::make_mut(&mut self.services).insert(key(&service.meta), Arc::clone(service));
+    /// Stores an object that the model's reader has read, if it is one of these kinds. Returns whether it is another than before.
+    pub fn put_input(&mut self, object: &input::Object) -> bool {
+        fn put<T: PartialEq>(
+            table: &mut Arc<BTreeMap<(Name, Name), Arc<T>>>,
+            meta: &input::Meta,
+            object: &Arc<T>,
+        ) -> bool {
+            let key = (Name::clone(&meta.namespace), Name::clone(&meta.name));
+            let differs = table.get(&key).is_none_or(|held| held != object);
+            if differs {
+                Arc::make_mut(table).insert(key, Arc::clone(object));
             }
-            input::Object::ServiceEntry(entry) => {
-                Arc::make_mut(&mut self.service_entries).insert(key(&entry.meta), Arc::clone(entry));
-            }
-            input::Object::PeerAuthentication(policy) => {
-                Arc::make_mut(&mut self.peer_authentications).insert(key(&policy.meta), Arc::clone(policy));
-            }
-            _ => {}
+            differs
         }
+        match object {
+            input::Object::Service(service) => put(&mut self.services, &service.meta, service),
+            input::Object::ServiceEntry(entry) => put(&mut self.service_entries, &entry.meta, entry),
+            input::Object::PeerAuthentication(policy) => put(&mut self.peer_authentications, &policy.meta, policy),
+            _ => false,
+        }
+    }
+
+    /// Puts objects that were made of others, instead of those that were made before. Tables without a difference stay the same.
+    pub fn put_generated(&mut self, before: &mut Generated, now: GeneratedObjects) {
+        replace(&mut self.gateways, &mut before.gateways, now.gateways);
+        replace(
+            &mut self.virtual_services,
+            &mut before.virtual_services,
+            now.virtual_services,
+        );
+        replace(
+            &mut self.destination_rules,
+            &mut before.destination_rules,
+            now.destination_rules,
+        );
     }
 
     /// Removes an object.
@@ -209,27 +232,78 @@ impl Configs {
     }
 }
 
+/// The names of objects that were made of others.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Generated {
+    gateways: BTreeSet<(Name, Name)>,
+    virtual_services: BTreeSet<(Name, Name)>,
+    destination_rules: BTreeSet<(Name, Name)>,
+}
+
+impl Generated {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        *self == Generated::default()
+    }
+}
+
+/// Objects that were made of others.
+#[derive(Debug, Default)]
+pub struct GeneratedObjects {
+    /// Gateways.
+    pub gateways: Vec<Resource<GatewaySpec>>,
+    /// VirtualServices.
+    pub virtual_services: Vec<Resource<VirtualServiceSpec>>,
+    /// DestinationRules.
+    pub destination_rules: Vec<Resource<DestinationRuleSpec>>,
+}
+
+fn replace<S: Spec + Clone + PartialEq>(
+    table: &mut Arc<Table<S>>,
+    before: &mut BTreeSet<(Name, Name)>,
+    now: Vec<Resource<S>>,
+) {
+    let mut names = BTreeSet::new();
+    for resource in now {
+        let config = config(resource, false);
+        let key = (Name::clone(&config.namespace), Name::clone(&config.name));
+        if table.get(&key).is_none_or(|held| **held != config) {
+            Arc::make_mut(table).insert(key.clone(), Arc::new(config));
+        }
+        names.insert(key);
+    }
+    for gone in before.difference(&names) {
+        Arc::make_mut(table).remove(gone);
+    }
+    *before = names;
+}
+
 fn put<S: Spec>(table: &mut Table<S>, value: &Value) -> Vec<Diagnostic> {
     let mut object = SpannedObject::from_value(value);
     S::KIND.kind.clone_into(&mut object.reference.kind);
     let (resource, diagnostics) = Resource::<S>::decode(&object);
+    let damaged = diagnostics
+        .iter()
+        .any(|found| found.path.starts_with("spec") && (found.is_error() || found.code == Code::UNKNOWN_FIELD));
+    let config = config(resource, damaged);
+    table.insert(
+        (Name::clone(&config.namespace), Name::clone(&config.name)),
+        Arc::new(config),
+    );
+    diagnostics
+}
+
+fn config<S: Spec>(resource: Resource<S>, damaged: bool) -> Config<S> {
     let meta = resource.metadata;
-    let config = Config {
+    Config {
         namespace: Name::from(meta.namespace),
         name: Name::from(meta.name),
         created: meta.creation_timestamp.map_or(i64::MAX, |time| time.0.as_second()),
         labels: meta.labels,
         annotations: meta.annotations,
         spec: resource.spec,
-        damaged: diagnostics
-            .iter()
-            .any(|found| found.path.starts_with("spec") && (found.is_error() || found.code == Code::UNKNOWN_FIELD)),
-    };
-    table.insert(
-        (Name::clone(&config.namespace), Name::clone(&config.name)),
-        Arc::new(config),
-    );
-    diagnostics
+        damaged,
+    }
 }
 
 /// The objects of a table, oldest first.

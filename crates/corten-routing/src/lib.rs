@@ -23,7 +23,7 @@ mod world;
 
 pub use self::{
     catalog::Catalog,
-    config::{Config, ConfigKey, ConfigKind, Configs, Table, by_age},
+    config::{Config, ConfigKey, ConfigKind, Configs, Generated, GeneratedObjects, Table, by_age},
     delegate::{conflicts, merge_matches, merge_route},
     destination_rule::{DestinationRule, DestinationRules, for_port, merge_policies, policy_for, tls_mode},
     endpoint::{Address, Endpoint, Health, endpoints},

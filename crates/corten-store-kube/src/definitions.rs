@@ -7,8 +7,34 @@ use corten_core::NamespacedName;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::kinds::Kind;
+
 /// The versions served of each definition, by its name; `None`: not known yet.
 pub(crate) type Served = Option<Arc<HashMap<String, Vec<String>>>>;
+
+/// Which custom kinds are served, for those who do more than watch them.
+#[derive(Debug, Clone)]
+pub struct ServedKinds(pub(crate) watch::Receiver<Served>);
+
+impl ServedKinds {
+    /// The version of a kind to use: its usual one where that is served. `None`: it is not served, or not known yet.
+    pub fn version(&self, kind: &Kind) -> Option<String> {
+        if !kind.custom {
+            return Some(kind.version.to_owned());
+        }
+        let served = self.0.borrow();
+        let versions = served.as_deref()?.get(&kind.definition())?;
+        let usual = versions.iter().find(|version| *version == kind.version);
+        usual.or_else(|| versions.first()).cloned()
+    }
+
+    /// Resolves when something is served that was not, or the other way round. Never again once definitions are no longer followed.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
 
 /// Follows the definitions and publishes which are served.
 #[derive(Debug)]

@@ -94,6 +94,27 @@ pub const GATEWAYS: Kind = Kind::custom("gateway.networking.k8s.io", "v1", "Gate
 /// Classes of them.
 pub const GATEWAY_CLASSES: Kind = Kind::custom("gateway.networking.k8s.io", "v1", "GatewayClass", "gatewayclasses");
 
+/// Ingresses.
+pub const INGRESSES: Kind = Kind::builtin("networking.k8s.io", "Ingress", "ingresses", Part::Whole);
+/// Classes of them.
+pub const INGRESS_CLASSES: Kind = Kind::builtin("networking.k8s.io", "IngressClass", "ingressclasses", Part::Whole);
+
+const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+
+/// The other kinds of the Gateway API, and Ingress: what is converted before proxies are configured from it.
+pub const CONVERTED: [Kind; 10] = [
+    Kind::custom(GATEWAY_GROUP, "v1", "ListenerSet", "listenersets"),
+    Kind::custom(GATEWAY_GROUP, "v1", "HTTPRoute", "httproutes"),
+    Kind::custom(GATEWAY_GROUP, "v1", "GRPCRoute", "grpcroutes"),
+    Kind::custom(GATEWAY_GROUP, "v1", "TLSRoute", "tlsroutes"),
+    Kind::custom(GATEWAY_GROUP, "v1", "TCPRoute", "tcproutes"),
+    Kind::custom(GATEWAY_GROUP, "v1", "UDPRoute", "udproutes"),
+    Kind::custom(GATEWAY_GROUP, "v1beta1", "ReferenceGrant", "referencegrants"),
+    Kind::custom(GATEWAY_GROUP, "v1", "BackendTLSPolicy", "backendtlspolicies"),
+    INGRESS_CLASSES,
+    INGRESSES,
+];
+
 /// What the model of the L4 mesh is made of, in the order of [`Source`](crate::Source)'s first lists: small kinds first.
 pub const MESH: [Kind; 11] = [
     NAMESPACES,

@@ -16,7 +16,7 @@ use kube::{Api, Client};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use crate::definitions::{Definitions, Served};
+use crate::definitions::{Definitions, Served, ServedKinds};
 use crate::kinds::{DEFINITIONS, Kind};
 use crate::known::Known;
 use crate::object::{self, Form, Object};
@@ -33,6 +33,9 @@ const PAGE_SIZE_DEFINITIONS: u32 = 20;
 /// Pauses between attempts to reach the API server.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// Pause before a kind is looked for again that the API server does not have.
+const NOT_SERVED_PAUSE: Duration = Duration::from_secs(30);
 
 /// What happened to one object.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,6 +120,11 @@ impl Source {
 
     /// Starts the watches. They end with the group, or when the receiver is dropped.
     pub fn start(self, client: &Client, tasks: &TaskGroup) -> mpsc::Receiver<Event> {
+        self.start_telling(client, tasks).0
+    }
+
+    /// As [`start`](Self::start); tells which custom kinds are served, too.
+    pub fn start_telling(self, client: &Client, tasks: &TaskGroup) -> (mpsc::Receiver<Event>, ServedKinds) {
         let (events, receiver) = mpsc::channel(QUEUE_MAX);
         let (definitions, served) = Definitions::new();
         if self.kinds.iter().any(|(kind, _)| kind.custom) {
@@ -142,7 +150,7 @@ impl Source {
             let served = served.clone();
             tasks.serve(format!("watch {}", kind.plural), |drain| watch.run(served, drain));
         }
-        receiver
+        (receiver, ServedKinds(served))
     }
 }
 
@@ -290,6 +298,14 @@ impl Watch {
                     retry = Retry::default();
                     self.see(event).await?;
                 }
+                Some(Err(error)) if !self.kind.custom && is_not_served(&error) => {
+                    // Not every API server has every kind of Kubernetes' own.
+                    for key in self.known.clear() {
+                        self.out.removed(key).await?;
+                    }
+                    self.out.synced().await?;
+                    tokio::time::sleep(NOT_SERVED_PAUSE).await;
+                }
                 Some(Err(error)) => {
                     let (plural, pause) = (self.kind.plural, retry.pause());
                     if retry.attempts == 1 {
@@ -329,6 +345,15 @@ impl Watch {
     }
 }
 
+/// Whether there is no such kind.
+fn is_not_served(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
+        _ => false,
+    }
+}
+
 /// Growing pauses.
 #[derive(Debug, Default)]
 struct Retry {
@@ -344,7 +369,8 @@ impl Retry {
     }
 }
 
-fn objects<F: Form>(
+/// The changes of objects of a kind.
+pub(crate) fn objects<F: Form>(
     client: &Client,
     kind: &Kind,
     version: &str,

@@ -263,7 +263,7 @@ async fn apply(
         Merged::Write(write) => write,
     };
     let body = json!({
-        "apiVersion": api_version(kind),
+        "apiVersion": api_version(kind.group, kind.version),
         "kind": kind.kind,
         "metadata": {"name": object.name, "namespace": object.namespace},
         "status": {"conditions": write},
@@ -278,14 +278,55 @@ async fn apply(
     }
 }
 
-fn api_version(kind: &Kind) -> String {
-    match kind.group {
-        "" => kind.version.to_owned(),
-        group => format!("{group}/{}", kind.version),
+/// What became of a status that was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It is there.
+    Yes,
+    /// The object is another than the one that was looked at: what its status should be must be found anew.
+    Outdated,
+    /// There is no such object.
+    Gone,
+}
+
+/// Writes a status over the one that an object has at a version of it; `null` in it removes a field. `version` is that of the API.
+pub async fn write_status(
+    client: &Client,
+    kind: &Kind,
+    version: &str,
+    object: &NamespacedName,
+    resource_version: &str,
+    status: &Value,
+) -> Result<Written, kube::Error> {
+    let mut body = json!({"status": status});
+    if !resource_version.is_empty() {
+        body["metadata"] = json!({"resourceVersion": resource_version});
+    }
+    let path = path_in(kind, version, object);
+    let patch = http::Request::patch(format!("{path}/status?fieldManager=istio-status"))
+        .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
+        .body(body.to_string().into_bytes())
+        .map_err(kube::Error::HttpError)?;
+    match client.request::<Value>(patch).await {
+        Ok(_) => Ok(Written::Yes),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Written::Gone),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Written::Outdated),
+        Err(error) => Err(error),
+    }
+}
+
+fn api_version(group: &str, version: &str) -> String {
+    match group {
+        "" => version.to_owned(),
+        group => format!("{group}/{version}"),
     }
 }
 
 pub(crate) fn path(kind: &Kind, object: &NamespacedName) -> String {
+    path_in(kind, kind.version, object)
+}
+
+fn path_in(kind: &Kind, version: &str, object: &NamespacedName) -> String {
     let root = if kind.group.is_empty() { "api" } else { "apis" };
     let namespace = match object.namespace.as_str() {
         "" => String::new(),
@@ -293,7 +334,7 @@ pub(crate) fn path(kind: &Kind, object: &NamespacedName) -> String {
     };
     format!(
         "/{root}/{}/{namespace}{}/{}",
-        api_version(kind),
+        api_version(kind.group, version),
         kind.plural,
         object.name
     )

@@ -103,6 +103,7 @@ impl Ground {
     fn path(api_version: &str, kind: &str, namespace: &str) -> String {
         let plural = match kind {
             "AuthorizationPolicy" => "authorizationpolicies".to_owned(),
+            "GatewayClass" => "gatewayclasses".to_owned(),
             kind => format!("{}s", kind.to_lowercase()),
         };
         let root = if api_version.contains('/') { "apis" } else { "api" };
@@ -163,6 +164,12 @@ impl Ground {
         let path = format!("{}/{name}", Self::path(api_version, kind, namespace));
         let request = http::Request::get(path).body(Vec::new()).expect("a request");
         self.kube.request(request).await.unwrap_or_default()
+    }
+
+    pub(crate) async fn delete(&self, api_version: &str, kind: &str, namespace: &str, name: &str) {
+        let path = format!("{}/{name}", Self::path(api_version, kind, namespace));
+        let request = http::Request::delete(path).body(Vec::new()).expect("a request");
+        let _: Value = self.kube.request(request).await.expect("it is deleted");
     }
 
     pub(crate) async fn patch_policy(&self, namespace: &str, name: &str, patch: Value) {

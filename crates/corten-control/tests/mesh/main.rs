@@ -2,6 +2,7 @@
 
 mod admission;
 mod envoy;
+mod gateways;
 mod ground;
 
 use std::time::Duration;

@@ -1,0 +1,403 @@
+//! The Gateway API and Ingress: what their objects become is put beside what users wrote in Istio's kinds, and what became of each is
+//! told to whoever writes statuses.
+//!
+//! What objects mean is decided in `corten-gateway-api`; here it is noticed when that has to be asked again: when an object of these
+//! kinds changed, a Secret or ConfigMap that they refer to, a service that they lead to, or the endpoints of a gateway.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use corten_api::diagnostic::Diagnostic;
+use corten_api::istio::mesh_config::MeshConfig;
+use corten_core::NamespacedName;
+use corten_gateway_api::input::{RegistryService, Service};
+use corten_gateway_api::reference::{Key, Kind as ReferenceKind};
+use corten_gateway_api::store::{Reference, Store};
+use corten_gateway_api::{Conversion, Inputs, Settings, StatusValue, convert, ingress};
+use corten_model::{Settings as MeshSettings, Snapshot};
+use corten_routing::{Configs, Generated, GeneratedObjects};
+use corten_store_kube::{Change, Kind, Referred, kinds};
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::gateway_status::{Wanted, Write};
+
+/// The objects, and what they became last.
+pub(crate) struct Gateways {
+    store: Store,
+    outside: BTreeMap<Key, Outside>,
+    /// The services that gateways are reached by, by namespace and host name, as they were last seen.
+    reached: BTreeMap<(String, String), Option<Arc<RegistryService>>>,
+    generated: Generated,
+    /// The settings of the mesh.
+    domain: String,
+    /// What is referred to and has been looked for.
+    looked_for: BTreeSet<Referred>,
+    /// What was said about objects already.
+    said: HashSet<String>,
+    outputs: Outputs,
+}
+
+/// Where the results go.
+#[derive(Debug)]
+pub(crate) struct Outputs {
+    /// Statuses that objects should have and do not.
+    pub(crate) statuses: watch::Sender<Wanted>,
+    /// Secrets and ConfigMaps that are to be read.
+    pub(crate) references: watch::Sender<Arc<BTreeSet<Referred>>>,
+    /// The classes that there are.
+    pub(crate) classes: watch::Sender<Arc<BTreeSet<String>>>,
+}
+
+/// What a service says about addresses outside of the cluster.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Outside {
+    addresses: Vec<String>,
+    load_balancer: bool,
+}
+
+impl Gateways {
+    /// Without objects.
+    pub(crate) fn new(revision: &str, outputs: Outputs) -> Gateways {
+        Gateways {
+            store: Store::new(revision),
+            outside: BTreeMap::new(),
+            reached: BTreeMap::new(),
+            generated: Generated::default(),
+            domain: Settings::default().domain,
+            looked_for: BTreeSet::new(),
+            said: HashSet::new(),
+            outputs,
+        }
+    }
+
+    /// Takes the mesh's settings.
+    pub(crate) fn configure(&mut self, mesh: &MeshSettings, config: &MeshConfig) {
+        let settings = Settings {
+            domain: mesh.domain.to_string(),
+            ..Settings::default()
+        };
+        let ingress = ingress::Settings {
+            domain: mesh.domain.to_string(),
+            namespace: mesh.system_namespace.to_string(),
+            mode: config.ingress_controller_mode,
+            class: config.ingress_class.clone(),
+            service: config.ingress_service.clone(),
+            selector: config.ingress_selector.clone(),
+        };
+        self.domain.clone_from(&settings.domain);
+        self.store.configure(settings, ingress);
+    }
+
+    /// Takes an object; those of other kinds are passed over.
+    pub(crate) fn put(&mut self, kind: Kind, object: &Value) {
+        for diagnostic in self.store.put(kind.group, kind.kind, object) {
+            tracing::warn!("{diagnostic}");
+        }
+        match (kind.group, kind.kind) {
+            ("", "Service") => self.put_service(object),
+            ("gateway.networking.k8s.io", "GatewayClass") => {
+                let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                self.outputs
+                    .classes
+                    .send_if_modified(|classes| Arc::make_mut(classes).insert(name));
+            }
+            _ => {}
+        }
+    }
+
+    /// An object is gone.
+    pub(crate) fn removed(&mut self, kind: Kind, key: &NamespacedName) {
+        let place = Key::new(&key.namespace, &key.name);
+        self.store.remove(kind.group, kind.kind, &place);
+        match (kind.group, kind.kind) {
+            ("", "Service") => {
+                self.outside.remove(&place);
+                self.store.touch();
+            }
+            ("gateway.networking.k8s.io", "GatewayClass") => {
+                self.outputs
+                    .classes
+                    .send_if_modified(|classes| Arc::make_mut(classes).remove(&key.name));
+            }
+            _ => {}
+        }
+    }
+
+    /// What is told of a service elsewhere is noticed there ([`service_changed`](Self::service_changed)).
+    fn put_service(&mut self, object: &Value) {
+        let list = |path: &str| object.pointer(path).and_then(Value::as_array).into_iter().flatten();
+        let load_balancer = object["spec"]["type"] == "LoadBalancer";
+        let given = list("/status/loadBalancer/ingress").filter(|_| load_balancer);
+        let given = given.filter_map(|one| one["ip"].as_str().or_else(|| one["hostname"].as_str()));
+        let outside = Outside {
+            addresses: given
+                .chain(list("/spec/externalIPs").filter_map(Value::as_str))
+                .map(str::to_owned)
+                .collect(),
+            load_balancer,
+        };
+        let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
+        let key = Key::new(text("namespace"), text("name"));
+        let before = if outside == Outside::default() {
+            self.outside.remove(&key)
+        } else {
+            self.outside.insert(key, outside.clone())
+        };
+        if before.unwrap_or_default() != outside {
+            self.store.touch();
+        }
+    }
+
+    /// A service is there that was not, or is another than before.
+    pub(crate) fn service_changed(&mut self) {
+        self.store.touch();
+    }
+
+    /// Converts anew if something changed that counts. Returns whether it did.
+    pub(crate) fn update(&mut self, configs: &mut Arc<Configs>, snapshot: &Snapshot) -> bool {
+        if self.store.is_empty() && self.generated.is_empty() {
+            return false;
+        }
+        let reached: BTreeMap<_, _> = self
+            .reached
+            .keys()
+            .map(|key| (key.clone(), self.registered(configs, snapshot, key)))
+            .collect();
+        if reached != self.reached {
+            self.store.touch();
+        }
+        if !self.store.take_changed() {
+            return false;
+        }
+        let mut inputs = self.store.inputs(Timestamp::now());
+        inputs.services = services(configs);
+        inputs.registry = registry(configs, &self.domain);
+        let reached = self.store.services(&inputs);
+        self.reached = reached
+            .into_iter()
+            .map(|key| {
+                let found = self.registered(configs, snapshot, &key);
+                (key, found)
+            })
+            .collect();
+        let is_reached = |service: &Arc<RegistryService>| {
+            let key = (service.namespace.clone(), service.hostname.clone());
+            self.reached.contains_key(&key)
+        };
+        inputs.registry.retain(|service| !is_reached(service));
+        inputs.registry.extend(self.reached.values().flatten().cloned());
+        let references: BTreeSet<Referred> = self.store.references().into_iter().map(referred).collect();
+        let references = Arc::new(references);
+        self.outputs
+            .references
+            .send_if_modified(|before| std::mem::replace(before, references.clone()) != references);
+        self.convert(&inputs, configs);
+        true
+    }
+
+    fn convert(&mut self, inputs: &Inputs, configs: &mut Arc<Configs>) {
+        let began = std::time::Instant::now();
+        let made: Conversion = convert(inputs);
+        let mut ingresses = self.store.ingress_inputs();
+        ingresses.services.clone_from(&inputs.services);
+        ingresses.addresses = self.ingress_addresses(&ingresses.settings);
+        let of_ingresses = ingress::convert(&ingresses);
+        self.say(made.diagnostics.into_iter().chain(of_ingresses.diagnostics));
+
+        let now = GeneratedObjects {
+            gateways: made.gateways.into_iter().chain(of_ingresses.gateways).collect(),
+            virtual_services: made
+                .virtual_services
+                .into_iter()
+                .map(|routes| routes.object)
+                .chain(of_ingresses.virtual_services)
+                .collect(),
+            destination_rules: made.destination_rules,
+        };
+        Arc::make_mut(configs).put_generated(&mut self.generated, now);
+
+        let mut writes: Vec<Write> = self
+            .store
+            .want(made.statuses)
+            .into_iter()
+            .filter_map(|(wanted, live, version)| Write::of(&wanted, live.as_ref(), version))
+            .collect();
+        for (key, status) in of_ingresses.statuses {
+            writes.extend(
+                self.store
+                    .ingress(&key)
+                    .and_then(|live| Write::of_ingress(&key, live, status)),
+            );
+        }
+        tracing::debug!(statuses = writes.len(), took = ?began.elapsed(), "gateways and routes were converted");
+        // What is not known yet is not told either: it would be taken back a moment later.
+        if !self.awaits_references() {
+            self.outputs.statuses.send_replace(Arc::new(writes));
+        }
+    }
+
+    /// A Secret or ConfigMap that is referred to changed, or was looked for and is not there.
+    pub(crate) fn see_reference(&mut self, change: &Change) {
+        let (kind, key) = match change {
+            Change::Put { kind, object } => {
+                let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
+                (kind, NamespacedName::new(text("namespace"), text("name")))
+            }
+            Change::Removed { kind, key } => (kind, key.clone()),
+        };
+        let one = if *kind == kinds::SECRETS {
+            Referred::Secret(key.clone())
+        } else {
+            Referred::ConfigMap(key.clone())
+        };
+        let wanted = self.outputs.references.borrow().contains(&one);
+        match change {
+            Change::Put { object, .. } if wanted => {
+                self.store.put(kind.group, kind.kind, object);
+            }
+            _ => self
+                .store
+                .remove(kind.group, kind.kind, &Key::new(&key.namespace, &key.name)),
+        }
+        let news = if wanted {
+            self.looked_for.insert(one)
+        } else {
+            self.looked_for.remove(&one)
+        };
+        if news {
+            self.store.touch();
+        }
+    }
+
+    /// Whether something that is referred to has not been looked for yet.
+    pub(crate) fn awaits_references(&self) -> bool {
+        !self.outputs.references.borrow().is_subset(&self.looked_for)
+    }
+
+    /// Says what is not honoured, each once for as long as it is so.
+    fn say(&mut self, diagnostics: impl Iterator<Item = Diagnostic>) {
+        let now: HashSet<String> = diagnostics.map(|diagnostic| diagnostic.to_string()).collect();
+        for diagnostic in now.difference(&self.said) {
+            tracing::warn!("{diagnostic}");
+        }
+        self.said = now;
+    }
+
+    /// Where the gateway for Ingresses can be reached from outside.
+    fn ingress_addresses(&self, settings: &ingress::Settings) -> Vec<String> {
+        let key = Key::new(&settings.namespace, &settings.service);
+        self.outside
+            .get(&key)
+            .map(|outside| outside.addresses.clone())
+            .unwrap_or_default()
+    }
+
+    /// A service of Kubernetes with its endpoints and addresses.
+    fn registered(
+        &self,
+        configs: &Configs,
+        snapshot: &Snapshot,
+        (namespace, hostname): &(String, String),
+    ) -> Option<Arc<RegistryService>> {
+        let suffix = format!(".{namespace}.svc.{}", self.domain);
+        let name = hostname.strip_suffix(&suffix)?;
+        let service = configs.services.get(&(namespace.as_str().into(), name.into()))?;
+        let mut endpoints: BTreeMap<u16, BTreeSet<u16>> = BTreeMap::new();
+        let key = format!("{namespace}/{hostname}");
+        for workload in snapshot.members(&key).filter_map(|uid| snapshot.workload(uid)) {
+            if !workload.healthy {
+                continue;
+            }
+            let of = workload.services.iter().filter(|(service, _)| **service == *key);
+            for port in of.flat_map(|(_, ports)| ports.iter()) {
+                endpoints.entry(port.service_port).or_default().insert(port.target_port);
+            }
+        }
+        let outside = self
+            .outside
+            .get(&Key::new(namespace, name))
+            .cloned()
+            .unwrap_or_default();
+        let addresses = service.addresses.iter().flatten();
+        Some(Arc::new(RegistryService {
+            endpoints: endpoints
+                .into_iter()
+                .map(|(port, targets)| (port, targets.into_iter().collect()))
+                .collect(),
+            addresses: addresses.map(ToString::to_string).collect(),
+            external_addresses: outside.addresses,
+            load_balancer: outside.load_balancer,
+            ..kubernetes(service, &self.domain)
+        }))
+    }
+}
+
+fn referred(reference: Reference) -> Referred {
+    let key = NamespacedName::new(&*reference.key.namespace, &*reference.key.name);
+    if reference.kind == ReferenceKind::SECRET {
+        Referred::Secret(key)
+    } else {
+        Referred::ConfigMap(key)
+    }
+}
+
+/// Kubernetes' services as routes look at them.
+fn services(configs: &Configs) -> Vec<Arc<Service>> {
+    let of = |service: &Arc<corten_model::input::Service>| {
+        Arc::new(Service {
+            namespace: service.meta.namespace.to_string(),
+            name: service.meta.name.to_string(),
+            labels: labels(&service.meta.labels),
+            ports: service
+                .ports
+                .iter()
+                .map(|port| (port.name.to_string(), port.port))
+                .collect(),
+        })
+    };
+    configs.services.values().map(of).collect()
+}
+
+/// All services without their endpoints.
+fn registry(configs: &Configs, domain: &str) -> Vec<Arc<RegistryService>> {
+    let services = configs
+        .services
+        .values()
+        .map(|service| Arc::new(kubernetes(service, domain)));
+    let entries = configs.service_entries.values().flat_map(|entry| {
+        entry.spec.hosts.iter().map(|host| {
+            Arc::new(RegistryService {
+                hostname: host.to_string(),
+                namespace: entry.meta.namespace.to_string(),
+                labels: labels(&entry.meta.labels),
+                ports: entry.spec.ports.iter().map(|port| port.number.0).collect(),
+                ..RegistryService::default()
+            })
+        })
+    });
+    services.chain(entries).collect()
+}
+
+fn kubernetes(service: &corten_model::input::Service, domain: &str) -> RegistryService {
+    RegistryService {
+        hostname: format!("{}.{}.svc.{domain}", service.meta.name, service.meta.namespace),
+        namespace: service.meta.namespace.to_string(),
+        labels: labels(&service.meta.labels),
+        ports: service.ports.iter().map(|port| port.port).collect(),
+        ..RegistryService::default()
+    }
+}
+
+fn labels(labels: &corten_model::Labels) -> BTreeMap<String, String> {
+    labels
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect()
+}
+
+/// A status as JSON; null where there is none.
+pub(crate) fn encode(status: Option<&StatusValue>) -> Value {
+    status.map(StatusValue::encode).unwrap_or_default()
+}

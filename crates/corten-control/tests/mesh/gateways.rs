@@ -1,0 +1,215 @@
+//! Gateways of the Gateway API: what is made of them, and what their objects are told.
+
+use corten_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use serde_json::{Value, json};
+
+use crate::ground::{Control, Ground, Response as _, delta, pod};
+
+const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
+const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+const API: &str = "gateway.networking.k8s.io/v1";
+
+/// A request of the gateway's proxy.
+fn router(type_url: &str, names: &[&str]) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        node: Some(Node {
+            id: "router~10.0.0.7~edge-1.infra~infra.svc.cluster.local".to_owned(),
+            ..Node::default()
+        }),
+        resource_names_subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..delta(type_url)
+    }
+}
+
+/// A namespace with the workload of a gateway, as somebody deployed it.
+async fn infrastructure(ground: &Ground) {
+    ground.mesh().await;
+    let objects = [
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "infra"}}),
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "edge", "namespace": "infra"}}),
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "edge", "namespace": "infra"},
+            "spec": {"clusterIP": "10.96.0.30", "selector": {"app": "edge"}, "ports": [
+                {"name": "http", "port": 80}, {"name": "https", "port": 443},
+            ]},
+        }),
+    ];
+    for object in objects {
+        ground.create_object(object).await;
+    }
+    let mut edge = pod("infra", "edge-1", "10.0.0.7", "n1", "edge");
+    edge["metadata"]["labels"] = json!({"app": "edge"});
+    ground.create_object(edge).await;
+}
+
+fn gateway(listeners: &Value) -> Value {
+    json!({
+        "apiVersion": API, "kind": "Gateway", "metadata": {"name": "edge", "namespace": "infra"},
+        "spec": {
+            "gatewayClassName": "istio",
+            "addresses": [{"type": "Hostname", "value": "edge.infra.svc.cluster.local"}],
+            "listeners": listeners,
+        },
+    })
+}
+
+fn route() -> Value {
+    json!({
+        "apiVersion": API, "kind": "HTTPRoute", "metadata": {"name": "web", "namespace": "orders"},
+        "spec": {
+            "parentRefs": [{"name": "edge", "namespace": "infra"}],
+            "hostnames": ["shop.example"],
+            "rules": [{
+                "matches": [{"path": {"type": "PathPrefix", "value": "/v1"}}],
+                "backendRefs": [{"name": "web", "port": 80}],
+            }],
+        },
+    })
+}
+
+/// The status of a condition, with its reason.
+fn condition(conditions: &Value, type_: &str) -> String {
+    let found = conditions
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|one| one["type"] == type_);
+    let text = |key: &str| found.and_then(|one| one[key].as_str()).unwrap_or_default();
+    format!("{} {}", text("status"), text("reason"))
+}
+
+async fn eventually_is(
+    ground: &Ground,
+    kind: &str,
+    (namespace, name): (&str, &str),
+    path: &str,
+    type_: &str,
+    expect: &str,
+) {
+    ground
+        .eventually(&format!("{kind} {name}: {type_} {expect}"), async || {
+            let object = ground.get(API, kind, namespace, name).await;
+            condition(object.pointer(path).unwrap_or(&Value::Null), type_) == expect
+        })
+        .await;
+}
+
+type Deltas = crate::ground::Stream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
+
+/// Takes tables of routes until one is as expected: an object may be told what became of it a moment before proxies are.
+async fn routes_until(stream: &mut Deltas, expect: impl Fn(&str) -> bool) {
+    loop {
+        let routes = stream.next().await;
+        assert_eq!(routes.names(), ["http.80"]);
+        let text = String::from_utf8_lossy(routes.body("http.80")).into_owned();
+        stream.acknowledge(&routes).await;
+        if expect(&text) {
+            return;
+        }
+    }
+}
+
+async fn stream_of(ground: &Ground, control: &Control) -> Deltas {
+    let token = ground.token("infra", "edge", "istio-ca").await;
+    ground.open_with(control, Some(&token), "n1").await.expect("a stream")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_and_routes_are_served_and_their_objects_are_told() {
+    let ground = Ground::start().await;
+    infrastructure(&ground).await;
+    let control = ground.control(&[]).await;
+    for (class, controller) in [
+        ("istio", "istio.io/gateway-controller"),
+        ("istio-remote", "istio.io/unmanaged-gateway"),
+        ("istio-waypoint", "istio.io/mesh-controller"),
+    ] {
+        eventually_is(
+            &ground,
+            "GatewayClass",
+            ("", class),
+            "/status/conditions",
+            "Accepted",
+            "True Accepted",
+        )
+        .await;
+        let made = ground.get(API, "GatewayClass", "", class).await;
+        assert_eq!(made["spec"]["controllerName"], controller);
+    }
+
+    let everybody = json!({"namespaces": {"from": "All"}});
+    ground
+        .create_object(gateway(
+            &json!([{"name": "web", "port": 80, "protocol": "HTTP", "allowedRoutes": everybody}]),
+        ))
+        .await;
+    let edge = ("infra", "edge");
+    eventually_is(
+        &ground,
+        "Gateway",
+        edge,
+        "/status/conditions",
+        "Programmed",
+        "True Programmed",
+    )
+    .await;
+    let made = ground.get(API, "Gateway", "infra", "edge").await;
+    assert_eq!(
+        made["status"]["addresses"],
+        json!([{"type": "Hostname", "value": "edge.infra.svc.cluster.local"}])
+    );
+
+    // A route in another namespace, and the proxy that is sent it.
+    ground.create_object(route()).await;
+    let parents = "/status/parents/0/conditions";
+    eventually_is(
+        &ground,
+        "HTTPRoute",
+        ("orders", "web"),
+        parents,
+        "Accepted",
+        "True Accepted",
+    )
+    .await;
+    eventually_is(
+        &ground,
+        "HTTPRoute",
+        ("orders", "web"),
+        parents,
+        "ResolvedRefs",
+        "True ResolvedRefs",
+    )
+    .await;
+    ground
+        .eventually("the count of routes", async || {
+            let gateway = ground.get(API, "Gateway", "infra", "edge").await;
+            gateway["status"]["listeners"][0]["attachedRoutes"] == 1
+        })
+        .await;
+    let mut stream = stream_of(&ground, &control).await;
+    stream.send_as_it_is(router(LISTENER, &[])).await;
+    let listeners = stream.next().await;
+    assert_eq!(listeners.names(), ["0.0.0.0_80"]);
+    stream.acknowledge(&listeners).await;
+    stream.send_as_it_is(router(ROUTE, &["http.80"])).await;
+    routes_until(&mut stream, |text| {
+        text.contains("shop.example") && text.contains("outbound|80||web.orders.svc.cluster.local")
+    })
+    .await;
+
+    // Without its backend a route answers with errors, and without the route nothing is left of it.
+    ground.delete("v1", "Service", "orders", "web").await;
+    eventually_is(
+        &ground,
+        "HTTPRoute",
+        ("orders", "web"),
+        parents,
+        "ResolvedRefs",
+        "False BackendNotFound",
+    )
+    .await;
+    ground.delete(API, "HTTPRoute", "orders", "web").await;
+    routes_until(&mut stream, |text| !text.contains("shop.example")).await;
+    control.stop().await;
+    ground.stop().await;
+}
