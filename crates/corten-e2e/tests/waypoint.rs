@@ -1,0 +1,303 @@
+//! A stock Envoy as waypoint, between node proxies that know nothing of requests: policies about requests and routes are followed on
+//! the way, for services and for workloads that are called by their own address.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use corten_e2e::{As, Namespace, Scenario, binary, eventually, play_on};
+
+const SCENARIOS: &[Scenario] = &[("requests_pass_a_waypoint", requests_pass_a_waypoint)];
+
+/// How long a change may take to be seen everywhere on a busy machine.
+const SETTLING: Duration = Duration::from_secs(60);
+
+#[test]
+fn as_root() {
+    if let Err(reason) = As::Root.possible() {
+        corten_rt::skip!("{reason}");
+    }
+    if let Err(missing) = corten_stock_envoy::program() {
+        corten_rt::skip!("{missing}");
+    }
+    play_on(As::Root, true, SCENARIOS, &[]);
+}
+
+/// Two versions of a service, two callers, and the waypoint's gateway with its service and its pod.
+fn mesh(namespace: &str) -> String {
+    let envoy = corten_stock_envoy::program().expect("it was there a moment ago");
+    let (sidecar, envoy) = (binary("corten-sidecar"), envoy.canonicalize().expect("it exists"));
+    let sidecar = std::path::absolute(sidecar).expect("there is a working directory");
+    let version = |version: &str| {
+        format!(
+            "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: reviews-{version}}}
+spec:
+  selector: {{matchLabels: {{app: reviews, version: {version}}}}}
+  template:
+    metadata: {{labels: {{app: reviews, version: {version}}}}}
+    spec: {{containers: [{{name: app, image: corten.dev/echo, args: [--tcp, '9000']}}]}}
+---"
+        )
+    };
+    let caller = |name: &str| {
+        format!(
+            "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: {name}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: {name}}}}}
+spec: {{serviceAccountName: {name}, containers: [{{name: app, image: host, command: [sleep, infinity]}}]}}
+---"
+        )
+    };
+    format!(
+        "
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {namespace}, labels: {{istio.io/dataplane-mode: ambient, istio.io/use-waypoint: waypoint}}}}
+---{}{}{}{}
+apiVersion: v1
+kind: Service
+metadata: {{name: reviews}}
+spec: {{selector: {{app: reviews}}, ports: [{{name: http, port: 9080, targetPort: 8080}}, {{name: tcp, port: 9000}}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: waypoint}}
+spec:
+  gatewayClassName: istio-waypoint
+  listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: waypoint}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: waypoint, labels: {{gateway.istio.io/managed: istio.io-mesh-controller}}}}
+spec:
+  selector: {{gateway.networking.k8s.io/gateway-name: waypoint}}
+  ports: [{{name: mesh, port: 15008, appProtocol: hbone}}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: waypoint}}
+spec:
+  selector: {{matchLabels: {{gateway.networking.k8s.io/gateway-name: waypoint}}}}
+  template:
+    metadata: {{labels: {{gateway.networking.k8s.io/gateway-name: waypoint, istio.io/dataplane-mode: none}}}}
+    spec:
+      serviceAccountName: waypoint
+      terminationGracePeriodSeconds: 10
+      containers:
+      - name: istio-proxy
+        image: host
+        command: [{}, waypoint, --envoy, {}, --state, /tmp/proxy, --labels, /etc/istio/pod/labels]
+        env:
+        - {{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}
+        - {{name: POD_NAMESPACE, valueFrom: {{fieldRef: {{fieldPath: metadata.namespace}}}}}}
+        - {{name: INSTANCE_IP, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}
+        - {{name: SERVICE_ACCOUNT, valueFrom: {{fieldRef: {{fieldPath: spec.serviceAccountName}}}}}}
+        - {{name: AUTH_TOKEN, value: /var/run/secrets/tokens/istio-token}}
+        - {{name: CA_ROOT_CA, value: /var/run/secrets/istio/root-cert.pem}}
+        volumeMounts:
+        - {{name: istio-token, mountPath: /var/run/secrets/tokens}}
+        - {{name: istiod-ca-cert, mountPath: /var/run/secrets/istio}}
+        - {{name: istio-podinfo, mountPath: /etc/istio/pod}}
+        readinessProbe: {{httpGet: {{path: /healthz/ready, port: 15021}}, periodSeconds: 1}}
+      volumes:
+      - name: istio-token
+        projected: {{sources: [{{serviceAccountToken: {{audience: istio-ca, expirationSeconds: 43200, path: istio-token}}}}]}}
+      - name: istiod-ca-cert
+        configMap: {{name: istio-ca-root-cert}}
+      - name: istio-podinfo
+        downwardAPI: {{items: [{{path: labels, fieldRef: {{fieldPath: metadata.labels}}}}]}}
+",
+        version("v1"),
+        version("v2"),
+        caller("friend"),
+        caller("foe"),
+        sidecar.display(),
+        envoy.display(),
+    )
+}
+
+/// Says in the gateway's status where it is, as whoever deploys gateways does.
+fn address(ns: &Namespace<'_>) {
+    let kubeconfig = ns.runtime().kubeconfig();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let config = kube::config::Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
+        let config = kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default())
+            .await
+            .expect("a cluster");
+        let client = kube::Client::try_from(config).expect("a client");
+        let kind = kube::core::GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "Gateway");
+        let kind = kube::core::ApiResource::from_gvk(&kind);
+        let gateways: kube::Api<kube::core::DynamicObject> = kube::Api::namespaced_with(client, ns.name(), &kind);
+        let status = serde_json::json!({"status": {"addresses": [
+            {"type": "Hostname", "value": format!("waypoint.{}.svc.cluster.local", ns.name())},
+        ]}});
+        gateways
+            .patch_status(
+                "waypoint",
+                &kube::api::PatchParams::default(),
+                &kube::api::Patch::Merge(&status),
+            )
+            .await
+            .expect("the status is written");
+    });
+}
+
+/// Calls; how often each version, or each status that is not 200, came back. A line of what passed no waypoint says `direct`.
+fn calls(ns: &Namespace<'_>, from: &str, count: usize, arguments: &str) -> BTreeMap<String, usize> {
+    let script = format!(
+        "for i in $(seq {count}); do curl -s -m 20 -o /dev/null -w '%{{http_code}} %header{{x-corten-pod}} %header{{server}}\\n' {arguments}; done"
+    );
+    let output = ns.corten("exec", &[from, "-c", "app", "--", "sh", "-c", &script]).ok();
+    let mut counts = BTreeMap::new();
+    for line in output.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let key = match words.as_slice() {
+            [_, _, server] if *server != "istio-envoy" => "direct",
+            ["200", pod, _] => pod.split('-').nth(1).unwrap_or_default(),
+            [status, ..] => status,
+            [] => continue,
+        };
+        *counts.entry(key.to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+fn all(key: &str, count: usize) -> BTreeMap<String, usize> {
+    BTreeMap::from([(key.to_owned(), count)])
+}
+
+/// Waits until calls have one outcome.
+#[track_caller]
+fn becomes(ns: &Namespace<'_>, from: &str, arguments: &str, outcome: &str) {
+    eventually(SETTLING, || {
+        let counts = calls(ns, from, 5, arguments);
+        (counts == all(outcome, 5))
+            .then_some(())
+            .ok_or_else(|| format!("{from} {arguments}: {counts:?}, wanted {outcome}"))
+    });
+}
+
+/// What comes back over a connection of bytes.
+fn bytes(ns: &Namespace<'_>, from: &str) -> bool {
+    let script = "exec 3<>/dev/tcp/reviews/9000 && echo hi >&3 && timeout 20 head -c 3 <&3";
+    let output = ns.corten("exec", &[from, "-c", "app", "--", "bash", "-c", script]);
+    output.stdout.trim() == "hi"
+}
+
+/// The address and the name of the pod whose name begins so.
+#[track_caller]
+fn pod(ns: &Namespace<'_>, prefix: &str) -> (String, String) {
+    let pods = ns.get("pods");
+    let found = pods["items"].as_array().into_iter().flatten().find_map(|pod| {
+        let name = pod["metadata"]["name"]
+            .as_str()
+            .filter(|name| name.starts_with(prefix))?;
+        Some((pod["status"]["podIP"].as_str()?.to_owned(), name.to_owned()))
+    });
+    found.unwrap_or_else(|| panic!("no pod {prefix}*"))
+}
+
+fn requests_pass_a_waypoint(ns: &Namespace<'_>) {
+    ns.apply(&mesh(ns.name()));
+    for deployment in ["reviews-v1", "reviews-v2", "waypoint"] {
+        ns.wait(&format!("deployment/{deployment}"), "condition=Available");
+    }
+    for pod in ["friend", "foe"] {
+        ns.wait(&format!("pod/{pod}"), "condition=Ready");
+    }
+    address(ns);
+    let ratings = "reviews:9080/ratings";
+    eventually(SETTLING, || {
+        let counts = calls(ns, "foe", 10, ratings);
+        let passed = counts.len() == 2 && counts.contains_key("v1") && counts.contains_key("v2");
+        passed.then_some(()).ok_or_else(|| format!("{counts:?}"))
+    });
+
+    // Who may do what, and where it goes.
+    ns.apply(&format!(
+        "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: reviews}}
+spec: {{host: reviews, subsets: [{{name: v1, labels: {{version: v1}}}}, {{name: v2, labels: {{version: v2}}}}]}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: reviews}}
+spec:
+  hosts: [reviews]
+  http:
+  - {{match: [{{headers: {{x-user: {{exact: bob}}}}}}], route: [{{destination: {{host: reviews, subset: v2}}}}]}}
+  - {{route: [{{destination: {{host: reviews, subset: v1}}, weight: 90}}, {{destination: {{host: reviews, subset: v2}}, weight: 10}}]}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: reviews}}
+spec:
+  targetRefs: [{{kind: Service, group: '', name: reviews}}]
+  rules:
+  - from: [{{source: {{principals: [cluster.local/ns/{0}/sa/friend]}}}}]
+    to: [{{operation: {{methods: [GET], paths: ['/ratings*']}}}}]
+  - from: [{{source: {{principals: [cluster.local/ns/{0}/sa/friend]}}}}]
+    to: [{{operation: {{ports: ['9000']}}}}]
+",
+        ns.name()
+    ));
+    becomes(ns, "friend", &format!("-H 'x-user: bob' {ratings}"), "v2");
+    becomes(ns, "foe", ratings, "403");
+    becomes(ns, "friend", &format!("-X POST {ratings}"), "403");
+    becomes(ns, "friend", "reviews:9080/admin", "403");
+    let shares = calls(ns, "friend", 300, ratings);
+    let v2 = shares.get("v2").copied().unwrap_or_default();
+    // 30 are expected, with a deviation of 5.2: further away than five of those is no chance.
+    assert!(
+        (4..=56).contains(&v2) && shares.get("v1") == Some(&(300 - v2)),
+        "{shares:?}"
+    );
+    assert!(bytes(ns, "friend"), "a rule of ports alone lets bytes through");
+    assert!(!bytes(ns, "foe"), "and nobody else's");
+
+    // Workloads by their own addresses: nothing but the gateway's own policies is about them.
+    ns.apply(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: waypoint, labels: {istio.io/waypoint-for: all}}
+spec:
+  gatewayClassName: istio-waypoint
+  listeners: [{name: mesh, port: 15008, protocol: HBONE}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: admin}
+spec:
+  targetRefs: [{kind: Gateway, group: gateway.networking.k8s.io, name: waypoint}]
+  action: DENY
+  rules: [{to: [{operation: {paths: ['/admin*']}}]}]
+",
+    );
+    let (v1, _) = pod(ns, "reviews-v1-");
+    becomes(ns, "foe", &format!("{v1}:8080/admin"), "403");
+    becomes(ns, "foe", &format!("{v1}:8080/ratings"), "v1");
+
+    // Nothing that was sent was rejected.
+    let rejected = "curl -s 'localhost:15000/stats?filter=rejected' | grep -v ': 0$' || true";
+    let (_, waypoint) = pod(ns, "waypoint-");
+    let place = [&waypoint, "-c", "istio-proxy", "--", "sh", "-c", rejected];
+    assert_eq!(ns.corten("exec", &place).ok().trim(), "");
+}
