@@ -9,6 +9,7 @@ mod admission;
 mod assignment;
 mod authority;
 mod clients;
+mod compile;
 mod debug;
 mod gateway_status;
 mod gateways;

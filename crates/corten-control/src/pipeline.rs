@@ -18,12 +18,13 @@ use tokio::sync::watch;
 
 use crate::assignment::Entries;
 use crate::clients::Rejection;
+use crate::compile::Inputs;
 use crate::gateways::Gateways;
 use crate::issuers::{self, Known, Wanted};
 use crate::metrics::Metrics;
 use crate::statuses;
 use crate::trust_domains::TrustDomains;
-use crate::views::{Inputs, Views};
+use crate::views::Views;
 
 /// The model and all that is made of it. One task owns it.
 pub(crate) struct Pipeline {
@@ -352,6 +353,8 @@ impl Pipeline {
                 }
             });
         }
+        // What was made of the Gateway API's objects is served in this very push.
+        self.gateways.update(&mut self.configs, &snapshot);
         let configs = self.configs();
         let metrics = &self.outputs.metrics;
         metrics.services.set(snapshot.services_len());
@@ -364,14 +367,13 @@ impl Pipeline {
                 tracing::warn!(object = %key, "{diagnostic}");
             }
         }
-        self.gateways.update(&mut self.configs, &snapshot);
         let inputs = Inputs {
             model: snapshot.clone(),
             mesh: Arc::clone(&self.outputs.mesh_config.load().typed),
             configs,
             keys: Arc::clone(&self.known.keys),
         };
-        self.outputs.views.update(inputs, since);
+        self.outputs.views.update(inputs, &delta, since);
         self.outputs.snapshot.store(Arc::new(snapshot));
         metrics.push_time.observe_time(began.elapsed());
         metrics.triggers.add(if changed > 0 { "config" } else { "none" }, 1);

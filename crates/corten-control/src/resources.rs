@@ -1,11 +1,8 @@
 //! Envoy's resources as they are sent: encoded once, with a version that says whether they changed.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use corten_envoy::prost::{Message, Name};
 use corten_envoy_gen::Resources;
-use corten_xds::server::Resource;
+use corten_xds::server::{Keys, Resource, TypeConfig};
 use xxhash_rust::xxh64::xxh64;
 
 /// Clusters.
@@ -20,44 +17,45 @@ pub(crate) const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteC
 /// Extensions that filters ask for by name.
 pub(crate) const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
 
-/// Resources of a type by name.
-pub(crate) type ByName = BTreeMap<Arc<str>, Resource>;
-
-/// All of them, by type, in the order in which a proxy takes them.
-pub(crate) fn encode(made: Resources) -> [(&'static str, ByName); 5] {
+/// The types in the order in which a proxy takes them: nothing is told of before what it leads to.
+pub(crate) fn types() -> [TypeConfig; 5] {
+    let config = |type_url, state_wildcard, follows| TypeConfig {
+        type_url,
+        state_wildcard,
+        keys: |_: &Resource| Keys::default(),
+        view: None,
+        follows,
+    };
     [
-        (
-            CLUSTER,
-            of(CLUSTER, made.clusters.iter().map(|one| (one.name.as_str(), one))),
-        ),
-        (
-            ENDPOINT,
-            of(ENDPOINT, made.endpoints.iter().map(|(name, one)| (name.as_str(), one))),
-        ),
-        (
-            LISTENER,
-            of(LISTENER, made.listeners.iter().map(|one| (one.name.as_str(), one))),
-        ),
-        (
-            ROUTE,
-            of(ROUTE, made.routes.iter().map(|(name, one)| (name.as_str(), one))),
-        ),
-        (
-            EXTENSION,
-            of(
-                EXTENSION,
-                made.extensions.iter().map(|(name, one)| (name.as_str(), one)),
-            ),
-        ),
+        config(CLUSTER, true, None),
+        config(ENDPOINT, false, Some(CLUSTER)),
+        config(LISTENER, true, None),
+        config(ROUTE, false, None),
+        config(EXTENSION, false, None),
     ]
 }
 
-fn of<'a, M: Message + Name + 'a>(type_url: &'static str, made: impl Iterator<Item = (&'a str, &'a M)>) -> ByName {
-    made.map(|(name, message)| {
-        let body = corten_envoy::encode(message);
-        let version = format!("{:016x}", xxh64(&body, 0));
-        let resource = Resource::new(type_url, name, &version, &body);
-        (Arc::clone(resource.name()), resource)
-    })
-    .collect()
+/// Encodes all of them.
+pub(crate) fn encode(made: &Resources, mut take: impl FnMut(&'static str, Resource)) {
+    for cluster in &made.clusters {
+        take(CLUSTER, resource(CLUSTER, &cluster.name, cluster));
+    }
+    for (name, endpoints) in &made.endpoints {
+        take(ENDPOINT, resource(ENDPOINT, name, endpoints));
+    }
+    for listener in &made.listeners {
+        take(LISTENER, resource(LISTENER, &listener.name, listener));
+    }
+    for (name, route) in &made.routes {
+        take(ROUTE, resource(ROUTE, name, route));
+    }
+    for (name, extension) in &made.extensions {
+        take(EXTENSION, resource(EXTENSION, name, extension));
+    }
+}
+
+fn resource<M: Message + Name>(type_url: &'static str, name: &str, message: &M) -> Resource {
+    let body = corten_envoy::encode(message);
+    let version = format!("{:016x}", xxh64(&body, 0));
+    Resource::new(type_url, name, &version, &body)
 }

@@ -131,6 +131,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
             state_wildcard: true,
             keys: keys::of_address,
             view: None,
+            follows: None,
         },
         TypeConfig {
             type_url: WORKLOAD_TYPE,
@@ -140,12 +141,14 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
                 of: ADDRESS_TYPE,
                 make: keys::workload_of,
             }),
+            follows: None,
         },
         TypeConfig {
             type_url: AUTHORIZATION_TYPE,
             state_wildcard: true,
             keys: keys::of_authorization,
             view: None,
+            follows: None,
         },
     ]);
     let shared = Shared::new(store, began);

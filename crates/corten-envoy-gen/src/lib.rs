@@ -11,6 +11,7 @@ pub mod extension;
 pub mod gateway;
 pub mod listener;
 pub mod names;
+pub mod parts;
 pub mod patch;
 mod references;
 pub mod route;

@@ -22,13 +22,13 @@ const BOOTSTRAP: [&str; 9] = [
 
 /// Where a proxy's resources name what is not among them, a sentence each.
 ///
-/// A route to a host that has no cluster at all is none of these: whoever wrote it named a host that the proxy does not see, which
-/// analysis reports, and Envoy answers as it does for a cluster that is not there (503).
+/// A destination that somebody wrote and that is not there, a host, a port or a subset, is none of these: it keeps the name that
+/// Istio gives it, under which people look for it, analysis reports it, and Envoy answers 503.
 pub fn dangling(made: &Resources) -> Vec<String> {
     let clusters: BTreeSet<&str> = made.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
-    let hosts = clusters.iter().filter_map(|name| Parsed::of(name));
+    let services = clusters.iter().filter_map(|name| Parsed::of(name));
     let mut check = Check {
-        hosts: hosts.map(|parsed| parsed.host).collect(),
+        services: services.map(|parsed| (parsed.host, parsed.port)).collect(),
         clusters,
         made,
         wrong: BTreeSet::new(),
@@ -56,8 +56,8 @@ pub fn dangling(made: &Resources) -> Vec<String> {
 
 struct Check<'a> {
     clusters: BTreeSet<&'a str>,
-    /// The hosts that have a cluster.
-    hosts: BTreeSet<&'a str>,
+    /// The hosts and ports that have a cluster.
+    services: BTreeSet<(&'a str, u16)>,
     made: &'a Resources,
     wrong: BTreeSet<String>,
 }
@@ -114,11 +114,12 @@ impl Check<'_> {
     }
 
     fn cluster(&mut self, place: &str, name: &str) {
-        let is_unknown_host = || {
-            name == crate::names::UNKNOWN_SERVICE
-                || Parsed::of(name).is_some_and(|parsed| !parsed.host.is_empty() && !self.hosts.contains(parsed.host))
+        let is_unknown = |parsed: Parsed<'_>| {
+            let service = (parsed.host, parsed.port);
+            !parsed.host.is_empty() && (!parsed.subset.is_empty() || !self.services.contains(&service))
         };
-        if !self.clusters.contains(name) && !BOOTSTRAP.contains(&name) && !is_unknown_host() {
+        let is_unknown = || name == crate::names::UNKNOWN_SERVICE || Parsed::of(name).is_some_and(is_unknown);
+        if !self.clusters.contains(name) && !BOOTSTRAP.contains(&name) && !is_unknown() {
             self.wrong
                 .insert(format!("{place} leads to cluster {name}, which is not there"));
         }

@@ -33,7 +33,7 @@ impl Catalog {
     /// Derives everything from what is written.
     pub fn new(settings: Arc<Settings>, mesh: Arc<MeshConfig>, configs: Arc<Configs>) -> Catalog {
         Catalog {
-            services: Arc::new(Services::new(&configs, &settings, &mesh)),
+            services: Arc::new(Services::new(&configs, &settings, &mesh, &Services::default())),
             virtual_services: Arc::new(VirtualServices::new(&configs, &settings, &mesh)),
             destination_rules: Arc::new(DestinationRules::new(&configs, &settings, &mesh)),
             local_hosts: Arc::new(LocalHosts::new(&mesh, &settings)),
@@ -43,28 +43,39 @@ impl Catalog {
         }
     }
 
-    /// What becomes of it: only what depends on what changed is derived again, and what comes out equal stays the same.
+    /// What becomes of it: only what depends on what changed is derived again, and what comes out equal stays the same value, a
+    /// table as a whole as well as each of its members.
     #[must_use]
     pub fn follow(&self, settings: &Arc<Settings>, mesh: &Arc<MeshConfig>, configs: &Arc<Configs>) -> Catalog {
-        if self.settings != *settings || self.mesh != *mesh {
+        let same = |settings: &Arc<Settings>, mesh: &Arc<MeshConfig>| {
+            (Arc::ptr_eq(&self.settings, settings) || self.settings == *settings)
+                && (Arc::ptr_eq(&self.mesh, mesh) || self.mesh == *mesh)
+        };
+        if !same(settings, mesh) {
             return Catalog::new(Arc::clone(settings), Arc::clone(mesh), Arc::clone(configs));
+        }
+        if Arc::ptr_eq(&self.configs, configs) {
+            return self.clone();
         }
         let mut next = self.clone();
         let held = &self.configs;
         let services = Arc::ptr_eq(&held.services, &configs.services);
         if !services || !Arc::ptr_eq(&held.service_entries, &configs.service_entries) {
-            keep_equal(&mut next.services, Services::new(configs, settings, mesh));
+            keep_equal(
+                &mut next.services,
+                Services::new(configs, settings, mesh, &self.services),
+            );
         }
         if !Arc::ptr_eq(&held.virtual_services, &configs.virtual_services) {
             keep_equal(
                 &mut next.virtual_services,
-                VirtualServices::new(configs, settings, mesh),
+                VirtualServices::new(configs, settings, mesh).sharing(&self.virtual_services),
             );
         }
         if !Arc::ptr_eq(&held.destination_rules, &configs.destination_rules) {
             keep_equal(
                 &mut next.destination_rules,
-                DestinationRules::new(configs, settings, mesh),
+                DestinationRules::new(configs, settings, mesh).sharing(&self.destination_rules),
             );
         }
         next.configs = Arc::clone(configs);

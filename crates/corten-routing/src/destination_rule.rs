@@ -99,6 +99,24 @@ impl DestinationRules {
         rules
     }
 
+    /// The same, with those that are equal to one of those `held` being that one.
+    #[must_use]
+    pub(crate) fn sharing(mut self, held: &DestinationRules) -> DestinationRules {
+        for (namespace, hosts) in &mut self.namespaces {
+            let Some(known) = held.namespaces.get(namespace) else {
+                continue;
+            };
+            for (host, rules) in hosts {
+                for (rule, known) in rules.iter_mut().zip(known.get(host).into_iter().flatten()) {
+                    if rule == known {
+                        *rule = Arc::clone(known);
+                    }
+                }
+            }
+        }
+        self
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<DestinationRule>> {
         self.namespaces.values().flat_map(HashMap::values).flatten()

@@ -38,6 +38,8 @@ pub struct Scope {
     pub services: Vec<Arc<Service>>,
     /// Where each host is among them.
     by_host: HashMap<Host, usize>,
+    /// The one rule that is followed, where the scope is of one service alone.
+    narrowed: Option<Option<Arc<DestinationRule>>>,
 }
 
 /// A listener for outbound connections.
@@ -153,11 +155,39 @@ impl Scope {
             services,
             sidecar,
             egress,
+            narrowed: None,
+        }
+    }
+
+    /// A view of one service, towards which one rule is followed or none: all that clusters and endpoints of it come from.
+    pub fn narrowed(catalog: &Arc<Catalog>, service: &Arc<Service>, rule: Option<Arc<DestinationRule>>) -> Scope {
+        Scope {
+            catalog: Arc::clone(catalog),
+            namespace: Name::from(""),
+            labels: corten_core::LabelMap::new(),
+            sidecar: None,
+            egress: Vec::new(),
+            by_host: HashMap::from([(service.host.clone(), 0)]),
+            services: vec![Arc::clone(service)],
+            narrowed: Some(rule),
+        }
+    }
+
+    /// The same view, of a catalog in which nothing is different that [`of`](Self::of) looks at: services, VirtualServices, Sidecars
+    /// and settings.
+    #[must_use]
+    pub fn moved(&self, catalog: &Arc<Catalog>) -> Scope {
+        Scope {
+            catalog: Arc::clone(catalog),
+            ..self.clone()
         }
     }
 
     /// The rule that the proxy follows towards a service.
     pub fn destination_rule(&self, service: &Service) -> Option<&Arc<DestinationRule>> {
+        if let Some(rule) = &self.narrowed {
+            return rule.as_ref();
+        }
         let rules = &self.catalog.destination_rules;
         rules.find(&self.namespace, &self.labels, &service.namespace, &service.host)
     }

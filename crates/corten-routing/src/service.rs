@@ -163,7 +163,8 @@ pub struct Services {
 }
 
 impl Services {
-    pub(crate) fn new(configs: &Configs, settings: &Settings, mesh: &MeshConfig) -> Services {
+    /// All services; one that is equal to one of those `held` is that one.
+    pub(crate) fn new(configs: &Configs, settings: &Settings, mesh: &MeshConfig, held: &Services) -> Services {
         let mut made: Vec<Service> = Vec::new();
         made.extend(
             configs
@@ -191,7 +192,11 @@ impl Services {
             }
         }
         name_aliases(&mut kept);
-        for service in kept.into_iter().map(Arc::new) {
+        let shared = |service: Service| match held.get(&service.host, &service.namespace) {
+            Some(known) if **known == service => Arc::clone(known),
+            _ => Arc::new(service),
+        };
+        for service in kept.into_iter().map(shared) {
             let by_host = services.by_host.entry(service.host.clone()).or_default();
             by_host.push(Arc::clone(&service));
             services.all.push(service);

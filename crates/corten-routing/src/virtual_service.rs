@@ -102,6 +102,26 @@ impl VirtualServices {
         made
     }
 
+    /// The same, with those that are equal to one of those `held` being that one.
+    #[must_use]
+    pub(crate) fn sharing(mut self, held: &VirtualServices) -> VirtualServices {
+        let known: HashMap<(&str, &str), &Arc<VirtualService>> = held
+            .all
+            .iter()
+            .map(|service| ((&*service.namespace, &*service.name), service))
+            .collect();
+        let share = |service: &mut Arc<VirtualService>| {
+            if let Some(known) = known.get(&(&*service.namespace, &*service.name))
+                && **known == *service
+            {
+                *service = Arc::clone(known);
+            }
+        };
+        self.all.iter_mut().for_each(share);
+        self.by_gateway.values_mut().flatten().for_each(share);
+        self
+    }
+
     /// All of them, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<VirtualService>> {
         self.all.iter()

@@ -26,6 +26,7 @@ pub(crate) fn store() -> Store {
         state_wildcard: false,
         keys: |_: &Resource| Keys::default(),
         view: None,
+        follows: None,
     }])
 }
 

@@ -36,6 +36,7 @@ fn store() -> Store {
         state_wildcard: true,
         keys: |_: &Resource| Keys::default(),
         view: None,
+        follows: None,
     };
     Store::new([config(ADDRESS_TYPE), config(AUTHORIZATION_TYPE)])
 }

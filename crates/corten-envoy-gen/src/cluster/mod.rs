@@ -50,20 +50,24 @@ pub fn clusters(cx: &Context<'_>) -> Vec<Cluster> {
             made.extend(of_port(cx, service, port));
         }
     }
-    made.push(special::black_hole(cx));
-    match cx.proxy.kind {
-        ProxyKind::Sidecar => {
-            made.push(special::passthrough(cx));
-            made.extend(special::dynamic_dns(cx));
-            made.extend(inbound::clusters(cx));
-            made.push(special::inbound_passthrough(cx));
-        }
-        ProxyKind::Router => made.extend(by_server_name(cx)),
-        // It has been answered above.
-        ProxyKind::Waypoint => {}
+    made.extend(own(cx));
+    if leads_by_server_name(cx) {
+        made.extend(cx.scope.services.iter().flat_map(|service| by_server_name(cx, service)));
     }
     let mut seen = HashSet::new();
     made.retain(|cluster| seen.insert(cluster.name.clone()));
+    made
+}
+
+/// The clusters that a proxy has beside those of the services that it sees.
+pub(crate) fn own(cx: &Context<'_>) -> Vec<Cluster> {
+    let mut made = vec![special::black_hole(cx)];
+    if cx.proxy.kind == ProxyKind::Sidecar {
+        made.push(special::passthrough(cx));
+        made.extend(special::dynamic_dns(cx));
+        made.extend(inbound::clusters(cx));
+        made.push(special::inbound_passthrough(cx));
+    }
     made
 }
 
@@ -99,27 +103,32 @@ pub(crate) fn of_vip(cx: &Context<'_>, service: &Service, port: &ServicePort, pr
         .collect()
 }
 
-/// The clusters that a gateway leads TLS to by the name that clients ask for, without ending it; none where no server of the
-/// proxy's does that.
-fn by_server_name(cx: &Context<'_>) -> Vec<Cluster> {
+/// Whether a gateway leads TLS, without ending it, to where the name that clients ask for says.
+pub(crate) fn leads_by_server_name(cx: &Context<'_>) -> bool {
     use corten_api::istio::gateway::ServerTLSSettingsTLSmode as Mode;
+    if cx.proxy.kind != ProxyKind::Router {
+        return false;
+    }
     let gateways = cx.snapshot.catalog.configs.gateways.values();
     let mut servers = gateways
         .filter(|gateway| corten_core::Labels(&gateway.spec.selector).is_subset_of(&cx.proxy.labels))
         .flat_map(|gateway| &gateway.spec.servers);
     let leads = |tls: &corten_api::istio::gateway::ServerTLSSettings| tls.mode == Mode::AutoPassthrough;
-    if !servers.any(|server| server.tls.as_ref().is_some_and(leads)) {
+    servers.any(|server| server.tls.as_ref().is_some_and(leads))
+}
+
+/// The clusters of a service that such a gateway leads to.
+pub(crate) fn by_server_name(cx: &Context<'_>, service: &Service) -> Vec<Cluster> {
+    if service.mesh_external {
         return Vec::new();
     }
     let mut made = Vec::new();
-    for service in cx.scope.services.iter().filter(|service| !service.mesh_external) {
-        let rule = cx.scope.destination_rule(service);
-        let subsets = rule.iter().flat_map(|rule| &rule.spec.subsets);
-        let named: Vec<Option<&str>> = subsets.map(|subset| Some(subset.name.as_str())).collect();
-        for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
-            for subset in std::iter::once(&None).chain(&named) {
-                made.extend(outbound::cluster(cx, service, port, *subset, Way::ByServerName));
-            }
+    let rule = cx.scope.destination_rule(service);
+    let subsets = rule.iter().flat_map(|rule| &rule.spec.subsets);
+    let named: Vec<Option<&str>> = subsets.map(|subset| Some(subset.name.as_str())).collect();
+    for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
+        for subset in std::iter::once(&None).chain(&named) {
+            made.extend(outbound::cluster(cx, service, port, *subset, Way::ByServerName));
         }
     }
     made

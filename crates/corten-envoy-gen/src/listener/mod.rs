@@ -34,17 +34,35 @@ pub fn listeners(cx: &Context<'_>) -> Vec<Listener> {
         ProxyKind::Router => return gateway::listeners(cx),
         ProxyKind::Waypoint => return waypoint::listeners(cx),
     }
+    let mut made = outward(cx);
+    made.extend(inward(cx));
+    made
+}
+
+/// The listeners of a sidecar for what its workload sends.
+pub fn outward(cx: &Context<'_>) -> Vec<Listener> {
     let log = filters::access_log(cx.mesh());
     let mut made = outbound::listeners(cx, &log);
     if cx.proxy.interception != Interception::None {
         made.push(virtual_outbound(cx, &log));
     }
-    made.extend(inbound::listeners(cx, &log));
+    for_all_families(cx, &mut made);
+    made
+}
+
+/// The listeners of a sidecar for what its workload is sent.
+pub fn inward(cx: &Context<'_>) -> Vec<Listener> {
+    let log = filters::access_log(cx.mesh());
+    let mut made = inbound::listeners(cx, &log);
+    for_all_families(cx, &mut made);
+    made
+}
+
+fn for_all_families(cx: &Context<'_>, made: &mut [Listener]) {
     if cx.proxy.ip_mode() == IpMode::Dual {
         made.iter_mut()
             .for_each(|listener| take_both(listener, cx.proxy.wildcard()));
     }
-    made
 }
 
 /// What a listener takes for all addresses of one family it takes for those of the other one too.

@@ -17,7 +17,7 @@ use corten_routing::{EgressListener, Interception, Registry, Resolution, Service
 use ipnet::IpNet;
 
 use super::{
-OWN_PORTS,
+    OWN_PORTS,
     draft::{Chain, Draft, PLAIN_HTTP, Speaks},
     filters::{self, Http, Routes, Side, TcpOptions},
 };

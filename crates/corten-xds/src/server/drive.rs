@@ -12,7 +12,7 @@ use tonic::Streaming;
 use tonic::codec::Codec;
 
 use super::session::{Behind, Event, Session, WatchView};
-use super::{Resource, Response, Store};
+use super::{Look, Resource, Response, Store};
 
 /// The first request of a stream must come within this time.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,40 +31,64 @@ pub enum Variant {
 /// The store as sessions share it with its one writer.
 #[derive(Debug)]
 pub struct Shared {
-    store: RwLock<Store>,
+    store: RwLock<Layers>,
     /// The store's version, and when the first event was seen that led to it.
     published: watch::Sender<(u64, Instant)>,
+}
+
+/// A store, and the one below it.
+#[derive(Debug)]
+struct Layers {
+    own: Store,
+    base: Option<Base>,
+}
+
+/// A store that others lie above: what many sessions have in common, kept once. Whoever changes it publishes all those above.
+pub type Base = Arc<RwLock<Store>>;
+
+impl Layers {
+    fn look<T>(&self, look: impl FnOnce(Look<'_>) -> T) -> T {
+        let base = self.base.as_ref();
+        let base = base.map(|base| base.read().unwrap_or_else(PoisonError::into_inner));
+        look(Look::above(&self.own, base.as_deref()))
+    }
 }
 
 impl Shared {
     /// Shares a store.
     pub fn new(store: Store, now: Instant) -> Arc<Shared> {
         let (published, _) = watch::channel((store.version(), now));
-        let store = RwLock::new(store);
+        let store = RwLock::new(Layers { own: store, base: None });
         Arc::new(Shared { store, published })
     }
 
     /// Looks at the store. What is called must be quick and must not wait for anything: the writer waits for it.
-    pub fn read<T>(&self, look: impl FnOnce(&Store) -> T) -> T {
-        look(&self.store.read().unwrap_or_else(PoisonError::into_inner))
+    pub fn read<T>(&self, look: impl FnOnce(Look<'_>) -> T) -> T {
+        self.store.read().unwrap_or_else(PoisonError::into_inner).look(look)
     }
 
     /// Makes sure that a type that is a view of another has resources: somebody asks for it.
     fn wake(&self, type_url: &str) {
-        if self.read(|store| store.sleeps(type_url)) {
-            self.store
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .wake(type_url);
+        let sleeps = |layers: &Layers| layers.own.sleeps(type_url);
+        if sleeps(&self.store.read().unwrap_or_else(PoisonError::into_inner)) {
+            let mut layers = self.store.write().unwrap_or_else(PoisonError::into_inner);
+            layers.own.wake(type_url);
         }
+    }
+
+    /// Puts another store below, or none. Whatever is different about it must be [touched](Store::touch) with the next
+    /// [`publish`](Self::publish), before which nobody is told.
+    pub fn set_base(&self, base: Option<Base>) {
+        let mut layers = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        layers.base = base;
     }
 
     /// Changes the store and tells every session. `since` is when the first event was seen that led to this.
     pub fn publish<T>(&self, since: Instant, change: impl FnOnce(&mut Store) -> T) -> T {
-        let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut store);
-        let version = store.version();
-        drop(store);
+        let mut layers = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut layers.own);
+        let version = layers.look(|look| look.version());
+        drop(layers);
         self.published.send_if_modified(|published| {
             let news = published.0 != version;
             *published = (version, since);
@@ -147,7 +171,7 @@ trait Ask: prost::Message + Default + 'static {
     /// The names that a question has, unless it is only the acknowledgement of an answer.
     fn names(&self) -> Option<&[String]>;
     fn node(&mut self) -> Option<Node>;
-    fn handle(self, session: &mut Session, store: &Store) -> (Event, Option<Response>);
+    fn handle(self, session: &mut Session, store: Look<'_>) -> (Event, Option<Response>);
 }
 
 impl Ask for DeltaDiscoveryRequest {
@@ -160,7 +184,7 @@ impl Ask for DeltaDiscoveryRequest {
     fn node(&mut self) -> Option<Node> {
         self.node.take()
     }
-    fn handle(self, session: &mut Session, store: &Store) -> (Event, Option<Response>) {
+    fn handle(self, session: &mut Session, store: Look<'_>) -> (Event, Option<Response>) {
         session.delta(store, self)
     }
 }
@@ -175,7 +199,7 @@ impl Ask for DiscoveryRequest {
     fn node(&mut self) -> Option<Node> {
         self.node.take()
     }
-    fn handle(self, session: &mut Session, store: &Store) -> (Event, Option<Response>) {
+    fn handle(self, session: &mut Session, store: Look<'_>) -> (Event, Option<Response>) {
         session.state(store, self)
     }
 }

@@ -4,6 +4,7 @@
 //! and what is sent next is computed when there is room to send it: a slow client gets one merged update, however much has happened.
 
 mod drive;
+mod look;
 mod resource;
 mod response;
 mod session;
@@ -11,8 +12,9 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use drive::{Answer, Observer, Shared, Stream, Variant, connect};
+pub use drive::{Answer, Base, Observer, Shared, Stream, Variant, connect};
+pub use look::Look;
 pub use resource::{Keys, Resource};
 pub use response::Response;
 pub use session::{Event, Session, Status, WatchView};
-pub use store::{Store, TypeConfig, View};
+pub use store::{Clock, Store, TypeConfig, View};

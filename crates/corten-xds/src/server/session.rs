@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use corten_proto::discovery::{self, DeltaDiscoveryRequest, DiscoveryRequest};
 
+use super::Resource;
 use super::drive::{Answer, Variant};
+use super::look::{Look, TableLook};
 use super::response::{Resources, Response};
-use super::store::{Change, Table};
-use super::{Resource, Store};
+use super::store::Change;
 use crate::WILDCARD;
 
 /// Responses whose acknowledgement is awaited. Older ones are taken as lost: their resources' state is then unknown, not wrong.
@@ -39,6 +40,8 @@ struct Watch {
     implied: BTreeSet<Arc<str>>,
     /// Number of the latest change that the client has been told of.
     cursor: u64,
+    /// Names asked for whose resources are to be sent again, changed or not.
+    again: BTreeSet<Arc<str>>,
     outstanding: VecDeque<Outstanding>,
     sent: Option<Box<str>>,
     acked: Option<Box<str>>,
@@ -132,7 +135,12 @@ impl Session {
     }
 
     /// A delta request. Yields what it was and, if it is to be answered, the answer.
-    pub fn delta(&mut self, store: &Store, request: DeltaDiscoveryRequest) -> (Event, Option<Response>) {
+    pub fn delta<'s>(
+        &mut self,
+        store: impl Into<Look<'s>>,
+        request: DeltaDiscoveryRequest,
+    ) -> (Event, Option<Response>) {
+        let store = store.into();
         let position = self
             .watches
             .iter()
@@ -169,7 +177,7 @@ impl Session {
         let (resources, removed) = match table {
             Some(table) if all => {
                 watch.cursor = store.version();
-                (Resources::All(table.all().clone()), Vec::new())
+                (Resources::All(table.all()), Vec::new())
             }
             Some(table) => watch.find(table, &self.node, &wanted, &HashMap::new()),
             None => (Resources::Some(Vec::new()), names(wanted)),
@@ -179,7 +187,7 @@ impl Session {
     }
 
     /// The first delta request for a type; it is answered even if there is nothing to tell, since clients wait for that.
-    fn begin(&mut self, store: &Store, request: DeltaDiscoveryRequest) -> Response {
+    fn begin(&mut self, store: Look<'_>, request: DeltaDiscoveryRequest) -> Response {
         let versions = request.initial_resource_versions;
         let subscribes_nothing = request.resource_names_subscribe.is_empty();
         let dropped: BTreeSet<String> = request.resource_names_unsubscribe.into_iter().collect();
@@ -193,7 +201,7 @@ impl Session {
         let mut watch = Watch::new(&request.type_url, wildcard, asked);
         watch.cursor = store.version();
         let (resources, removed) = match store.table(&request.type_url) {
-            Some(table) if wildcard && versions.is_empty() => (Resources::All(table.all().clone()), Vec::new()),
+            Some(table) if wildcard && versions.is_empty() => (Resources::All(table.all()), Vec::new()),
             Some(table) if wildcard => {
                 // An empty version says nothing about the content.
                 let held = |resource: &Resource| {
@@ -218,7 +226,8 @@ impl Session {
     }
 
     /// A state-of-the-world request, likewise.
-    pub fn state(&mut self, store: &Store, request: DiscoveryRequest) -> (Event, Option<Response>) {
+    pub fn state<'s>(&mut self, store: impl Into<Look<'s>>, request: DiscoveryRequest) -> (Event, Option<Response>) {
+        let store = store.into();
         let position = self
             .watches
             .iter()
@@ -230,7 +239,7 @@ impl Session {
             );
         }
         let table = store.table(&request.type_url);
-        let has_wildcard = table.is_some_and(|table| table.config.state_wildcard);
+        let has_wildcard = table.is_some_and(|table| table.config().state_wildcard);
         let mut asked: BTreeSet<String> = request.resource_names.into_iter().collect();
         if asked.is_empty() && !has_wildcard {
             // No names mean no interest. In a first request, too.
@@ -278,11 +287,11 @@ impl Session {
     }
 
     /// All that a state-of-the-world client has asked for.
-    fn whole(&mut self, store: &Store, position: usize) -> Response {
+    fn whole(&mut self, store: Look<'_>, position: usize) -> Response {
         let watch = &mut self.watches[position];
         watch.cursor = store.version();
         let resources = match store.table(&watch.type_url) {
-            Some(table) if watch.wildcard => Resources::All(table.all().clone()),
+            Some(table) if watch.wildcard => Resources::All(table.all()),
             Some(table) => {
                 let asked = watch.asked.clone();
                 watch.implied.clear();
@@ -294,7 +303,8 @@ impl Session {
     }
 
     /// The next response that the store's changes call for; none: the client has been told everything.
-    pub fn push(&mut self, store: &Store) -> Result<Option<Response>, Behind> {
+    pub fn push<'s>(&mut self, store: impl Into<Look<'s>>) -> Result<Option<Response>, Behind> {
+        let store = store.into();
         for _ in 0..self.watches.len() {
             let position = self.turn % self.watches.len();
             self.turn = position + 1;
@@ -302,7 +312,7 @@ impl Session {
             let Some(table) = store.table(&watch.type_url) else {
                 continue;
             };
-            if table.changed() <= watch.cursor {
+            if table.changed() <= watch.cursor && watch.again.is_empty() {
                 continue;
             }
             let (resources, removed) = watch.news(table, &self.node).ok_or(Behind)?;
@@ -312,6 +322,13 @@ impl Session {
             }
             let response = match self.variant {
                 Variant::Delta => self.respond(store, position, Resources::Some(resources), removed),
+                // Whoever asks by name takes what is not in the response for unchanged; removals cannot be told.
+                Variant::State if !table.config().state_wildcard => {
+                    if resources.is_empty() {
+                        continue;
+                    }
+                    self.respond(store, position, Resources::Some(resources), Vec::new())
+                }
                 Variant::State => self.whole(store, position),
             };
             return Ok(Some(response));
@@ -332,7 +349,7 @@ impl Session {
     }
 
     /// Adds a watch where its type belongs in the order of pushes.
-    fn insert(&mut self, store: &Store, watch: Watch) -> usize {
+    fn insert(&mut self, store: Look<'_>, watch: Watch) -> usize {
         let rank = |type_url: &str| store.types().position(|known| known == type_url).unwrap_or(usize::MAX);
         let rank_new = rank(&watch.type_url);
         let position = self.watches.partition_point(|other| rank(&other.type_url) <= rank_new);
@@ -341,9 +358,10 @@ impl Session {
         position
     }
 
-    fn respond(&mut self, store: &Store, position: usize, resources: Resources, removed: Vec<Arc<str>>) -> Response {
+    fn respond(&mut self, store: Look<'_>, position: usize, resources: Resources, removed: Vec<Arc<str>>) -> Response {
         self.responses += 1;
         let nonce: Box<str> = format!("{}/{}", store.version_info(), self.responses).into();
+        self.send_again(store, position, &resources);
         let watch = &mut self.watches[position];
         watch.sent = Some(nonce.clone());
         watch.outstanding.push_back(Outstanding {
@@ -364,8 +382,21 @@ impl Session {
         }
     }
 
+    /// Resources of a type that follows another are sent again with those of the other.
+    fn send_again(&mut self, store: Look<'_>, position: usize, resources: &Resources) {
+        let sent = self.watches[position].type_url.clone();
+        let follows = |watch: &&mut Watch| {
+            let table = store.table(&watch.type_url);
+            table.is_some_and(|table| table.config().follows == Some(&*sent))
+        };
+        for watch in self.watches.iter_mut().filter(follows) {
+            let asked = resources.names().filter(|name| watch.asked.contains(&***name));
+            watch.again.extend(asked.cloned());
+        }
+    }
+
     /// The answer to a question that is no subscription.
-    pub(super) fn answer(&mut self, store: &Store, type_url: &str, answer: Answer) -> Response {
+    pub(super) fn answer(&mut self, store: Look<'_>, type_url: &str, answer: Answer) -> Response {
         self.responses += 1;
         let resources = answer.resources.into_iter();
         Response {
@@ -388,6 +419,7 @@ impl Watch {
             asked,
             implied: BTreeSet::new(),
             cursor: 0,
+            again: BTreeSet::new(),
             outstanding: VecDeque::new(),
             sent: None,
             acked: None,
@@ -436,7 +468,7 @@ impl Watch {
     /// What the client has in the present version is left out, unless it asks by another name and waits to learn which resource that is.
     fn find(
         &mut self,
-        table: &Table,
+        table: TableLook<'_>,
         node: &str,
         wanted: &BTreeSet<String>,
         versions: &HashMap<String, String>,
@@ -472,8 +504,9 @@ impl Watch {
         clippy::type_complexity,
         reason = "resources with their aliases, and removed names, as `find` has them"
     )]
-    fn news(&mut self, table: &Table, node: &str) -> Option<(Vec<(Arc<Resource>, Vec<String>)>, Vec<Arc<str>>)> {
+    fn news(&mut self, table: TableLook<'_>, node: &str) -> Option<(Vec<(Arc<Resource>, Vec<String>)>, Vec<Arc<str>>)> {
         let changes = table.changes(self.cursor)?;
+        let again = std::mem::take(&mut self.again);
         let (mut resources, mut removed) = (Vec::new(), Vec::new());
         if self.wildcard {
             for change in changes {
@@ -489,7 +522,7 @@ impl Watch {
             match change {
                 Change::Present(resource) => {
                     let name = &**resource.name();
-                    let keys = table.index().keys(name);
+                    let keys = table.keys(name);
                     let known = |name: &String| self.asked.contains(name) || self.implied.contains(&**name);
                     let asked = self.asked.contains(name)
                         || keys.is_some_and(|keys| keys.aliases.iter().any(|alias| self.asked.contains(alias)));
@@ -509,6 +542,9 @@ impl Watch {
                     }
                 }
             }
+        }
+        for resource in again.iter().filter_map(|name| table.get(name)) {
+            found.add(resource, false);
         }
         for (resource, _) in found.resources.into_values() {
             self.implied.insert(resource.name().clone());
@@ -536,12 +572,12 @@ impl Watch {
 
 /// Resources found for an on-demand client, each once; and whether one was asked for by another name.
 struct Found<'a> {
-    table: &'a Table,
+    table: TableLook<'a>,
     resources: BTreeMap<&'a str, (&'a Arc<Resource>, bool)>,
 }
 
 impl<'a> Found<'a> {
-    fn new(table: &'a Table) -> Self {
+    fn new(table: TableLook<'a>) -> Self {
         Self {
             table,
             resources: BTreeMap::new(),
@@ -560,7 +596,7 @@ impl<'a> Found<'a> {
             self.with_members(resource, &none);
             led = true;
         }
-        for name in self.table.index().by_alias(key) {
+        for name in self.table.by_alias(key) {
             if let Some(resource) = self.table.get(name) {
                 self.with_members(resource, &none);
                 self.add(resource, true);
@@ -573,7 +609,7 @@ impl<'a> Found<'a> {
     /// Adds a resource and those it brings along that the client does not have.
     fn with_members(&mut self, resource: &'a Arc<Resource>, had: &BTreeSet<Arc<str>>) {
         self.add(resource, false);
-        for member in self.table.index().by_group(resource.name()) {
+        for member in self.table.by_group(resource.name()) {
             if let Some(member) = self.table.get(member).filter(|_| !had.contains(member)) {
                 self.add(member, false);
             }
@@ -585,7 +621,7 @@ impl<'a> Found<'a> {
         if node.is_empty() {
             return;
         }
-        for name in self.table.index().by_node(node) {
+        for name in self.table.by_node(node) {
             if let Some(resource) = self.table.get(name).filter(|_| !had.contains(name)) {
                 self.add(resource, false);
             }
@@ -593,8 +629,8 @@ impl<'a> Found<'a> {
     }
 }
 
-fn aliases(table: &Table, resource: &Resource) -> Vec<String> {
-    let keys = table.index().keys(resource.name());
+fn aliases(table: TableLook<'_>, resource: &Resource) -> Vec<String> {
+    let keys = table.keys(resource.name());
     keys.map(|keys| keys.aliases.clone()).unwrap_or_default()
 }
 

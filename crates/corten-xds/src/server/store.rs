@@ -1,6 +1,7 @@
 //! All resources of all types, each with the number of its latest change, and the ways an on-demand client can ask for them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::{Keys, Resource};
@@ -19,7 +20,13 @@ pub struct TypeConfig {
     pub keys: fn(&Resource) -> Keys,
     /// Another type that this one is a view of; none: it has resources of its own.
     pub view: Option<View>,
+    /// Another type: whenever a resource of that one is sent, the one of this type with the same name is sent again to clients that
+    /// ask for it. Envoy waits for the endpoints of a cluster that it is told of anew.
+    pub follows: Option<&'static str>,
 }
+
+/// What numbers the changes of stores that are read together.
+pub type Clock = Arc<AtomicU64>;
 
 /// A type whose resources are made from those of another. That is done from when the first client asks for it.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +41,7 @@ pub struct View {
 #[derive(Debug)]
 pub struct Store {
     tables: Vec<Table>,
+    clock: Clock,
     version: u64,
     version_info: Arc<str>,
 }
@@ -64,6 +72,14 @@ pub(super) struct All {
     pub(super) delta_bytes: usize,
 }
 
+impl All {
+    pub(super) fn of<'a>(resources: impl Iterator<Item = &'a Arc<Resource>>) -> All {
+        let resources: Arc<[Arc<Resource>]> = resources.cloned().collect();
+        let delta_bytes = resources.iter().map(|resource| resource.delta().len()).sum();
+        All { resources, delta_bytes }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     /// None: it has been removed.
@@ -81,9 +97,15 @@ pub(super) enum Change<'a> {
 impl Store {
     /// Nothing yet, of these types. A session sends them in this order.
     pub fn new(types: impl IntoIterator<Item = TypeConfig>) -> Store {
+        Store::with_clock(types, Clock::default())
+    }
+
+    /// Nothing yet, and what changes is numbered together with the changes of others that have the clock.
+    pub fn with_clock(types: impl IntoIterator<Item = TypeConfig>, clock: Clock) -> Store {
         let tables = types.into_iter().map(Table::new).collect();
         Store {
             tables,
+            clock,
             version: 0,
             version_info: "".into(),
         }
@@ -103,18 +125,32 @@ impl Store {
         &self.version_info
     }
 
+    /// The number of a change.
+    fn next(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Adds or replaces a resource; says whether that changed anything. A type that the store does not have has no resources.
-    pub fn set(&mut self, type_url: &str, resource: Resource) -> bool {
-        let resource = Arc::new(resource);
-        let next = self.version + 1;
+    pub fn set(&mut self, type_url: &str, resource: impl Into<Arc<Resource>>) -> bool {
+        let resource = resource.into();
+        let next = self.next();
         let changed = self
             .table_mut(type_url)
             .is_some_and(|table| table.set(next, resource.clone()));
-        self.version += u64::from(changed);
         if changed {
+            self.version = next;
             self.show(type_url, &resource);
         }
         changed
+    }
+
+    /// Something below this store has changed about a name: whoever reads both is told what is there now.
+    pub fn touch(&mut self, type_url: &str, name: &Arc<str>) {
+        let next = self.next();
+        if let Some(table) = self.table_mut(type_url) {
+            table.touch(next, name);
+            self.version = next;
+        }
     }
 
     /// Brings the views of a type up to date about one of its resources.
@@ -123,12 +159,14 @@ impl Store {
             let Some(view) = table.config.view.filter(|view| view.of == type_url && !table.asleep) else {
                 continue;
             };
-            let next = self.version + 1;
+            let next = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
             let changed = match (view.make)(resource) {
                 Some(made) => table.set(next, Arc::new(made)),
                 None => table.remove(next, resource.name()),
             };
-            self.version += u64::from(changed);
+            if changed {
+                self.version = next;
+            }
         }
     }
 
@@ -157,9 +195,11 @@ impl Store {
             table.config.type_url == type_url || table.config.view.is_some_and(|view| view.of == type_url)
         };
         for table in self.tables.iter_mut().filter(|table| of(table)) {
-            let removed = table.remove(self.version + 1, name);
-            self.version += u64::from(removed);
-            changed |= removed;
+            let next = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
+            if table.remove(next, name) {
+                self.version = next;
+                changed = true;
+            }
         }
         changed
     }
@@ -182,6 +222,11 @@ impl Store {
     /// The types, in order.
     pub fn types(&self) -> impl Iterator<Item = &'static str> {
         self.tables.iter().map(|table| table.config.type_url)
+    }
+
+    /// Whether a resource is here, and not only below.
+    pub fn holds(&self, type_url: &str, name: &str) -> bool {
+        self.get(type_url, name).is_some()
     }
 
     pub(super) fn table(&self, type_url: &str) -> Option<&Table> {
@@ -213,7 +258,7 @@ impl Table {
         match self.entries.get(&name) {
             Some(entry) => {
                 match &entry.resource {
-                    Some(old) if old.same(&resource) => return false,
+                    Some(old) if Arc::ptr_eq(old, &resource) || old.same(&resource) => return false,
                     Some(_) => {}
                     None => self.live += 1,
                 }
@@ -253,13 +298,40 @@ impl Table {
             index.remove(&name);
         }
         self.live -= 1;
+        self.all.take();
+        self.log_absent(number, name);
+        true
+    }
+
+    /// Notes a change about a name, whatever there is.
+    fn touch(&mut self, number: u64, name: &Arc<str>) {
+        match self.entries.get_mut(name) {
+            Some(entry) => {
+                self.log.remove(&entry.changed);
+                entry.changed = number;
+                if entry.resource.is_some() {
+                    self.log.insert(number, name.clone());
+                    return;
+                }
+            }
+            None => {
+                let entry = Entry {
+                    resource: None,
+                    changed: number,
+                };
+                self.entries.insert(name.clone(), entry);
+            }
+        }
+        self.log_absent(number, name.clone());
+    }
+
+    /// A change of a name that has no resource here. So many of them are remembered.
+    fn log_absent(&mut self, number: u64, name: Arc<str>) {
         self.log.insert(number, name.clone());
         self.removed.push_back((number, name));
-        self.all.take();
         while self.removed.len() > REMOVED_MAX {
             self.forget_oldest_removal();
         }
-        true
     }
 
     fn forget_oldest_removal(&mut self) {
@@ -284,11 +356,7 @@ impl Table {
     }
 
     pub(super) fn all(&self) -> &All {
-        self.all.get_or_init(|| {
-            let resources: Arc<[Arc<Resource>]> = self.resources().cloned().collect();
-            let delta_bytes = resources.iter().map(|resource| resource.delta().len()).sum();
-            All { resources, delta_bytes }
-        })
+        self.all.get_or_init(|| All::of(self.resources()))
     }
 
     /// Number of the latest change of this type.
@@ -299,16 +367,15 @@ impl Table {
             .max(self.horizon)
     }
 
-    /// What has changed after `cursor`; none if that can no longer be told.
-    pub(super) fn changes(&self, cursor: u64) -> Option<impl Iterator<Item = Change<'_>>> {
+    /// The names that have changed after `cursor`; none if that can no longer be told.
+    pub(super) fn changed_names(&self, cursor: u64) -> Option<impl Iterator<Item = &Arc<str>>> {
         let log = (cursor >= self.horizon).then(|| self.log.range(cursor + 1..))?;
-        Some(log.filter_map(|(_, name)| {
-            let (name, entry) = self.entries.get_key_value(name)?;
-            Some(match &entry.resource {
-                Some(resource) => Change::Present(resource),
-                None => Change::Removed(name),
-            })
-        }))
+        Some(log.map(|(_, name)| name))
+    }
+
+    /// The number of the latest change of a name.
+    pub(super) fn changed_at(&self, name: &str) -> Option<u64> {
+        self.entries.get(name).map(|entry| entry.changed)
     }
 
     pub(super) fn index(&self) -> &Index {
