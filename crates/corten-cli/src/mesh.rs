@@ -3,6 +3,7 @@
 
 pub(crate) mod called;
 pub(crate) mod explain;
+pub(crate) mod following;
 pub(crate) mod membership;
 pub(crate) mod world;
 

@@ -15,6 +15,7 @@ mod install;
 mod label;
 mod logs;
 mod manifest;
+mod plan;
 mod proxy_config;
 mod proxy_status;
 mod reset;
@@ -102,6 +103,8 @@ pub(crate) enum Command {
     Compile(compile::Compile),
     /// Follow one call through the proxies of both sides, and say why it goes where it goes
     Explain(explain::Explain),
+    /// Say which calls change their outcome between two configurations, and which object is the reason
+    Plan(plan::Plan),
     /// Say who may call whom, and why
     #[command(subcommand)]
     Authz(experimental::Authz),
@@ -144,6 +147,7 @@ impl Command {
             Self::Run(run) => run.run(),
             Self::Compile(compile) => compile.run(),
             Self::Explain(explain) => explain.run(),
+            Self::Plan(plan) => plan.run(),
             Self::Install(install) => install.run(),
             Self::Upgrade(install) => install.upgrade(),
             Self::Uninstall(uninstall) => uninstall.run(),

@@ -39,6 +39,16 @@ pub(crate) struct Objects {
     mesh_config: Option<std::path::PathBuf>,
 }
 
+/// Objects, and where they come from.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    pub(crate) objects: Vec<Value>,
+    /// The namespace that names without one are of.
+    pub(crate) namespace: String,
+    /// Whether what a cluster would add is to be added.
+    pub(crate) of_files: bool,
+}
+
 /// What was read.
 pub(crate) struct Known {
     pub(crate) snapshot: Snapshot,
@@ -50,7 +60,7 @@ pub(crate) struct Known {
 }
 
 /// What a proxy is to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Kind {
     Sidecar,
     #[value(alias = "router")]
@@ -61,21 +71,54 @@ pub(crate) enum Kind {
 impl Objects {
     /// Reads everything.
     pub(crate) fn read(&self) -> Result<Known> {
-        let (mut objects, namespace) = if self.filename.is_empty() {
-            self.connection
-                .run(async |cluster| Ok((of_cluster(&cluster, &self.istio_namespace).await?, cluster.namespace)))?
-        } else {
-            let read = Files::of_all(self.filename.clone(), self.recursive).read()?;
-            ensure!(!read.failed, "what is wrong with the files stands above");
-            let namespace = self.connection.named_namespace().unwrap_or("default").to_owned();
-            let mut objects = read.objects;
+        let given = match &self.filename[..] {
+            [] => self.of_cluster()?,
+            files => self.of_files(files)?,
+        };
+        self.world(given)
+    }
+
+    /// The files and directories that were named.
+    pub(crate) fn files(&self) -> &[std::path::PathBuf] {
+        &self.filename
+    }
+
+    /// The objects of the cluster.
+    pub(crate) fn of_cluster(&self) -> Result<Given> {
+        self.connection.run(async |cluster| {
+            Ok(Given {
+                objects: of_cluster(&cluster, &self.istio_namespace).await?,
+                namespace: cluster.namespace,
+                of_files: false,
+            })
+        })
+    }
+
+    /// The objects of files, as they are written.
+    pub(crate) fn of_files(&self, files: &[std::path::PathBuf]) -> Result<Given> {
+        let read = Files::of_all(files.to_vec(), self.recursive).read()?;
+        ensure!(!read.failed, "what is wrong with the files stands above");
+        Ok(Given {
+            objects: read.objects,
+            namespace: self.connection.named_namespace().unwrap_or("default").to_owned(),
+            of_files: true,
+        })
+    }
+
+    /// The world that objects make.
+    pub(crate) fn world(&self, given: Given) -> Result<Known> {
+        let Given {
+            mut objects,
+            namespace,
+            of_files,
+        } = given;
+        if of_files {
             offline::complete(&mut objects, &namespace);
             // Gateways of files get the workloads that a controller would make, and those get pods.
             let workloads = gateways::workloads(&objects, &self.gateway_settings());
             objects.extend(workloads);
             offline::complete(&mut objects, &namespace);
-            (objects, namespace)
-        };
+        }
         let config = self.mesh_config(&objects)?;
         let system: corten_model::Name = self.istio_namespace.as_str().into();
         let base = Settings {
@@ -85,7 +128,7 @@ impl Objects {
         };
         let mut world = World::new(base, config);
         let mut diagnostics = world.put(&objects);
-        if !self.filename.is_empty() {
+        if of_files {
             let (generated, unheard) = gateways::generated(&objects, &self.gateway_settings());
             diagnostics.extend(unheard);
             // What is wrong with them was told about what they were made from.
@@ -248,6 +291,15 @@ impl Known {
     /// A pod by its name, as [`proxy`](Self::proxy) finds it.
     pub(crate) fn pod(&self, asked: &str) -> Result<Pod> {
         self.object(asked).map(Pod::of)
+    }
+
+    /// All pods that have an address.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = Pod> {
+        let pods = self
+            .objects
+            .iter()
+            .filter(|it| it["kind"] == "Pod" && it["apiVersion"] == "v1");
+        pods.map(Pod::of).filter(|pod| !pod.address.is_empty())
     }
 
     /// The pod with an address.

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 /// A token of what was given: itself, or its claims put into one, from a file if it says so.
-pub(super) fn token(given: &str) -> Result<String> {
+pub(in crate::commands) fn token(given: &str) -> Result<String> {
     let read = given
         .strip_prefix('@')
         .map(|path| std::fs::read_to_string(path).with_context(|| format!("reading the token in {path}")));
