@@ -1,13 +1,19 @@
 //! Area `istio-ambient-traffic`: who may reach whom, from the resources to the verdict of the node proxy's own tables, without a packet.
 //!
 //! Each request gets a mesh of its own: the environment of the area, its policies with the placeholders filled in, everything that the control
-//! plane derives from them as it goes over the wire, and two decisions: where the client's node sends the call, and what the server's says to it.
+//! plane derives from them as it goes over the wire, and the decisions on the way: where the client's node sends the call, what a waypoint's
+//! Envoy does with it, and what the server's node says to it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use corten_api::istio::mesh_config::MeshConfig;
+use corten_core::Identity;
+use corten_envoy_gen::generate;
+use corten_explain::{Call, Certificate, Config, Outcome as End, Protocol as Speaks, Request, Tls, follow, onward};
 use corten_model::Settings as MeshSettings;
+use corten_routing::{Proxy, Snapshot, World};
 use corten_traffic::{Authority, Connect, Outbound, Peer, Protocol, Settings, Tables};
 use serde_json::{Value, json};
 
@@ -24,6 +30,12 @@ const WORKLOADS: [(&str, u8); 5] = [
     ("service-waypoint", 4),
     ("workload-waypoint", 5),
 ];
+/// The waypoint's gateway, service account, service and pod, and its place in the addresses.
+const WAYPOINT: (&str, u8) = ("waypoint", 9);
+/// The label that names a waypoint.
+const USE_WAYPOINT: &str = "istio.io/use-waypoint";
+/// Long after the tokens of the data were made, and long before those that are good end.
+const NOW: u64 = 1_750_000_000;
 /// Service ports of the environment, and where they lead.
 const PORTS: [(&str, u16, u16); 2] = [("http", 80, 18080), ("tcp", 9090, 19090)];
 
@@ -63,36 +75,37 @@ fn judge(config: &str, request: &Value) -> Result<Outcome> {
         .replace("{FROM}", from)
         .replace("{TO}", to)
         .replace("{WAYPOINT}", "waypoint");
-    let tables = tables(&config)?;
+    let mesh = Ambient::new(&config)?;
     let expected = request["allow"]
         .as_bool()
         .context("a request says whether it is allowed")?;
     for scheme in request["schemes"].as_array().into_iter().flatten() {
-        let (allowed, why) = call(&tables, from, to, text(scheme))?;
-        if allowed != expected {
-            let verdict = if allowed { "allowed" } else { "refused" };
-            return Ok(Outcome::Failed(format!("{} is {verdict}: {why}", text(scheme))));
+        let end = mesh.call(from, to, text(scheme), request)?;
+        if end.allowed != expected {
+            let verdict = if end.allowed { "allowed" } else { "refused" };
+            return Ok(Outcome::Failed(format!("{} is {verdict}: {}", text(scheme), end.why)));
+        }
+        let refused = u64::from(end.status.unwrap_or_default());
+        if let Some(status) = request["status"].as_u64().filter(|_| !expected && refused != 0)
+            && status != refused
+        {
+            return Ok(Outcome::Failed(format!(
+                "{} is refused with {refused}, not {status}: {}",
+                text(scheme),
+                end.why
+            )));
         }
     }
     Ok(Outcome::Passed)
 }
 
-/// The feature that a request needs beyond the node proxy. A client outside the mesh goes past waypoints.
+/// The feature that a request needs beyond node proxies and waypoints. A client outside the mesh goes past waypoints.
 fn needs(from: &str, to: &str) -> Option<&'static str> {
     match (from, to) {
         ("ingress-gateway", _) => Some("ingress gateway"),
         ("sidecar", _) | (_, "sidecar") => Some("sidecar"),
-        ("captured", "service-waypoint" | "workload-waypoint") => Some("waypoint"),
         _ => None,
     }
-}
-
-/// What the environment and the policies become at a node proxy.
-fn tables(config: &str) -> Result<Arc<Tables>> {
-    let mut objects = environment();
-    let policies: Vec<Value> = serde_saphyr::from_multiple(config).context("parsing the policies")?;
-    objects.extend(policies.into_iter().filter(|policy| !policy.is_null()));
-    ambient::node_tables(&ambient::mesh(MeshSettings::default(), &objects).snapshot())
 }
 
 /// Namespaces, pods and services of the area's description.
@@ -104,6 +117,23 @@ fn environment() -> Vec<Value> {
             "metadata": {"name": NAMESPACE, "labels": {"istio.io/dataplane-mode": "ambient"}},
         }),
     ];
+    let (waypoint, place) = WAYPOINT;
+    objects.push(json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+        "metadata": {"name": waypoint, "namespace": NAMESPACE, "labels": {"istio.io/waypoint-for": "all"}},
+        "spec": {
+            "gatewayClassName": "istio-waypoint", "listeners": [{"name": "mesh", "port": 15008, "protocol": "HBONE"}],
+        },
+        "status": {"addresses": [{"type": "Hostname", "value": format!("{waypoint}.{NAMESPACE}.svc.cluster.local")}]},
+    }));
+    objects.push(json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": waypoint, "namespace": NAMESPACE, "labels": {"gateway.istio.io/managed": "istio.io-mesh-controller"}},
+        "spec": {
+            "selector": gateway_label(), "ports": [{"name": "mesh", "port": 15008, "targetPort": 15008}], "clusterIP": format!("10.1.0.{place}"),
+        },
+    }));
+    objects.push(pod(waypoint, place, &gateway_label(), &json!({})));
     for (name, place) in WORKLOADS {
         // What the node agent says once a pod's traffic is redirected.
         let captured = !matches!(name, "uncaptured" | "sidecar");
@@ -112,19 +142,18 @@ fn environment() -> Vec<Value> {
         } else {
             json!({})
         };
-        objects.push(json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"app": name}, "annotations": annotations},
-            "spec": {"serviceAccountName": name, "nodeName": "node", "containers": [{"name": "app"}]},
-            "status": {
-                "phase": "Running", "podIP": format!("10.0.0.{place}"), "podIPs": [{"ip": format!("10.0.0.{place}")}],
-                "conditions": [{"type": "Ready", "status": "True"}],
-            },
-        }));
+        let mut labels = json!({"app": name});
+        if name == "workload-waypoint" {
+            labels[USE_WAYPOINT] = json!(waypoint);
+        }
+        objects.push(pod(name, place, &labels, &annotations));
         let ports = PORTS.map(|(name, port, target)| json!({"name": name, "port": port, "targetPort": target}));
         objects.push(json!({
             "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": name, "namespace": NAMESPACE},
+            "metadata": {
+                "name": name, "namespace": NAMESPACE,
+                "labels": if name == "service-waypoint" { json!({USE_WAYPOINT: waypoint}) } else { json!({}) },
+            },
             "spec": {
                 "selector": {"app": name}, "ports": ports,
                 "clusterIP": format!("10.1.0.{place}"), "clusterIPs": [format!("10.1.0.{place}")],
@@ -134,62 +163,250 @@ fn environment() -> Vec<Value> {
     objects
 }
 
-/// Whether a call gets through, and why or why not.
-fn call(tables: &Tables, from: &str, to: &str, scheme: &str) -> Result<(bool, String)> {
-    let workload = |name: &str| {
-        tables
-            .local(NAMESPACE, name, name)
-            .with_context(|| format!("no workload {name}"))
-    };
-    let (source, server) = (workload(from)?, workload(to)?);
-    let (client, address) = (source.addresses[0], server.addresses[0]);
-    let port = PORTS
-        .iter()
-        .find(|(name, ..)| *name == scheme)
-        .with_context(|| format!("no port for {scheme}"))?;
-    let service = tables
-        .service(NAMESPACE, &format!("{to}.{NAMESPACE}.svc.cluster.local"))
-        .context("no service")?;
-    let vip = service.addresses.first().context("the service has no address")?.1;
-    let settings = Settings::default();
+/// The labels of the waypoint's pod.
+fn gateway_label() -> Value {
+    json!({"gateway.networking.k8s.io/gateway-name": WAYPOINT.0})
+}
 
-    // A client outside the mesh is taken to an endpoint by the node's own load balancing.
-    let mut destination = SocketAddr::new(address, port.2);
-    let mut identity = None;
-    if source.is_hbone() {
-        let call = Outbound {
-            source,
-            client,
-            destination: SocketAddr::new(vip, port.1),
-            random: 0,
-        };
-        let upstream = tables.outbound(&settings, &call)?;
-        match (upstream.protocol, &upstream.authority, &upstream.connect) {
-            (Protocol::Hbone, Some(authority @ Authority::Address(_)), Connect::Address(hop)) => {
-                if !upstream.expected.contains(&server.identity) {
-                    return Ok((false, "the client's node expects another identity".to_owned()));
-                }
-                let target = tables.inbound(&settings, server, *hop, &authority.text(hop.ip()))?;
-                destination = target.destination;
-                identity = Some(&*source.identity);
-            }
-            (Protocol::Tcp, _, Connect::Address(hop)) => destination = *hop,
-            other => bail!("{other:?} is no hop of this mesh"),
+fn pod(name: &str, place: u8, labels: &Value, annotations: &Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels, "annotations": annotations},
+        "spec": {"serviceAccountName": name, "nodeName": "node", "containers": [{"name": "app"}]},
+        "status": {
+            "phase": "Running", "podIP": format!("10.0.0.{place}"), "podIPs": [{"ip": format!("10.0.0.{place}")}],
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    })
+}
+
+/// How a call ends.
+struct Ended {
+    allowed: bool,
+    why: String,
+    /// The status that a proxy answers with instead of the server.
+    status: Option<u32>,
+}
+
+impl Ended {
+    fn new(allowed: bool, why: impl Into<String>) -> Ended {
+        Ended {
+            allowed,
+            why: why.into(),
+            status: None,
         }
     }
-    if destination != SocketAddr::new(address, port.2) {
-        bail!("{destination} is not the port of {to}");
+}
+
+/// The environment with a row's policies: what node proxies know of it, and what waypoints are made from.
+struct Ambient {
+    snapshot: Snapshot,
+    tables: Arc<Tables>,
+}
+
+impl Ambient {
+    fn new(config: &str) -> Result<Ambient> {
+        let mut objects = environment();
+        let policies: Vec<Value> = serde_saphyr::from_multiple(config).context("parsing the policies")?;
+        objects.extend(policies.into_iter().filter(|policy| !policy.is_null()));
+        let mut world = World::new(MeshSettings::default(), MeshConfig::default());
+        world.put(&objects);
+        let snapshot = world.snapshot();
+        Ok(Ambient {
+            tables: ambient::node_tables(&snapshot.model)?,
+            snapshot,
+        })
     }
-    if !server.is_hbone() {
-        return Ok((true, "no proxy stands before the server".to_owned()));
+
+    fn workload(&self, name: &str) -> Result<&Arc<corten_traffic::Workload>> {
+        let found = self.tables.local(NAMESPACE, name, name);
+        found.with_context(|| format!("no workload {name}"))
     }
-    let verdict = tables.authorize(
-        server,
-        &Peer {
-            source: client,
-            identity,
-            destination,
-        },
-    );
-    Ok((verdict.allowed, verdict.reason.to_string()))
+
+    /// How a call ends.
+    fn call(&self, from: &str, to: &str, scheme: &str, request: &Value) -> Result<Ended> {
+        let (source, server) = (self.workload(from)?, self.workload(to)?);
+        let (client, address) = (source.addresses[0], server.addresses[0]);
+        let port = PORTS
+            .iter()
+            .find(|(name, ..)| *name == scheme)
+            .with_context(|| format!("no port for {scheme}"))?;
+        let service = self
+            .tables
+            .service(NAMESPACE, &format!("{to}.{NAMESPACE}.svc.cluster.local"))
+            .context("no service")?;
+        let vip = service.addresses.first().context("the service has no address")?.1;
+
+        // A client outside the mesh is taken to an endpoint by the node's own load balancing.
+        let mut destination = SocketAddr::new(address, port.2);
+        if source.is_hbone() {
+            let called = if to == "workload-waypoint" {
+                destination
+            } else {
+                SocketAddr::new(vip, port.1)
+            };
+            let call = Outbound {
+                source,
+                client,
+                destination: called,
+                random: 0,
+            };
+            let upstream = self.tables.outbound(&Settings::default(), &call)?;
+            match (upstream.protocol, &upstream.authority, &upstream.connect) {
+                (Protocol::Hbone, Some(authority @ Authority::Address(_)), Connect::Address(hop)) => {
+                    let waypoint = self.workload(WAYPOINT.0)?;
+                    if hop.ip() == waypoint.addresses[0] {
+                        if !upstream.expected.contains(&waypoint.identity) {
+                            return Ok(Ended::new(
+                                false,
+                                "the client's node does not expect the waypoint's identity",
+                            ));
+                        }
+                        let client = SocketAddr::new(client, 40_000);
+                        return self.through_waypoint(client, &source.identity, *hop, called, scheme, request);
+                    }
+                    if !upstream.expected.contains(&server.identity) {
+                        return Ok(Ended::new(false, "the client's node expects another identity"));
+                    }
+                    return self.arrive(client, &source.identity, *hop, &authority.text(hop.ip()));
+                }
+                (Protocol::Tcp, _, Connect::Address(hop)) => destination = *hop,
+                other => bail!("{other:?} is no hop of this mesh"),
+            }
+        }
+        if destination != SocketAddr::new(address, port.2) {
+            bail!("{destination} is not the port of {to}");
+        }
+        Ok(self.judged(server, client, None, destination))
+    }
+
+    /// A tunnel's connection at the server's node.
+    fn arrive(&self, source: IpAddr, identity: &Identity, hop: SocketAddr, authority: &str) -> Result<Ended> {
+        let server = self.tables.workload_at("", hop.ip()).context("nobody is there")?;
+        if !server.is_hbone() {
+            bail!("{hop} takes no tunnels");
+        }
+        let target = self.tables.inbound(&Settings::default(), server, hop, authority)?;
+        Ok(self.judged(server, source, Some(identity), target.destination))
+    }
+
+    fn judged(
+        &self,
+        server: &corten_traffic::Workload,
+        source: IpAddr,
+        identity: Option<&Identity>,
+        destination: SocketAddr,
+    ) -> Ended {
+        if !server.is_hbone() {
+            return Ended::new(true, "no proxy stands before the server");
+        }
+        let verdict = self.tables.authorize(
+            server,
+            &Peer {
+                source,
+                identity,
+                destination,
+            },
+        );
+        Ended::new(verdict.allowed, verdict.reason.to_string())
+    }
+
+    /// A tunnel's connection at the waypoint, and from there on.
+    fn through_waypoint(
+        &self,
+        client: SocketAddr,
+        identity: &Identity,
+        hop: SocketAddr,
+        called: SocketAddr,
+        scheme: &str,
+        request: &Value,
+    ) -> Result<Ended> {
+        let id = format!(
+            "waypoint~{}~{}.{NAMESPACE}~{NAMESPACE}.svc.cluster.local",
+            hop.ip(),
+            WAYPOINT.0
+        );
+        let proxy = Proxy::of_node(&id, &json!({"NAMESPACE": NAMESPACE, "LABELS": gateway_label()}))?;
+        let made = generate(&self.snapshot, &proxy);
+        let config = Config::new(
+            made.listeners,
+            made.routes.into_values(),
+            made.clusters,
+            made.endpoints.into_values(),
+        );
+        let trace = follow(&config, &tunnelled(client, identity, hop, called, scheme, request));
+        let end = trace.ends().next().context("the call goes nowhere")?;
+        if let End::Refused { status, why, .. } = &end.outcome {
+            return Ok(Ended {
+                allowed: false,
+                why: why.clone(),
+                status: status.map(u32::from),
+            });
+        }
+        let destination = end.destinations.first().context("no destination")?;
+        let endpoints = destination.upstream.iter().flat_map(|upstream| &upstream.endpoints);
+        let endpoint = endpoints.into_iter().next().context("no endpoint")?;
+        let own = &self.workload(WAYPOINT.0)?.identity;
+        let shown = Certificate {
+            uris: vec![own.to_string()],
+            dns: Vec::new(),
+        };
+        let next = onward(end, destination, endpoint, Some(shown)).context("no address")?;
+        let authority = next.request.as_ref().filter(|request| request.method == "CONNECT");
+        let authority = authority.context("what goes on is no tunnel")?;
+        self.arrive(hop.ip(), own, next.destination, &authority.host)
+    }
+}
+
+/// A call in the tunnel that its client's node opened.
+fn tunnelled(
+    client: SocketAddr,
+    identity: &Identity,
+    hop: SocketAddr,
+    called: SocketAddr,
+    scheme: &str,
+    request: &Value,
+) -> Call {
+    let mut inside = Call {
+        source: client,
+        now: Some(NOW),
+        ..Call::new(called)
+    };
+    if scheme == "http" {
+        let method = request["method"].as_str().unwrap_or("GET").to_owned();
+        let mut sent = Request {
+            method,
+            host: called.to_string(),
+            path: request["path"].as_str().unwrap_or("/").to_owned(),
+            headers: Vec::new(),
+        };
+        for (name, value) in request["headers"].as_object().into_iter().flatten() {
+            sent = sent.header(name, text(value));
+        }
+        inside = inside.http(sent);
+    }
+    let connect = Request {
+        method: "CONNECT".to_owned(),
+        host: called.to_string(),
+        path: String::new(),
+        headers: Vec::new(),
+    };
+    let tls = Tls {
+        alpn: vec!["h2".to_owned()],
+        certificate: Some(Certificate {
+            uris: vec![identity.to_string()],
+            dns: Vec::new(),
+        }),
+        ..Tls::default()
+    };
+    let call = Call {
+        source: client,
+        now: Some(NOW),
+        ..Call::new(hop)
+    };
+    Call {
+        protocol: Speaks::Http2,
+        inside: Some(Box::new(inside)),
+        ..call.http(connect).tls(tls)
+    }
 }
