@@ -16,6 +16,7 @@ pub mod patch;
 mod references;
 pub mod route;
 pub mod security;
+pub mod telemetry;
 #[cfg(test)]
 mod testing;
 pub(crate) mod waypoint;
@@ -129,5 +130,6 @@ pub fn diagnostics(catalog: &corten_routing::Catalog) -> Vec<Diagnostic> {
     said.extend(gateway::diagnostics(catalog));
     said.extend(cluster::diagnostics(catalog));
     said.extend(patch::diagnostics(catalog));
+    said.extend(telemetry::diagnostics(catalog));
     said
 }

@@ -16,7 +16,7 @@ use corten_envoy::envoy::config::cluster::v3::Cluster;
 use corten_model::{Name, input::TrafficDistribution};
 use corten_routing::{Catalog, Proxy, ProxyKind, Resolution, Scope, Service};
 
-use crate::{Context, Resources, cluster, endpoint, listener, route};
+use crate::{Context, Resources, cluster, endpoint, listener, route, telemetry};
 
 /// How far it counts where a client is, for what it is sent of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,6 +112,16 @@ pub fn outlook(proxy: &Proxy, counting: &BTreeSet<String>) -> Proxy {
     if proxy.kind == ProxyKind::Sidecar {
         seen.labels.retain(|key, _| counting.contains(key));
     }
+    let told = ["MESH_ID", "CLUSTER_ID"].into_iter();
+    let named = ["WORKLOAD_NAME"]
+        .into_iter()
+        .filter(|_| counting.contains(telemetry::OWN_NAME));
+    let said = told.chain(named).filter_map(|key| proxy.said.get_key_value(key));
+    seen.said = said.map(|(key, value)| (key.clone(), value.clone())).collect();
+    if counting.contains(telemetry::OWN_NAME) {
+        seen.name = Name::clone(&proxy.name);
+        seen.annotations.clone_from(&proxy.annotations);
+    }
     seen
 }
 
@@ -154,6 +164,7 @@ pub fn counting_labels(catalog: &Catalog) -> BTreeSet<String> {
         let selector = sidecar.spec.workload_selector.iter();
         selector.for_each(|selector| count(&selector.labels));
     }
+    telemetry::counting(catalog, &mut keys);
     keys
 }
 

@@ -11,7 +11,7 @@ mod patch;
 mod shape;
 mod values;
 
-pub use envoy_types::pb::{envoy, google, xds};
+pub use envoy_types::pb::{envoy, google, opentelemetry, xds};
 pub use prost;
 
 pub use self::{

@@ -105,6 +105,7 @@ fn pins(proxy: &Arc<Proxy>, snapshot: &Snapshot, scope: &Scope) -> Pins {
         // The services of providers.
         pins.pin(&catalog.services);
     }
+    pins.pin_all(&corten_envoy_gen::telemetry::services(catalog));
     for workload in workloads(proxy, snapshot) {
         pins.pin(&workload);
         for (key, _) in workload.services.iter() {

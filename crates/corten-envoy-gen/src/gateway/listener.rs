@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use corten_api::istio::telemetry::WorkloadMode;
 use corten_api::istio::{
     gateway::ServerTLSSettingsTLSmode as Mode,
     proxy_config::{ForwardClientCertDetails as Written, ProxyConfig, Topology},
@@ -11,7 +12,6 @@ use corten_envoy::{
     boolean,
     envoy::{
         config::{
-            accesslog::v3::AccessLog,
             core::v3::TrafficDirection,
             listener::v3::{Filter, FilterChain, FilterChainMatch, Listener},
         },
@@ -26,6 +26,7 @@ use super::{
     merge::{Bound, Merged, Served},
     tcp, tls,
 };
+use crate::telemetry::Signals;
 use crate::{
     Context,
     listener::filters::{self, Http, Routes, Side},
@@ -48,7 +49,7 @@ const MESH_PROTOCOLS: [&str; 5] = [
 
 /// The listeners of a router: one for each address and port that anything is served at.
 pub(super) fn listeners(cx: &Context<'_>, merged: &Merged) -> Vec<Listener> {
-    let log = filters::access_log(cx.mesh());
+    let log = Signals::of(cx, WorkloadMode::Client);
     let place = Place::of(cx.proxy, &cx.snapshot.catalog.settings.root_namespace);
     let enforced = Enforcement::new(cx, place, Peer::Certificate);
     let mut chains: BTreeMap<(String, u16), Vec<FilterChain>> = BTreeMap::new();
@@ -69,7 +70,10 @@ pub(super) fn listeners(cx: &Context<'_>, merged: &Merged) -> Vec<Listener> {
     chains.retain(|_, chains| !chains.is_empty());
     chains
         .into_iter()
-        .map(|((bind, port), chains)| listener(cx, &bind, port, chains))
+        .map(|((bind, port), chains)| Listener {
+            access_log: log.unrouted.clone(),
+            ..listener(cx, &bind, port, chains)
+        })
         .collect()
 }
 
@@ -108,7 +112,7 @@ fn chains_of(
     bound: &Bound,
     place: &(String, u16),
     taken: &mut HashSet<String>,
-    log: &[AccessLog],
+    log: &Signals,
     enforced: &Enforcement,
 ) -> Vec<FilterChain> {
     if bound.protocol.is_http() {
@@ -200,7 +204,7 @@ impl From<Vec<Filter>> for Filters {
     }
 }
 
-fn of_l4(chain: L4Chain, log: &[AccessLog], enforced: &Enforcement) -> FilterChain {
+fn of_l4(chain: L4Chain, log: &Signals, enforced: &Enforcement) -> FilterChain {
     let mut all = enforced.tcp.clone();
     all.push(filters::tcp_proxy(&chain.stat_prefix, chain.to, chain.options, log));
     FilterChain {
@@ -217,7 +221,7 @@ fn manager(
     table: &str,
     name: &str,
     protocol: Protocol,
-    log: &[AccessLog],
+    log: &Signals,
     enforced: &Enforcement,
 ) -> Filter {
     let stat_prefix = if name.is_empty() {

@@ -1,48 +1,45 @@
 //! Network and HTTP filters, and the values that their fields share.
 
-use corten_api::istio::mesh_config::{AccessLogEncoding, MeshConfig, NormalizationType as Normalization};
+use corten_api::istio::mesh_config::{MeshConfig, NormalizationType as Normalization};
 use corten_envoy::{
     any, boolean,
     envoy::{
         config::{
-            accesslog::v3::{AccessLog, access_log},
             core::v3::{
-                Address, AggregatedConfigSource, ConfigSource, DataSource, Http1ProtocolOptions, HttpProtocolOptions,
-                Pipe, SocketAddress, SubstitutionFormatString, address, config_source, data_source, socket_address,
-                substitution_format_string::Format,
+                Address, AggregatedConfigSource, ConfigSource, Http1ProtocolOptions, HttpProtocolOptions, Pipe,
+                SocketAddress, address, config_source, socket_address,
             },
             listener::v3::{Filter, ListenerFilter, filter, listener_filter},
             route::v3::RouteConfiguration,
         },
-        extensions::{
-            access_loggers::file::v3::{FileAccessLog, file_access_log},
-            filters::{
-                http::{
-                    cors::v3::Cors, fault::v3::HttpFault, grpc_stats::v3::FilterConfig as GrpcStats,
-                    grpc_web::v3::GrpcWeb, router::v3::Router,
-                },
-                listener::{
-                    http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst, original_src::v3::OriginalSrc,
-                    proxy_protocol::v3::ProxyProtocol, tls_inspector::v3::TlsInspector,
-                },
-                network::{
-                    http_connection_manager::v3::{
-                        HttpConnectionManager, HttpFilter, Rds,
-                        http_connection_manager::{
-                            ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
-                            SetCurrentClientCertDetails, UpgradeConfig,
-                        },
-                        http_filter,
+        extensions::filters::{
+            http::{
+                cors::v3::Cors, fault::v3::HttpFault, grpc_stats::v3::FilterConfig as GrpcStats, grpc_web::v3::GrpcWeb,
+                router::v3::Router,
+            },
+            listener::{
+                http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst, original_src::v3::OriginalSrc,
+                proxy_protocol::v3::ProxyProtocol, tls_inspector::v3::TlsInspector,
+            },
+            network::{
+                http_connection_manager::v3::{
+                    HttpConnectionManager, HttpFilter, Rds,
+                    http_connection_manager::{
+                        ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+                        SetCurrentClientCertDetails, UpgradeConfig,
                     },
-                    tcp_proxy::v3::{TcpProxy, tcp_proxy},
+                    http_filter,
                 },
+                tcp_proxy::v3::{TcpProxy, tcp_proxy},
             },
         },
     },
-    google::protobuf::{Any, Duration, Struct},
+    google::protobuf::{Any, Duration},
     prost::{Message, Name},
-    seconds, string_value, structure, uint32,
+    seconds, uint32,
 };
+
+use crate::telemetry::Signals;
 
 /// The length of a cluster's name after which its statistics' name ends: names hold no `;`.
 const STAT_END: char = ';';
@@ -153,15 +150,10 @@ pub(crate) fn stat(name: &str) -> String {
 }
 
 /// Passes bytes on to a cluster.
-pub(crate) fn tcp_proxy(
-    stat_prefix: &str,
-    to: tcp_proxy::ClusterSpecifier,
-    more: TcpOptions,
-    log: &[AccessLog],
-) -> Filter {
+pub(crate) fn tcp_proxy(stat_prefix: &str, to: tcp_proxy::ClusterSpecifier, more: TcpOptions, log: &Signals) -> Filter {
     let config = TcpProxy {
         stat_prefix: stat_prefix.to_owned(),
-        access_log: log.to_vec(),
+        access_log: log.logs.clone(),
         idle_timeout: more.idle_timeout,
         max_downstream_connection_duration: more.longest,
         hash_policy: more.hash_policy,
@@ -186,7 +178,7 @@ pub(crate) struct TcpOptions {
 }
 
 /// Passes bytes on to one cluster, as it was made for a blackhole or a passthrough.
-pub(crate) fn tcp_to(cluster: &str, log: &[AccessLog]) -> Filter {
+pub(crate) fn tcp_to(cluster: &str, log: &Signals) -> Filter {
     let to = tcp_proxy::ClusterSpecifier::Cluster(cluster.to_owned());
     tcp_proxy(cluster, to, TcpOptions::default(), log)
 }
@@ -249,7 +241,7 @@ pub(crate) struct Http<'a> {
     /// The mesh's configuration.
     pub(crate) mesh: &'a MeshConfig,
     /// Its access log.
-    pub(crate) log: &'a [AccessLog],
+    pub(crate) log: &'a Signals,
     /// How long a connection may be idle, where the proxy says so itself.
     pub(crate) idle: Option<Duration>,
 }
@@ -304,7 +296,9 @@ impl Http<'_> {
             } else {
                 PathWithEscapedSlashesAction::KeepUnchanged.into()
             },
-            access_log: self.log.to_vec(),
+            access_log: self.log.logs.clone(),
+            tracing: self.log.tracing.clone(),
+            request_id_extension: self.log.request_id.clone(),
             route_specifier: Some(match self.routes {
                 Routes::Named(route_config_name) => RouteSpecifier::Rds(Rds {
                     config_source: Some(ads()),
@@ -334,78 +328,3 @@ pub(crate) fn allow_absolute_urls(manager: &mut HttpConnectionManager) {
         ..Http1ProtocolOptions::default()
     });
 }
-
-/// Istio's format of a line of an access log.
-const LOG_FORMAT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n";
-
-/// The access log that the mesh's configuration asks for.
-pub(crate) fn access_log(mesh: &MeshConfig) -> Vec<AccessLog> {
-    if mesh.access_log_file.is_empty() {
-        return Vec::new();
-    }
-    let written = Some(mesh.access_log_format.as_str()).filter(|format| !format.is_empty());
-    let format = match mesh.access_log_encoding {
-        AccessLogEncoding::Text => Format::TextFormatSource(DataSource {
-            specifier: Some(data_source::Specifier::InlineString(
-                written.unwrap_or(LOG_FORMAT).to_owned(),
-            )),
-            ..DataSource::default()
-        }),
-        AccessLogEncoding::Json => Format::JsonFormat(json_format(written)),
-    };
-    let config = FileAccessLog {
-        path: mesh.access_log_file.clone(),
-        access_log_format: Some(file_access_log::AccessLogFormat::LogFormat(SubstitutionFormatString {
-            format: Some(format),
-            ..SubstitutionFormatString::default()
-        })),
-    };
-    vec![AccessLog {
-        name: "envoy.access_loggers.file".to_owned(),
-        config_type: Some(access_log::ConfigType::TypedConfig(any(&config))),
-        ..AccessLog::default()
-    }]
-}
-
-/// The fields of a line in JSON: what is written, else Istio's. A format that is no JSON object was reported when it was read.
-fn json_format(written: Option<&str>) -> Struct {
-    let fields = written.and_then(|text| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).ok());
-    match fields {
-        Some(fields) => structure(fields.into_iter().map(|(key, value)| match value {
-            serde_json::Value::String(text) => (key, string_value(text)),
-            other => (key, string_value(other.to_string())),
-        })),
-        None => structure(JSON_FIELDS.map(|(key, value)| (key, string_value(value)))),
-    }
-}
-
-/// Istio's fields of a line in JSON.
-const JSON_FIELDS: [(&str, &str); 24] = [
-    ("start_time", "%START_TIME%"),
-    ("route_name", "%ROUTE_NAME%"),
-    ("method", "%REQ(:METHOD)%"),
-    ("path", "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"),
-    ("protocol", "%PROTOCOL%"),
-    ("response_code", "%RESPONSE_CODE%"),
-    ("response_flags", "%RESPONSE_FLAGS%"),
-    ("response_code_details", "%RESPONSE_CODE_DETAILS%"),
-    ("connection_termination_details", "%CONNECTION_TERMINATION_DETAILS%"),
-    ("bytes_received", "%BYTES_RECEIVED%"),
-    ("bytes_sent", "%BYTES_SENT%"),
-    ("duration", "%DURATION%"),
-    ("upstream_service_time", "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%"),
-    ("x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"),
-    ("user_agent", "%REQ(USER-AGENT)%"),
-    ("request_id", "%REQ(X-REQUEST-ID)%"),
-    ("authority", "%REQ(:AUTHORITY)%"),
-    ("upstream_host", "%UPSTREAM_HOST%"),
-    ("upstream_cluster", "%UPSTREAM_CLUSTER_RAW%"),
-    ("upstream_local_address", "%UPSTREAM_LOCAL_ADDRESS%"),
-    ("downstream_local_address", "%DOWNSTREAM_LOCAL_ADDRESS%"),
-    ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
-    ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
-    (
-        "upstream_transport_failure_reason",
-        "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
-    ),
-];

@@ -12,7 +12,6 @@ use corten_envoy::{
     boolean, duration,
     envoy::{
         config::{
-            accesslog::v3::AccessLog,
             core::v3::TrafficDirection,
             listener::v3::{
                 Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate,
@@ -34,6 +33,7 @@ use super::{
     port_or,
     targets::targets,
 };
+use crate::telemetry::Signals;
 use crate::{
     Context, names, route,
     security::{
@@ -145,14 +145,14 @@ struct Served {
 /// What makes chains: what all of them share.
 struct Maker<'a> {
     cx: &'a Context<'a>,
-    log: &'a [AccessLog],
+    log: &'a Signals,
     modes: PeerModes,
     trust_domains: Vec<String>,
     enforcement: Enforcement,
 }
 
 /// The listeners for inbound connections.
-pub(super) fn listeners(cx: &Context<'_>, log: &[AccessLog]) -> Vec<Listener> {
+pub(super) fn listeners(cx: &Context<'_>, log: &Signals) -> Vec<Listener> {
     let maker = Maker::new(cx, log);
     let (bound, redirected): (Vec<Served>, Vec<Served>) =
         served(cx).into_iter().partition(|served| served.bind.is_some());
@@ -188,6 +188,7 @@ fn virtual_inbound(maker: &Maker<'_>, served: &[Served]) -> Listener {
         } else {
             None
         },
+        access_log: log.unrouted.clone(),
         traffic_direction: TrafficDirection::Inbound.into(),
         max_connections_to_accept_per_socket_event: uint32(1),
         ..Listener::default()
@@ -280,7 +281,7 @@ fn served(cx: &Context<'_>) -> Vec<Served> {
 }
 
 impl<'a> Maker<'a> {
-    fn new(cx: &'a Context<'a>, log: &'a [AccessLog]) -> Maker<'a> {
+    fn new(cx: &'a Context<'a>, log: &'a Signals) -> Maker<'a> {
         let catalog = &cx.snapshot.catalog;
         let pairs = cx.proxy.labels.iter();
         let labels = Labels::new(pairs.map(|(key, value)| (Name::from(key.as_str()), Name::from(value.as_str()))));
@@ -311,6 +312,7 @@ impl<'a> Maker<'a> {
             continue_on_listener_filters_timeout: true,
             traffic_direction: TrafficDirection::Inbound.into(),
             max_connections_to_accept_per_socket_event: uint32(1),
+            access_log: self.log.unrouted.clone(),
             ..Listener::default()
         }
     }

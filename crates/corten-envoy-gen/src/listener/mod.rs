@@ -6,10 +6,10 @@ pub(crate) mod inbound;
 mod outbound;
 mod targets;
 
+use corten_api::istio::telemetry::WorkloadMode;
 use corten_envoy::{
     boolean,
     envoy::config::{
-        accesslog::v3::AccessLog,
         core::v3::{TrafficDirection, address::Address as Socket, socket_address::PortSpecifier},
         listener::v3::{AdditionalAddress, FilterChain, FilterChainMatch, Listener},
     },
@@ -19,6 +19,7 @@ use corten_routing::{Interception, IpMode, ProxyKind};
 
 pub(crate) use self::filters::TcpOptions;
 pub use self::targets::{Target, all_targets, targets};
+use crate::telemetry::Signals;
 use crate::{Context, dynamic, gateway, names, waypoint};
 
 /// The port that redirected outbound connections come to, unless the mesh says otherwise.
@@ -41,7 +42,7 @@ pub fn listeners(cx: &Context<'_>) -> Vec<Listener> {
 
 /// The listeners of a sidecar for what its workload sends.
 pub fn outward(cx: &Context<'_>) -> Vec<Listener> {
-    let log = filters::access_log(cx.mesh());
+    let log = Signals::of(cx, WorkloadMode::Client);
     let mut made = outbound::listeners(cx, &log);
     if cx.proxy.interception != Interception::None {
         made.push(virtual_outbound(cx, &log));
@@ -52,7 +53,7 @@ pub fn outward(cx: &Context<'_>) -> Vec<Listener> {
 
 /// The listeners of a sidecar for what its workload is sent.
 pub fn inward(cx: &Context<'_>) -> Vec<Listener> {
-    let log = filters::access_log(cx.mesh());
+    let log = Signals::of(cx, WorkloadMode::Server);
     let mut made = inbound::listeners(cx, &log);
     for_all_families(cx, &mut made);
     made
@@ -93,7 +94,7 @@ fn port_or(configured: i32, otherwise: u16) -> u16 {
 
 /// The listener that all redirected outbound connections come to first: from here they go to the listener for the address that
 /// they were made to, and stay here when there is none.
-fn virtual_outbound(cx: &Context<'_>, log: &[AccessLog]) -> Listener {
+fn virtual_outbound(cx: &Context<'_>, log: &Signals) -> Listener {
     let port = port_or(cx.mesh().proxy_listen_port, OUTBOUND_PORT);
     // Only requests say a name that could be looked up.
     let looks_up = dynamic::resolves_unknown(cx);
@@ -117,13 +118,14 @@ fn virtual_outbound(cx: &Context<'_>, log: &[AccessLog]) -> Listener {
             None
         },
         traffic_direction: TrafficDirection::Outbound.into(),
+        access_log: log.unrouted.clone(),
         max_connections_to_accept_per_socket_event: uint32(1),
         ..Listener::default()
     }
 }
 
 /// A chain that ends connections to a port.
-fn blackhole(name: &str, port: u16, log: &[AccessLog]) -> FilterChain {
+fn blackhole(name: &str, port: u16, log: &Signals) -> FilterChain {
     FilterChain {
         name: name.to_owned(),
         filter_chain_match: Some(FilterChainMatch {

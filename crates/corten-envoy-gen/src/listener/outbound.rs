@@ -6,10 +6,7 @@ use corten_core::Protocol;
 use corten_envoy::{
     duration,
     envoy::{
-        config::{
-            accesslog::v3::AccessLog,
-            listener::v3::{Filter, FilterChain, FilterChainMatch, Listener},
-        },
+        config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener},
         extensions::filters::network::tcp_proxy::v3::tcp_proxy,
     },
 };
@@ -21,6 +18,7 @@ use super::{
     draft::{Chain, Draft, PLAIN_HTTP, Speaks},
     filters::{self, Http, Routes, Side, TcpOptions},
 };
+use crate::telemetry::Signals;
 use crate::{
     Context,
     dynamic::{self, Lookups},
@@ -28,7 +26,7 @@ use crate::{
 };
 
 /// All listeners for outbound connections but the one for everything.
-pub(super) fn listeners(cx: &Context<'_>, log: &[AccessLog]) -> Vec<Listener> {
+pub(super) fn listeners(cx: &Context<'_>, log: &Signals) -> Vec<Listener> {
     let mut drafts: BTreeMap<(String, u16), (Draft, String)> = BTreeMap::new();
     let mut put = |bind: String, port: u16, name: String, draft: Draft| match drafts.get_mut(&(bind.clone(), port)) {
         Some((held, _)) => {
@@ -92,7 +90,7 @@ fn of_port(
     service: &Service,
     port: &ServicePort,
     lookups: &Lookups,
-    log: &[AccessLog],
+    log: &Signals,
 ) -> Vec<(String, Draft)> {
     let captured = egress.is_captured() && cx.proxy.interception != Interception::None;
     let written = egress.written.as_ref().filter(|written| !written.bind.is_empty());
@@ -203,7 +201,7 @@ fn of_port(
 }
 
 /// The chain of an L4 route, and what stands before it.
-fn of_l4(chain: route::L4Chain, before: Option<Filter>, log: &[AccessLog]) -> Chain {
+fn of_l4(chain: route::L4Chain, before: Option<Filter>, log: &Signals) -> Chain {
     let to = filters::tcp_proxy(&chain.stat_prefix, chain.to, chain.options, log);
     Chain {
         transport: if chain.names.is_empty() { "" } else { "tls" },
@@ -221,7 +219,7 @@ fn http(
     routes: String,
     port: &ServicePort,
     lookups: &Lookups,
-    log: &[AccessLog],
+    log: &Signals,
 ) -> Filter {
     let mut made = filters::http_filters(port.protocol == Protocol::GrpcWeb, Vec::new());
     lookups.add(port.number, &mut made);
@@ -238,7 +236,7 @@ fn http(
 }
 
 /// The chain for requests to addresses that the mesh does not know, which go to what their hosts' names resolve to.
-pub(super) fn unknown_requests(cx: &Context<'_>, log: &[AccessLog]) -> FilterChain {
+pub(super) fn unknown_requests(cx: &Context<'_>, log: &Signals) -> FilterChain {
     let mut made = filters::http_filters(false, Vec::new());
     dynamic::add_unknown(cx, &mut made);
     let manager = Http {
@@ -262,7 +260,7 @@ pub(super) fn unknown_requests(cx: &Context<'_>, log: &[AccessLog]) -> FilterCha
 }
 
 /// The chain for what the mesh does not know.
-pub(super) fn passthrough(cx: &Context<'_>, log: &[AccessLog]) -> FilterChain {
+pub(super) fn passthrough(cx: &Context<'_>, log: &Signals) -> FilterChain {
     FilterChain {
         name: "PassthroughFilterChain".to_owned(),
         filters: vec![passthrough_filter(cx, log)],
@@ -271,7 +269,7 @@ pub(super) fn passthrough(cx: &Context<'_>, log: &[AccessLog]) -> FilterChain {
 }
 
 /// Passes what the mesh does not know on, to a proxy for it, or nowhere.
-pub(super) fn passthrough_filter(cx: &Context<'_>, log: &[AccessLog]) -> Filter {
+pub(super) fn passthrough_filter(cx: &Context<'_>, log: &Signals) -> Filter {
     if let Some(proxy) = cx.scope.egress_proxy() {
         let port = proxy.port.as_ref().map_or(0, |port| port.number.0);
         let cluster = names::outbound(port, &proxy.subset, &proxy.host);
@@ -287,7 +285,7 @@ pub(super) fn passthrough_filter(cx: &Context<'_>, log: &[AccessLog]) -> Filter 
 }
 
 /// A listener that is spoken to as an HTTP proxy, for the services of an egress listener.
-fn http_proxy(cx: &Context<'_>, egress: &EgressListener, log: &[AccessLog]) -> Option<(String, u16, Draft)> {
+fn http_proxy(cx: &Context<'_>, egress: &EgressListener, log: &Signals) -> Option<(String, u16, Draft)> {
     let written = egress.written.as_ref()?;
     let port = written.port.as_ref()?.number.0;
     let bind = if written.bind.is_empty() {

@@ -1,10 +1,11 @@
 //! The listeners of a waypoint at which tunnels end and begin.
 
+use corten_api::istio::telemetry::WorkloadMode;
 use corten_envoy::{
     boolean,
     envoy::{
         config::{
-            accesslog::v3::{AccessLog, AccessLogFilter, ResponseFlagFilter, access_log_filter::FilterSpecifier},
+            accesslog::v3::{AccessLogFilter, ResponseFlagFilter, access_log_filter::FilterSpecifier},
             core::v3::{Http2ProtocolOptions, KeepaliveSettings},
             listener::v3::{
                 FilterChain, Listener,
@@ -33,6 +34,7 @@ use corten_envoy::{
 use corten_routing::IpMode;
 
 use super::{HBONE_PORT, main_internal, state};
+use crate::telemetry::{Signals, with};
 use crate::{
     Context,
     listener::{
@@ -51,12 +53,12 @@ const CONNECT: &str = "CONNECT";
 
 /// The three listeners.
 pub(crate) fn listeners(cx: &Context<'_>) -> Vec<Listener> {
-    let log = filters::access_log(cx.mesh());
+    let log = Signals::of(cx, WorkloadMode::Server);
     vec![terminate(cx, &log), main_internal::listener(cx, &log), originate(&log)]
 }
 
 /// Ends tunnels: the caller must show a certificate of the mesh, and names the address it wants to reach.
-fn terminate(cx: &Context<'_>, log: &[AccessLog]) -> Listener {
+fn terminate(cx: &Context<'_>, log: &Signals) -> Listener {
     let mut manager = Http {
         side: Side::Inbound,
         stat_prefix: names::TERMINATE.to_owned(),
@@ -138,7 +140,7 @@ fn to_main() -> RouteConfiguration {
 }
 
 /// Begins tunnels, to the address that the connection has inside the proxy.
-fn originate(log: &[AccessLog]) -> Listener {
+fn originate(log: &Signals) -> Listener {
     let tunnel = TcpOptions {
         tunneling: Some(TunnelingConfig {
             hostname: "%DOWNSTREAM_LOCAL_ADDRESS%".to_owned(),
@@ -166,13 +168,9 @@ pub(super) fn internal() -> ListenerSpecifier {
 }
 
 /// The log of what fails at a tunnel's end: what succeeds is in the log of what was inside.
-fn failures(log: &[AccessLog]) -> Vec<AccessLog> {
+fn failures(log: &Signals) -> Signals {
     let failed = AccessLogFilter {
         filter_specifier: Some(FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter::default())),
     };
-    let of = |log: &AccessLog| AccessLog {
-        filter: Some(failed.clone()),
-        ..log.clone()
-    };
-    log.iter().map(of).collect()
+    log.with_logs(|log| with(log, failed.clone())).without_traces()
 }

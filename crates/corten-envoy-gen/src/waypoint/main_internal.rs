@@ -1,6 +1,8 @@
 //! The listener of a waypoint that decides: which service is meant by the address that was called, what its policies say, and which
 //! route is taken.
 
+use std::borrow::Cow;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use corten_core::Protocol;
@@ -8,7 +10,6 @@ use corten_envoy::{
     IpMatcher, IpRangeMatcher, any, duration,
     envoy::{
         config::{
-            accesslog::v3::AccessLog,
             common::mutation_rules::v3::{HeaderMutation as Mutation, header_mutation::Action as Change},
             core::v3::{
                 HeaderValue, HeaderValueOption, Http2ProtocolOptions, TrafficDirection,
@@ -45,6 +46,7 @@ use corten_routing::{Resolution, Service, ServicePort};
 use ipnet::IpNet;
 
 use super::{Behind, clusters_of, listener::internal, state};
+use crate::telemetry::Signals;
 use crate::{
     Context, dynamic,
     listener::{
@@ -63,7 +65,7 @@ const CLIENT_IDENTITY: &str = "ambient.istio.io/xfcc-include-client-identity";
 const DIRECT: [(&str, &str); 2] = [("http", "direct-http"), ("tcp", "direct-tcp")];
 
 /// The listener.
-pub(super) fn listener(cx: &Context<'_>, log: &[AccessLog]) -> Listener {
+pub(super) fn listener(cx: &Context<'_>, log: &Signals) -> Listener {
     let mut made = Made {
         cx,
         log,
@@ -96,6 +98,7 @@ pub(super) fn listener(cx: &Context<'_>, log: &[AccessLog]) -> Listener {
         listener_filters_timeout: Some(detection.unwrap_or_else(|| seconds(0))),
         continue_on_listener_filters_timeout: true,
         traffic_direction: TrafficDirection::Inbound.into(),
+        access_log: log.unrouted.clone(),
         ..Listener::default()
     };
     if made.ranges.is_empty() {
@@ -126,7 +129,7 @@ pub(super) fn listener(cx: &Context<'_>, log: &[AccessLog]) -> Listener {
 /// A listener in the making.
 struct Made<'a> {
     cx: &'a Context<'a>,
-    log: &'a [AccessLog],
+    log: &'a Signals,
     chains: Vec<FilterChain>,
     ranges: Vec<IpRangeMatcher>,
 }
@@ -239,7 +242,7 @@ impl Made<'_> {
             routes: Routes::Inline(Box::new(routes)),
             filters: all,
             mesh: cx.mesh(),
-            log: self.log,
+            log: &self.signals(of),
             idle: cx.idle_timeout(),
         }
         .manager();
@@ -256,13 +259,22 @@ impl Made<'_> {
         filters::manager_filter(&manager)
     }
 
+    /// What is told of calls to a service: its namespace's Telemetries are asked too.
+    fn signals(&self, of: Option<(&Service, &ServicePort)>) -> Cow<'_, Signals> {
+        let any = !self.cx.snapshot.catalog.configs.telemetries.is_empty();
+        match of.filter(|_| any) {
+            Some((service, _)) => Cow::Owned(Signals::of_service(self.cx, service)),
+            None => Cow::Borrowed(self.log),
+        }
+    }
+
     /// Bytes to a service's port, or straight to a workload.
     fn tcp(&self, enforced: &Enforcement, name: &str, of: Option<(&Service, &ServicePort)>) -> Vec<Filter> {
         let mut all = enforced.tcp.clone();
         all.push(match of {
             Some((service, port)) => {
                 let (to, options) = route::waypoint_l4(self.cx, name, service, port);
-                filters::tcp_proxy(name, to, options, self.log)
+                filters::tcp_proxy(name, to, options, &self.signals(of))
             }
             None => filters::tcp_to(name, self.log),
         });

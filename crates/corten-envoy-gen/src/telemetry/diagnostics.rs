@@ -1,0 +1,171 @@
+//! What Telemetries, and the mesh's configuration about the same, say that takes no effect.
+
+use corten_api::{
+    diagnostic::Diagnostic,
+    istio::{
+        extension_providers::{HttpHeader, HttpHeaderHeaderValue, MeshConfigExtensionProviderProvider as Provider},
+        proxy_config::TracingTracer,
+        telemetry::TelemetrySpec,
+    },
+};
+use corten_routing::{About, Catalog, Config};
+
+use super::{logging::takes_logs, providers, tracing::takes_traces};
+use crate::security::{attach::Attached as _, authz};
+
+/// What takes no effect, by object and field, whichever proxy it is for.
+pub fn diagnostics(catalog: &Catalog) -> Vec<Diagnostic> {
+    let mut said = of_mesh(catalog);
+    for config in catalog.configs.telemetries.values() {
+        let about = About {
+            api_version: "telemetry.istio.io/v1",
+            ..About::networking("Telemetry", &config.namespace, &config.name)
+        };
+        of_object(catalog, config, &about, &mut said);
+    }
+    said
+}
+
+fn of_object(catalog: &Catalog, config: &Config<TelemetrySpec>, about: &About<'_>, said: &mut Vec<Diagnostic>) {
+    let spec = &config.spec;
+    let mut no_effect = |path: String, message: String| said.push(about.no_effect(path, message));
+    for index in 0..spec.metrics.len() {
+        no_effect(
+            format!("spec.metrics[{index}]"),
+            "takes no effect: the filter that counts by Istio's metrics is in Istio's builds of Envoy alone, and is not configured; Envoy's own statistics are there".to_owned(),
+        );
+    }
+    let wide = spec.selector().is_none_or(|labels| labels.is_empty()) && spec.targets().is_empty();
+    let is_older = |other: &&std::sync::Arc<Config<TelemetrySpec>>| {
+        other.namespace == config.namespace
+            && other.age() < config.age()
+            && other.spec.selector().is_none_or(|labels| labels.is_empty())
+            && other.spec.targets().is_empty()
+    };
+    if wide && let Some(older) = catalog.configs.telemetries.values().find(is_older) {
+        no_effect(
+            "spec".to_owned(),
+            format!(
+                "takes no effect: Telemetry {}/{} for all of the namespace is older",
+                older.namespace, older.name
+            ),
+        );
+    }
+    let problem = |name: &str, what: &str, takes: &dyn Fn(&Provider) -> bool| {
+        let found = providers::named(&catalog.mesh, name);
+        match found.as_ref().and_then(|found| found.provider.as_ref()) {
+            None => Some(format!(
+                "takes no effect: the mesh's configuration has no extension provider {name:?}"
+            )),
+            Some(provider) if takes(provider) => None,
+            Some(_) => Some(format!(
+                "takes no effect: the extension provider {name:?} takes no {what}"
+            )),
+        }
+    };
+    for (index, logging) in spec.access_logging.iter().enumerate() {
+        for (at, provider) in logging.providers.iter().enumerate() {
+            if let Some(problem) = problem(&provider.name, "logs", &takes_logs) {
+                no_effect(format!("spec.accessLogging[{index}].providers[{at}]"), problem);
+            }
+        }
+    }
+    for (index, tracing) in spec.tracing.iter().enumerate() {
+        for (at, provider) in tracing.providers.iter().enumerate() {
+            let path = format!("spec.tracing[{index}].providers[{at}]");
+            let said = if at == 0 {
+                problem(&provider.name, "traces", &takes_traces)
+            } else {
+                Some("takes no effect: traces go to the first provider alone".to_owned())
+            };
+            if let Some(said) = said {
+                no_effect(path, said);
+            }
+        }
+    }
+}
+
+fn of_mesh(catalog: &Catalog) -> Vec<Diagnostic> {
+    let mut said = Vec::new();
+    let about = About {
+        api_version: "mesh.istio.io/v1alpha1",
+        kind: "MeshConfig",
+        namespace: &catalog.settings.system_namespace,
+        name: "istio",
+    };
+    let mut no_effect = |path: String, message: String| said.push(about.no_effect(path, message));
+    let mesh = &catalog.mesh;
+    if mesh.enable_envoy_access_log_service {
+        no_effect(
+            "enableEnvoyAccessLogService".to_owned(),
+            "takes no effect: name an extension provider (envoyHttpAls, envoyTcpAls) in a Telemetry or in defaultProviders".to_owned(),
+        );
+    }
+    let tracing = mesh.default_config.as_ref().and_then(|config| config.tracing.as_ref());
+    if let Some(tracing) = tracing {
+        if !matches!(&tracing.tracer, None | Some(TracingTracer::Zipkin(_))) {
+            no_effect(
+                "defaultConfig.tracing".to_owned(),
+                "takes no effect: of the tracers here, only zipkin is configured; name an extension provider instead"
+                    .to_owned(),
+            );
+        }
+        if tracing.tls_settings.is_some() {
+            no_effect(
+                "defaultConfig.tracing.tlsSettings".to_owned(),
+                "takes no effect: a DestinationRule for the service says how it is called".to_owned(),
+            );
+        }
+    }
+    for (index, provider) in mesh.extension_providers.iter().enumerate() {
+        let path = format!("extensionProviders[{index}]");
+        let Some(written) = &provider.provider else { continue };
+        let (service, headers): (Option<&str>, &[HttpHeader]) = match written {
+            Provider::Zipkin(zipkin) => (Some(&zipkin.service), &zipkin.headers),
+            Provider::Datadog(datadog) => (Some(&datadog.service), &[]),
+            Provider::Skywalking(skywalking) => {
+                if !skywalking.access_token.is_empty() {
+                    no_effect(
+                        format!("{path}.skywalking.accessToken"),
+                        "takes no effect: no token is sent".to_owned(),
+                    );
+                }
+                (Some(&skywalking.service), &[])
+            }
+            Provider::Opentelemetry(otel) => {
+                let over_http = otel.http.as_ref().map(|http| http.headers.as_slice());
+                let over_grpc = otel.grpc.as_ref().map(|grpc| grpc.initial_metadata.as_slice());
+                (Some(&otel.service), over_http.or(over_grpc).unwrap_or_default())
+            }
+            Provider::EnvoyHttpAls(als) => (Some(&als.service), &[]),
+            Provider::EnvoyTcpAls(als) => (Some(&als.service), &[]),
+            Provider::EnvoyOtelAls(als) => (Some(&als.service), &[]),
+            Provider::EnvoyFileAccessLog(_) | Provider::EnvoyExtAuthzHttp(_) | Provider::EnvoyExtAuthzGrpc(_) => {
+                (None, &[])
+            }
+            Provider::Prometheus(_) => (None, &[]),
+            Provider::Lightstep(_) | Provider::Stackdriver(_) | Provider::Opencensus(_) | Provider::Sds(_) => {
+                no_effect(
+                    path.clone(),
+                    "takes no effect: Envoy does not, or does no longer, have such a provider".to_owned(),
+                );
+                (None, &[])
+            }
+        };
+        if let Some(Err(problem)) = service.map(|service| authz::find(&catalog.services, service)) {
+            no_effect(path.clone(), format!("nothing is sent there: {problem}"));
+        }
+        let by_environment =
+            |header: &&HttpHeader| matches!(header.header_value, Some(HttpHeaderHeaderValue::EnvName(_)));
+        for header in headers.iter().filter(by_environment) {
+            no_effect(
+                format!("{path}.headers"),
+                format!(
+                    "the header {:?} is not sent: its value is in a variable of the control plane's environment, which is not read; write the value",
+                    header.name
+                ),
+            );
+        }
+    }
+    said
+}

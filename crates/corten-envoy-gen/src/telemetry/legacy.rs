@@ -1,0 +1,31 @@
+//! What the mesh's configuration says about logs and traces by itself, where no Telemetry does.
+
+use corten_api::istio::proxy_config::{ProxyConfig, Tracing as Written, TracingTracer};
+use corten_envoy::envoy::config::accesslog::v3::AccessLog;
+
+use super::logging;
+use crate::Context;
+
+/// The log that the mesh's configuration asks for.
+pub(super) fn access_log(cx: &Context<'_>) -> Vec<AccessLog> {
+    let mesh = cx.mesh();
+    if mesh.access_log_file.is_empty() {
+        return Vec::new();
+    }
+    vec![logging::of_file(&mesh.access_log_file, logging::format_of_mesh(mesh))]
+}
+
+/// What the proxy's configuration says about traces.
+pub(super) fn tracing<'a>(cx: &'a Context<'_>) -> Option<&'a Written> {
+    let config: &ProxyConfig = cx.mesh().default_config.as_ref()?;
+    config.tracing.as_ref()
+}
+
+/// Where a tracer is: `host:port` of a service.
+pub(super) fn zipkin(written: &Written) -> Option<(&str, u16)> {
+    let Some(TracingTracer::Zipkin(zipkin)) = &written.tracer else {
+        return None;
+    };
+    let (host, port) = zipkin.address.rsplit_once(':')?;
+    Some((host, port.parse().ok()?))
+}
