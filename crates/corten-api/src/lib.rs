@@ -14,6 +14,7 @@ pub mod istio;
 pub mod kubernetes;
 pub mod metadata;
 pub mod multicluster;
+pub mod re2;
 pub mod resource;
 pub mod validate;
 pub mod yaml;

@@ -17,6 +17,7 @@ mod scope;
 mod service;
 #[cfg(test)]
 mod testing;
+mod unusable;
 mod virtual_service;
 mod visibility;
 mod world;
@@ -28,7 +29,7 @@ pub use self::{
     destination_rule::{DestinationRule, DestinationRules, for_port, merge_policies, policy_for, tls_mode},
     endpoint::{Address, Endpoint, Health, endpoints},
     local_hosts::LocalHosts,
-    notice::{About, CONFLICT, NO_EFFECT},
+    notice::{About, CONFLICT, NO_EFFECT, UNUSABLE},
     proxy::{Interception, IpMode, Proxy, ProxyError, ProxyKind},
     scope::{EgressListener, Scope, destinations_of},
     service::{Registry, Resolution, Service, ServicePort, Services},

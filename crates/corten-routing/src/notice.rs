@@ -7,6 +7,9 @@ pub const NO_EFFECT: Code = Code("CRT0211");
 /// Two objects say what cannot both be; the one that this is about is left out.
 pub const CONFLICT: Code = Code("CRT0212");
 
+/// A proxy would refuse it, and all that it stands in; it is left out.
+pub const UNUSABLE: Code = Code("CRT0213");
+
 /// An object that is spoken of.
 #[derive(Debug, Clone, Copy)]
 pub struct About<'a> {
@@ -39,6 +42,14 @@ impl<'a> About<'a> {
     /// It says what another object says otherwise; the message names that one.
     pub fn conflict(&self, path: impl Into<String>, message: impl Into<String>) -> Diagnostic {
         self.warning(CONFLICT, path, message)
+    }
+
+    /// A proxy would refuse it; the message says why, and what is left out.
+    pub fn unusable(&self, path: impl Into<String>, message: impl Into<String>) -> Diagnostic {
+        Diagnostic {
+            severity: Severity::Error,
+            ..self.warning(UNUSABLE, path, message)
+        }
     }
 
     fn warning(&self, code: Code, path: impl Into<String>, message: impl Into<String>) -> Diagnostic {

@@ -15,6 +15,8 @@ use corten_model::{Name, Settings};
 use crate::{
     config::{Config, Configs, by_age},
     delegate,
+    notice::About,
+    unusable,
     visibility::Visibility,
 };
 
@@ -86,11 +88,11 @@ pub struct VirtualServices {
 
 impl VirtualServices {
     pub(crate) fn new(configs: &Configs, settings: &Settings, mesh: &MeshConfig) -> VirtualServices {
+        let mut made = VirtualServices::default();
         let resolved: Vec<VirtualService> = by_age(&configs.virtual_services)
             .iter()
-            .map(|config| resolve(config, settings, mesh))
+            .map(|config| resolve(config, settings, mesh, &mut made.diagnostics))
             .collect();
-        let mut made = VirtualServices::default();
         for service in delegate::merged(resolved, &mut made.diagnostics) {
             let service = Arc::new(service);
             for gateway in &service.gateways {
@@ -177,7 +179,12 @@ pub(crate) fn full_gateway(name: &str, namespace: &str) -> GatewayName {
     }
 }
 
-fn resolve(config: &Config<VirtualServiceSpec>, settings: &Settings, mesh: &MeshConfig) -> VirtualService {
+fn resolve(
+    config: &Config<VirtualServiceSpec>,
+    settings: &Settings,
+    mesh: &MeshConfig,
+    said: &mut Vec<Diagnostic>,
+) -> VirtualService {
     let (namespace, domain) = (&config.namespace, &settings.domain);
     let host = |host: &mut Host| *host = full_host(host, namespace, domain);
     let gateways = |names: &mut Vec<String>| {
@@ -191,6 +198,8 @@ fn resolve(config: &Config<VirtualServiceSpec>, settings: &Settings, mesh: &Mesh
         }
     };
     let mut spec = config.spec.clone();
+    let about = About::networking("VirtualService", namespace, &config.name);
+    unusable::leave_out(&mut spec, &about, said);
     spec.hosts.iter_mut().for_each(host);
     for route in &mut spec.http {
         route

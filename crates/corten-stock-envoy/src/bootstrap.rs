@@ -46,6 +46,10 @@ pub fn bootstrap(sent: &Sent) -> Value {
     });
     json!({
         "node": { "id": "test", "cluster": "test" },
+        // As proxies of a mesh have it.
+        "layeredRuntime": { "layers": [
+            { "name": "global config", "staticLayer": { "re2.max_program_size.error_level": 32768 } },
+        ] },
         "staticResources": { "clusters": clusters, "listeners": listeners },
         "dynamicResources": { "adsConfig": to_control },
         "bootstrapExtensions": [{

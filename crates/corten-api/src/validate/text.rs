@@ -5,7 +5,8 @@
 use std::net::IpAddr;
 
 use corten_core::{Duration, Host, is_dns_label};
-use regex::Regex;
+
+use crate::re2;
 
 /// Why a value is refused.
 pub type Refusal = Result<(), String>;
@@ -321,57 +322,14 @@ pub(super) fn regex(text: &str) -> Refusal {
 
 /// A regular expression of any length.
 pub(super) fn compile(text: &str) -> Refusal {
-    let first = match Regex::new(text) {
-        Ok(_) => return Ok(()),
-        Err(error) => error,
-    };
-    // RE2 takes a brace that begins no repetition for itself.
-    if text.contains('{') && Regex::new(&literal_braces(text)).is_ok() {
-        return Ok(());
+    match re2::check(text) {
+        // Who may not leave it empty says so otherwise.
+        Ok(()) | Err(re2::Problem::Empty) => Ok(()),
+        Err(problem) => Err(format!(
+            "{} is not a regular expression (RE2 syntax): {problem}",
+            shown(text)
+        )),
     }
-    // The library explains over several lines; the last one says what is wrong.
-    let reason = first.to_string().lines().last().unwrap_or_default().trim().to_owned();
-    Err(format!(
-        "{} is not a regular expression (RE2 syntax): {reason}",
-        shown(text)
-    ))
-}
-
-fn literal_braces(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 8);
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let tail = rest.get(c.len_utf8()..).unwrap_or_default();
-        match c {
-            '\\' => {
-                out.push(c);
-                let escaped = tail.chars().next();
-                out.extend(escaped);
-                let braced =
-                    matches!(escaped, Some('p' | 'P' | 'x')) && tail.get(1..).is_some_and(|t| t.starts_with('{'));
-                let mut skip = escaped.map_or(0, char::len_utf8);
-                if braced {
-                    let end = tail.find('}').map_or(tail.len(), |end| end + 1);
-                    out.push_str(tail.get(skip..end).unwrap_or_default());
-                    skip = end;
-                }
-                rest = tail.get(skip..).unwrap_or_default();
-                continue;
-            }
-            '{' if !is_repetition(tail) => out.push_str("\\{"),
-            c => out.push(c),
-        }
-        rest = tail;
-    }
-    out
-}
-
-fn is_repetition(after_brace: &str) -> bool {
-    let Some((inside, _)) = after_brace.split_once('}') else {
-        return false;
-    };
-    let (least, most) = inside.split_once(',').unwrap_or((inside, ""));
-    !least.is_empty() && [least, most].iter().all(|n| n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Splits `host:port`; the brackets of an IPv6 address are taken off.
