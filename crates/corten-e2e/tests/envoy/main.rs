@@ -1,0 +1,31 @@
+//! Stock Envoys beside workloads, driven by our control plane: what the objects say happens to real connections and requests, and nothing that
+//! is sent is rejected.
+//!
+//! One instance; every scenario has a namespace of its own and runs beside the others.
+
+mod beyond;
+mod failures;
+mod identities;
+mod routes;
+mod support;
+
+use corten_e2e::{As, Scenario, play_on};
+
+const SCENARIOS: &[Scenario] = &[
+    ("routes_of_a_sidecar", routes::of_a_sidecar),
+    ("failing_servers", failures::failing_servers),
+    ("who_may_ask_what", identities::who_may_ask_what),
+    ("beyond_the_mesh", beyond::the_mesh),
+    ("a_database_with_its_own_tls", beyond::a_database_with_its_own_tls),
+];
+
+#[test]
+fn as_root() {
+    if let Err(reason) = As::Root.possible() {
+        corten_rt::skip!("{reason}");
+    }
+    if let Err(missing) = corten_stock_envoy::program() {
+        corten_rt::skip!("{missing}");
+    }
+    play_on(As::Root, true, SCENARIOS, &[]);
+}

@@ -1,0 +1,280 @@
+//! Pods with and without a sidecar, what they are answered, and whether anything was rejected.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use corten_e2e::{Namespace, binary, eventually};
+
+/// How long a change may take to be seen everywhere on a busy machine.
+pub(crate) const SETTLING: Duration = Duration::from_secs(30);
+
+/// A pod in the making.
+pub(crate) struct Pod<'a> {
+    name: &'a str,
+    labels: String,
+    account: &'a str,
+    app: String,
+    sidecar: bool,
+    security: &'a str,
+}
+
+impl<'a> Pod<'a> {
+    /// One that only calls, with the programs of this machine.
+    pub(crate) fn client(name: &'a str) -> Self {
+        Self::new(name, "{name: app, image: host, command: [sleep, infinity]}".to_owned())
+    }
+
+    /// An echo server on port 8080.
+    pub(crate) fn echo(name: &'a str) -> Self {
+        Self::new(name, "{name: app, image: corten.dev/echo}".to_owned())
+    }
+
+    /// An echo server that answers with this status, unless a request says otherwise.
+    pub(crate) fn failing(name: &'a str, code: u16) -> Self {
+        let app = format!("{{name: app, image: corten.dev/echo, args: [--codes, \"{code}\"]}}");
+        Self::new(name, app)
+    }
+
+    /// A pod whose container is written so.
+    pub(crate) fn new(name: &'a str, app: String) -> Self {
+        Self {
+            name,
+            labels: format!("app: {name}"),
+            account: "default",
+            app,
+            sidecar: false,
+            security: "{}",
+        }
+    }
+
+    /// With these labels instead of `app: NAME`.
+    pub(crate) fn labels(mut self, labels: &str) -> Self {
+        self.labels = labels.to_owned();
+        self
+    }
+
+    /// As this service account, which is made.
+    pub(crate) fn account(mut self, account: &'a str) -> Self {
+        self.account = account;
+        self
+    }
+
+    /// With this security context of the application's container.
+    pub(crate) fn security(mut self, security: &'a str) -> Self {
+        self.security = security;
+        self
+    }
+
+    /// With a sidecar that all its connections pass.
+    pub(crate) fn sidecar(mut self) -> Self {
+        self.sidecar = true;
+        self
+    }
+
+    /// As a manifest.
+    pub(crate) fn yaml(&self) -> String {
+        let Self { name, account, .. } = self;
+        let app = self.app.strip_suffix('}').expect("a container in braces");
+        let mut labels = self.labels.clone();
+        let (mut init, mut proxy) = (String::new(), String::new());
+        if self.sidecar {
+            labels.push_str(", security.istio.io/tlsMode: istio");
+            let envoy = corten_stock_envoy::program().expect("it was there a moment ago");
+            let envoy = envoy.canonicalize().expect("it exists");
+            let ours = binary("corten-sidecar");
+            init = INIT.replace("SIDECAR", &ours.display().to_string());
+            proxy = PROXY
+                .replace("SIDECAR", &ours.display().to_string())
+                .replace("ENVOY", &envoy.display().to_string());
+        }
+        let own = if *account == "default" {
+            String::new()
+        } else {
+            format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {account}}}\n---\n")
+        };
+        format!(
+            "{own}apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{{labels}}}}}\nspec:\n\
+             \x20 serviceAccountName: {account}\n  terminationGracePeriodSeconds: 5\n\
+             {init}  containers:\n  - {app}, securityContext: {}}}\n{proxy}---\n",
+            self.security
+        )
+    }
+}
+
+/// What leads a pod's connections through its proxy.
+const INIT: &str = r#"  initContainers:
+  - name: istio-init
+    image: host
+    command: [SIDECAR, istio-iptables, -p, "15001", -z, "15006", -u, "1337", -m, REDIRECT, -i, "*", -b, "*", -d, "15090,15021,15020"]
+    securityContext: {capabilities: {add: [NET_ADMIN, NET_RAW]}}
+"#;
+
+/// The proxy.
+const PROXY: &str = r"  - name: istio-proxy
+    image: host
+    command: [SIDECAR, sidecar, --envoy, ENVOY, --state, /tmp/proxy, --labels, /etc/istio/pod/labels, --concurrency, '1']
+    securityContext: {runAsUser: 1337, runAsGroup: 1337}
+    env:
+    - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+    - {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+    - {name: INSTANCE_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+    - {name: SERVICE_ACCOUNT, valueFrom: {fieldRef: {fieldPath: spec.serviceAccountName}}}
+    - {name: AUTH_TOKEN, value: /var/run/secrets/tokens/istio-token}
+    - {name: CA_ROOT_CA, value: /var/run/secrets/istio/root-cert.pem}
+    volumeMounts:
+    - {name: istio-token, mountPath: /var/run/secrets/tokens}
+    - {name: istiod-ca-cert, mountPath: /var/run/secrets/istio}
+    - {name: istio-podinfo, mountPath: /etc/istio/pod}
+    readinessProbe: {httpGet: {path: /healthz/ready, port: 15021}, periodSeconds: 1}
+  securityContext: {fsGroup: 1337}
+  volumes:
+  - {name: data, emptyDir: {}}
+  - name: istio-token
+    projected: {sources: [{serviceAccountToken: {audience: istio-ca, expirationSeconds: 43200, path: istio-token}}]}
+  - name: istiod-ca-cert
+    configMap: {name: istio-ca-root-cert}
+  - name: istio-podinfo
+    downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}
+";
+
+/// A service of these pods: port 80 leads to `target`.
+pub(crate) fn service(name: &str, selector: &str, target: u16) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+         spec: {{selector: {{{selector}}}, ports: [{{name: http, port: 80, targetPort: {target}}}]}}\n---\n"
+    )
+}
+
+/// An answer, as far as there was one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Answer {
+    /// The status; 0: none.
+    pub(crate) status: u16,
+    /// Head and body.
+    pub(crate) text: String,
+}
+
+impl Answer {
+    fn of(text: &str) -> Self {
+        let status = text.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+        Self {
+            status: status.unwrap_or_default(),
+            text: text.to_owned(),
+        }
+    }
+
+    /// What follows `NAME: ` on a line: a header of the answer, or what an echo server says; headers that it saw are `header NAME`.
+    pub(crate) fn get(&self, name: &str) -> &str {
+        let mut lines = self.text.lines().filter_map(|line| line.split_once(": "));
+        lines
+            .find(|(key, _)| *key == name)
+            .map_or("", |(_, value)| value.trim_end())
+    }
+
+    /// How many requests of its tally the server has seen.
+    pub(crate) fn tally(&self) -> u64 {
+        self.get("x-corten-tally").parse().unwrap_or_default()
+    }
+}
+
+/// Calls so often from a pod, by curl with these arguments; the answers.
+#[track_caller]
+pub(crate) fn asks(ns: &Namespace<'_>, pod: &str, count: usize, arguments: &str) -> Vec<Answer> {
+    let mark = "=== end of an answer";
+    let script = format!("for i in $(seq {count}); do curl -s -i -m 30 {arguments}; echo; echo '{mark}'; done");
+    let output = ns.corten("exec", &[pod, "-c", "app", "--", "sh", "-c", &script]).ok();
+    let answers: Vec<Answer> = output
+        .split(mark)
+        .map(|part| Answer::of(part.trim_start()))
+        .take(count)
+        .collect();
+    assert_eq!(answers.len(), count, "{output}");
+    answers
+}
+
+/// Calls once.
+#[track_caller]
+pub(crate) fn ask(ns: &Namespace<'_>, pod: &str, arguments: &str) -> Answer {
+    asks(ns, pod, 1, arguments).remove(0)
+}
+
+/// Calls until the answer is as it should be, for a change takes its time.
+#[track_caller]
+pub(crate) fn until(ns: &Namespace<'_>, pod: &str, arguments: &str, good: impl Fn(&Answer) -> bool) -> Answer {
+    eventually(SETTLING, || {
+        let answer = ask(ns, pod, arguments);
+        if good(&answer) {
+            Ok(answer)
+        } else {
+            Err(format!("{pod}: curl {arguments}: {}", answer.text))
+        }
+    })
+}
+
+/// Calls until the answer has this status; 0: there is none.
+#[track_caller]
+pub(crate) fn until_status(ns: &Namespace<'_>, pod: &str, arguments: &str, status: u16) -> Answer {
+    until(ns, pod, arguments, |answer| answer.status == status)
+}
+
+/// How often each value comes.
+pub(crate) fn counts<K: Ord>(values: impl IntoIterator<Item = K>) -> BTreeMap<K, usize> {
+    values.into_iter().fold(BTreeMap::new(), |mut counts, value| {
+        *counts.entry(value).or_default() += 1;
+        counts
+    })
+}
+
+/// The counters of a pod's Envoy whose names match.
+#[track_caller]
+pub(crate) fn stats(ns: &Namespace<'_>, pod: &str, pattern: &str) -> BTreeMap<String, u64> {
+    let url = format!("curl -s -m 30 'localhost:15000/stats?filter={pattern}'");
+    let output = ns.corten("exec", &[pod, "-c", "app", "--", "sh", "-c", &url]).ok();
+    let lines = output.lines().filter_map(|line| line.rsplit_once(": "));
+    lines
+        .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
+        .collect()
+}
+
+/// The sum of the counters of a pod's Envoy whose names match.
+#[track_caller]
+pub(crate) fn stat(ns: &Namespace<'_>, pod: &str, pattern: &str) -> u64 {
+    stats(ns, pod, pattern).values().sum()
+}
+
+/// Starts pods and waits until they are ready.
+#[track_caller]
+pub(crate) fn start(ns: &Namespace<'_>, pods: &[Pod<'_>], more: &str) {
+    let all: String = pods.iter().map(Pod::yaml).collect();
+    ns.apply(&format!("{all}{more}"));
+    for pod in pods {
+        ns.wait(&format!("pod/{}", pod.name), "condition=Ready");
+    }
+}
+
+/// Fails if an Envoy of these pods has rejected something or waits for it, or the control plane has been told of a rejection by anybody.
+#[track_caller]
+pub(crate) fn none_rejected(ns: &Namespace<'_>, pods: &[&str]) {
+    for pod in pods {
+        let mut rejected = stats(ns, pod, "update_rejected");
+        assert!(rejected.len() > 5, "the counters are there: {rejected:?}");
+        rejected.retain(|_, count| *count > 0);
+        assert_eq!(rejected, BTreeMap::new(), "{pod}");
+        // What waits for the rest of what it needs has no effect yet.
+        eventually(SETTLING, || {
+            let waiting = stat(ns, pod, "(warming_clusters|listeners_warming)$");
+            let complaint = || format!("{waiting} clusters and listeners of {pod} wait");
+            (waiting == 0).then_some(()).ok_or_else(complaint)
+        });
+        let status = ns.corten("proxy-status", &[&format!("{pod}.{}", ns.name())]);
+        assert!(status.ok().contains("LDS"), "the control plane knows {pod}");
+    }
+    let metrics = ask(ns, pods[0], "istiod.istio-system:15014/metrics");
+    assert!(metrics.text.contains("pilot_xds_pushes{"), "{}", metrics.text);
+    let told: Vec<&str> = metrics
+        .text
+        .lines()
+        .filter(|line| line.starts_with("pilot_total_xds_rejects{") && !line.ends_with(" 0"))
+        .collect();
+    assert_eq!(told, [""; 0], "rejected by some proxy");
+}
