@@ -15,8 +15,10 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::access::{Proxy, metadata_json};
+use crate::credentials::Credentials;
 use crate::debug::Debug;
 use crate::metrics::{Metrics, short_type};
+use crate::secret::SECRET;
 use crate::views::{Lease, Views};
 
 /// The table of clients.
@@ -31,6 +33,8 @@ pub(crate) struct Clients {
     rejections: mpsc::Sender<Rejection>,
     /// What L7 proxies are sent.
     views: Arc<Views>,
+    /// The certificates that they ask for.
+    credentials: Arc<Credentials>,
 }
 
 /// The kinds of proxies that are sent Envoy's resources.
@@ -96,6 +100,7 @@ impl Clients {
         check_identity: bool,
         rejections: mpsc::Sender<Rejection>,
         views: Arc<Views>,
+        credentials: Arc<Credentials>,
     ) -> Arc<Clients> {
         Arc::new(Clients {
             table: Mutex::default(),
@@ -104,6 +109,7 @@ impl Clients {
             check_identity,
             rejections,
             views,
+            credentials,
         })
     }
 
@@ -206,13 +212,19 @@ impl Observer for Watcher {
         let proxy = corten_routing::Proxy::of_node(&node.id, &metadata);
         let proxy = proxy.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let proxy = proxy.with_extensions(node.extensions.iter().map(|extension| extension.name.as_str()));
-        let (shared, lease) = self.clients.views.hold(number, proxy);
+        let (shared, lease) = self.clients.views.hold(number, proxy.clone());
+        let credentials = &self.clients.credentials;
+        credentials.add(number, Arc::clone(&shared), proxy, &self.identities);
         self.lease = Some(lease);
         Ok(Some(shared))
     }
 
     fn requested(&mut self, type_url: &str, event: &Event, view: Option<&WatchView>) {
-        let Some((_, client)) = &self.client else { return };
+        let Some((number, client)) = &self.client else { return };
+        if let (SECRET, Some(view)) = (type_url, view) {
+            let Clients { credentials, views, .. } = &*self.clients;
+            credentials.ask(*number, &view.names, || views.snapshot());
+        }
         match event {
             Event::Rejected { reason, names } => {
                 self.clients.metrics.rejects.add(short_type(type_url), 1);
@@ -285,6 +297,7 @@ impl Drop for Watcher {
             drop(types);
             let mut table = self.clients.table.lock().unwrap_or_else(PoisonError::into_inner);
             table.remove(&number);
+            self.clients.credentials.remove(number);
             self.clients.metrics.clients.subtract(1);
         }
     }

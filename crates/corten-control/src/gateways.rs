@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use corten_api::diagnostic::Diagnostic;
+use corten_api::gateway_api::ReferenceGrant;
 use corten_api::istio::mesh_config::MeshConfig;
 use corten_core::NamespacedName;
 use corten_gateway_api::input::{RegistryService, Service};
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::credentials::Credentials;
 use crate::gateway_status::{Wanted, Write};
 
 /// The objects, and what they became last.
@@ -32,7 +34,9 @@ pub(crate) struct Gateways {
     generated: Generated,
     /// The settings of the mesh.
     domain: String,
-    /// What is referred to and has been looked for.
+    /// Secrets and ConfigMaps that are referred to.
+    references: Arc<BTreeSet<Referred>>,
+    /// What of them has been looked for.
     looked_for: BTreeSet<Referred>,
     /// What was said about objects already.
     said: HashSet<String>,
@@ -44,8 +48,8 @@ pub(crate) struct Gateways {
 pub(crate) struct Outputs {
     /// Statuses that objects should have and do not.
     pub(crate) statuses: watch::Sender<Wanted>,
-    /// Secrets and ConfigMaps that are to be read.
-    pub(crate) references: watch::Sender<Arc<BTreeSet<Referred>>>,
+    /// Who reads Secrets and ConfigMaps.
+    pub(crate) credentials: Arc<Credentials>,
     /// The classes that there are.
     pub(crate) classes: watch::Sender<Arc<BTreeSet<String>>>,
 }
@@ -66,6 +70,7 @@ impl Gateways {
             reached: BTreeMap::new(),
             generated: Generated::default(),
             domain: Settings::default().domain,
+            references: Arc::default(),
             looked_for: BTreeSet::new(),
             said: HashSet::new(),
             outputs,
@@ -155,6 +160,11 @@ impl Gateways {
         self.store.touch();
     }
 
+    /// The consents to references across namespaces.
+    pub(crate) fn grants(&self) -> Vec<Arc<ReferenceGrant>> {
+        self.store.grants()
+    }
+
     /// Converts anew if something changed that counts. Returns whether it did.
     pub(crate) fn update(&mut self, configs: &mut Arc<Configs>, snapshot: &Snapshot) -> bool {
         if self.store.is_empty() && self.generated.is_empty() {
@@ -189,10 +199,15 @@ impl Gateways {
         inputs.registry.retain(|service| !is_reached(service));
         inputs.registry.extend(self.reached.values().flatten().cloned());
         let references: BTreeSet<Referred> = self.store.references().into_iter().map(referred).collect();
-        let references = Arc::new(references);
-        self.outputs
-            .references
-            .send_if_modified(|before| std::mem::replace(before, references.clone()) != references);
+        self.references = Arc::new(references);
+        let read_already = self.outputs.credentials.want(Arc::clone(&self.references));
+        if !read_already.is_empty() {
+            for change in &read_already {
+                self.see_reference(change);
+            }
+            let read = self.store.inputs(Timestamp::now());
+            (inputs.secrets, inputs.config_maps) = (read.secrets, read.config_maps);
+        }
         self.convert(&inputs, configs);
         true
     }
@@ -216,7 +231,9 @@ impl Gateways {
                 .collect(),
             destination_rules: made.destination_rules,
         };
-        Arc::make_mut(configs).put_generated(&mut self.generated, now);
+        if let Some(changed) = configs.with_generated(&mut self.generated, now) {
+            *configs = Arc::new(changed);
+        }
 
         let mut writes: Vec<Write> = self
             .store
@@ -252,7 +269,7 @@ impl Gateways {
         } else {
             Referred::ConfigMap(key.clone())
         };
-        let wanted = self.outputs.references.borrow().contains(&one);
+        let wanted = self.references.contains(&one);
         match change {
             Change::Put { object, .. } if wanted => {
                 self.store.put(kind.group, kind.kind, object);
@@ -273,7 +290,7 @@ impl Gateways {
 
     /// Whether something that is referred to has not been looked for yet.
     pub(crate) fn awaits_references(&self) -> bool {
-        !self.outputs.references.borrow().is_subset(&self.looked_for)
+        !self.references.is_subset(&self.looked_for)
     }
 
     /// Says what is not honoured, each once for as long as it is so.

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::assignment::Entries;
 use crate::clients::Rejection;
 use crate::compile::Inputs;
+use crate::credentials::Credentials;
 use crate::gateways::Gateways;
 use crate::issuers::{self, Known, Wanted};
 use crate::metrics::Metrics;
@@ -60,6 +61,8 @@ pub(crate) struct Outputs {
     pub(crate) shared: Arc<Shared>,
     /// What L7 proxies are sent.
     pub(crate) views: Arc<Views>,
+    /// Certificates that proxies ask for.
+    pub(crate) credentials: Arc<Credentials>,
     /// For debugging, and for who may have which certificate.
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     /// The ServiceEntries, for addresses to be given to; none: they are not.
@@ -259,6 +262,7 @@ impl Pipeline {
     /// A Secret or ConfigMap that is referred to changed, or was looked for and is not there.
     pub(crate) fn see_reference(&mut self, change: &corten_store_kube::Change) {
         self.gateways.see_reference(change);
+        self.outputs.credentials.see(change);
     }
 
     /// Whether something that is referred to has not been looked for yet.
@@ -374,6 +378,10 @@ impl Pipeline {
             keys: Arc::clone(&self.known.keys),
         };
         self.outputs.views.update(inputs, &delta, since);
+        let views = &self.outputs.views;
+        self.outputs
+            .credentials
+            .follow(self.gateways.grants(), || views.snapshot(), since);
         self.outputs.snapshot.store(Arc::new(snapshot));
         metrics.push_time.observe_time(began.elapsed());
         metrics.triggers.add(if changed > 0 { "config" } else { "none" }, 1);

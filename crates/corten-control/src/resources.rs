@@ -5,6 +5,8 @@ use corten_envoy_gen::Resources;
 use corten_xds::server::{Keys, Resource, TypeConfig};
 use xxhash_rust::xxh64::xxh64;
 
+use crate::secret::SECRET;
+
 /// Clusters.
 pub(crate) const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 /// Endpoints of a cluster.
@@ -18,7 +20,7 @@ pub(crate) const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteC
 pub(crate) const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
 
 /// The types in the order in which a proxy takes them: nothing is told of before what it leads to.
-pub(crate) fn types() -> [TypeConfig; 5] {
+pub(crate) fn types() -> [TypeConfig; 6] {
     let config = |type_url, state_wildcard, follows| TypeConfig {
         type_url,
         state_wildcard,
@@ -32,6 +34,8 @@ pub(crate) fn types() -> [TypeConfig; 5] {
         config(LISTENER, true, None),
         config(ROUTE, false, None),
         config(EXTENSION, false, None),
+        // These are put there by whoever knows them.
+        config(SECRET, false, None),
     ]
 }
 

@@ -28,6 +28,7 @@ use crate::admission::{self, Admission, Registration};
 use crate::assignment::Entries;
 use crate::authority::{self, AuthorityError, Callers, REVOCATION_ENTRY, ROOTS_ENTRY};
 use crate::clients::{Clients, Rejection};
+use crate::credentials::{self, Credentials};
 use crate::debug::{Debug, VERSION};
 use crate::gateway_status::{self, Wanted as WantedStatuses};
 use crate::gateways::{self, Gateways};
@@ -185,13 +186,19 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     let issuers = Issuers::new(&settings.issuers, wanted_receiver, known_sender, metrics.clone());
     tasks.serve("keys of issuers", |drain| issuers.run(drain));
     let (references, references_wanted) = watch::channel(Arc::default());
+    let (accounts, accounts_wanted) = watch::channel(Arc::default());
+    let credentials = Credentials::new(references, accounts);
+    let (judge, judges) = (credentials.clone(), client.clone());
+    tasks.serve("rights", |drain| {
+        credentials::judge(judge, judges, accounts_wanted, drain)
+    });
     let (wanted_statuses, statuses_wanted) = watch::channel(WantedStatuses::default());
     let (classes, known_classes) = watch::channel(Arc::default());
     let gateways = Gateways::new(
         &settings.revision,
         gateways::Outputs {
             statuses: wanted_statuses,
-            references,
+            credentials: credentials.clone(),
             classes,
         },
     );
@@ -208,6 +215,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
             entries: settings.write_status.then_some(entries_sender),
             shared: shared.clone(),
             views: views.clone(),
+            credentials: credentials.clone(),
             snapshot: snapshot.clone(),
             statuses: writer.clone(),
             metrics: metrics.clone(),
@@ -236,7 +244,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         reviews: Semaphore::new(REVIEWS_MAX),
         required: settings.authenticate,
     });
-    let clients = Clients::new(metrics.clone(), settings.check_identity, rejections, views);
+    let clients = Clients::new(metrics.clone(), settings.check_identity, rejections, views, credentials);
     let ca_metrics = ca.metrics.clone();
     let ca_authority = ca.authority.clone();
     let debug = Arc::new(Debug {

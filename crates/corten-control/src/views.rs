@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use corten_model::Delta;
-use corten_routing::Proxy;
+use corten_routing::{Proxy, Snapshot};
 use corten_xds::server::Shared;
 
 use crate::compile::{Compiler, Inputs};
@@ -30,6 +30,11 @@ impl Views {
         let shared = self.compiler().add(number, proxy);
         let views = Arc::clone(self);
         (shared, Lease { views, number })
+    }
+
+    /// Everything that proxies are configured from; none while nobody is.
+    pub(crate) fn snapshot(&self) -> Option<Snapshot> {
+        self.compiler().snapshot()
     }
 
     /// Brings everything up to date. `delta` is what is different in the model, `since` when the first of the changes was seen.

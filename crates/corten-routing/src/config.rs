@@ -195,19 +195,17 @@ impl Configs {
         }
     }
 
-    /// Puts objects that were made of others, instead of those that were made before. Tables without a difference stay the same.
-    pub fn put_generated(&mut self, before: &mut Generated, now: GeneratedObjects) {
-        replace(&mut self.gateways, &mut before.gateways, now.gateways);
-        replace(
-            &mut self.virtual_services,
-            &mut before.virtual_services,
-            now.virtual_services,
-        );
-        replace(
-            &mut self.destination_rules,
-            &mut before.destination_rules,
-            now.destination_rules,
-        );
+    /// With objects that were made of others, instead of those that were made before. Tables without a difference stay the same; `None`:
+    /// all of them do.
+    pub fn with_generated(&self, before: &mut Generated, now: GeneratedObjects) -> Option<Configs> {
+        let mut next = self.clone();
+        let (gateways, routes, rules) = (now.gateways, now.virtual_services, now.destination_rules);
+        let changed = [
+            replace(&mut next.gateways, &mut before.gateways, gateways),
+            replace(&mut next.virtual_services, &mut before.virtual_services, routes),
+            replace(&mut next.destination_rules, &mut before.destination_rules, rules),
+        ];
+        changed.contains(&true).then_some(next)
     }
 
     /// Removes an object.
@@ -262,20 +260,23 @@ fn replace<S: Spec + Clone + PartialEq>(
     table: &mut Arc<Table<S>>,
     before: &mut BTreeSet<(Name, Name)>,
     now: Vec<Resource<S>>,
-) {
+) -> bool {
+    let mut changed = false;
     let mut names = BTreeSet::new();
     for resource in now {
         let config = config(resource, false);
         let key = (Name::clone(&config.namespace), Name::clone(&config.name));
         if table.get(&key).is_none_or(|held| **held != config) {
             Arc::make_mut(table).insert(key.clone(), Arc::new(config));
+            changed = true;
         }
         names.insert(key);
     }
     for gone in before.difference(&names) {
-        Arc::make_mut(table).remove(gone);
+        changed |= Arc::make_mut(table).remove(gone).is_some();
     }
     *before = names;
+    changed
 }
 
 fn put<S: Spec>(table: &mut Table<S>, value: &Value) -> Vec<Diagnostic> {

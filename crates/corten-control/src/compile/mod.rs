@@ -118,6 +118,11 @@ impl Compiler {
         (self.units.generated, self.outlooks.generated(), own)
     }
 
+    /// Everything that proxies are configured from; none while nobody is.
+    pub(crate) fn snapshot(&self) -> Option<Snapshot> {
+        self.snapshot.clone()
+    }
+
     /// Compiles for one more proxy, and keeps that up to date until it is [removed](Self::remove).
     pub(crate) fn add(&mut self, number: u64, said: Proxy) -> Arc<Shared> {
         let snapshot = match &self.snapshot {

@@ -7,6 +7,7 @@ use crate::ground::{Control, Ground, Response as _, delta, pod};
 
 const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 const API: &str = "gateway.networking.k8s.io/v1";
 
 /// A request of the gateway's proxy.
@@ -210,6 +211,131 @@ async fn gateways_and_routes_are_served_and_their_objects_are_told() {
     .await;
     ground.delete(API, "HTTPRoute", "orders", "web").await;
     routes_until(&mut stream, |text| !text.contains("shop.example")).await;
+    control.stop().await;
+    ground.stop().await;
+}
+
+/// A Secret with a new certificate, and that certificate.
+fn certificate(namespace: &str, name: &str) -> (Value, String) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let parameters = rcgen::CertificateParams::new(vec!["shop.example".to_owned()]).expect("parameters");
+    let pem = parameters.self_signed(&key).expect("a certificate").pem();
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": name, "namespace": namespace},
+        "stringData": {"tls.crt": pem, "tls.key": key.serialize_pem()},
+    });
+    (secret, pem)
+}
+
+/// The names that a response removes, and those that it brings with the texts in them.
+async fn secrets(stream: &mut Deltas) -> (Vec<String>, Vec<(String, String)>) {
+    let response = stream.next().await;
+    assert_eq!(response.type_url, SECRET);
+    stream.acknowledge(&response).await;
+    let brought = response.resources.iter().map(|resource| {
+        let body = resource
+            .resource
+            .as_ref()
+            .map(|body| body.value.as_slice())
+            .unwrap_or_default();
+        (resource.name.clone(), String::from_utf8_lossy(body).into_owned())
+    });
+    let brought = brought.collect();
+    (response.removed_resources, brought)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_given_to_who_may_have_them() {
+    let ground = Ground::start().await;
+    infrastructure(&ground).await;
+    let (own, first) = certificate("infra", "shop");
+    let (foreign, elsewhere) = certificate("orders", "shop");
+    let (unnamed, _) = certificate("infra", "unnamed");
+    for secret in [own, foreign, unnamed] {
+        ground.create_object(secret).await;
+    }
+    let tls = |name: &str, namespace: &str| json!({"certificateRefs": [{"name": name, "namespace": namespace}]});
+    ground
+        .create_object(gateway(&json!([
+            {"name": "own", "port": 443, "protocol": "HTTPS", "hostname": "a.example", "tls": tls("shop", "infra")},
+            {"name": "foreign", "port": 443, "protocol": "HTTPS", "hostname": "b.example", "tls": tls("shop", "orders")},
+        ])))
+        .await;
+    let control = ground.control(&[]).await;
+    let edge = ("infra", "edge");
+    let refs = |listener: usize| format!("/status/listeners/{listener}/conditions");
+    eventually_is(&ground, "Gateway", edge, &refs(0), "ResolvedRefs", "True ResolvedRefs").await;
+    eventually_is(
+        &ground,
+        "Gateway",
+        edge,
+        &refs(1),
+        "ResolvedRefs",
+        "False RefNotPermitted",
+    )
+    .await;
+
+    // What its Gateways name it is given; what is in the same namespace and nobody names, and what nobody consented to, it is not.
+    let mine = "kubernetes-gateway://infra/shop";
+    let theirs = "kubernetes-gateway://orders/shop";
+    let names = [
+        mine,
+        theirs,
+        "kubernetes-gateway://infra/unnamed",
+        "kubernetes://orders/shop",
+    ];
+    let mut stream = stream_of(&ground, &control).await;
+    stream.send_as_it_is(router(SECRET, &names)).await;
+    let given = loop {
+        let (_, given) = secrets(&mut stream).await;
+        if !given.is_empty() {
+            break given;
+        }
+    };
+    assert_eq!(given.len(), 1, "{given:?}");
+    assert!(given[0].0 == mine && given[0].1.contains(first.trim()), "{given:?}");
+
+    // A new certificate is sent.
+    let (renewed, second) = certificate("infra", "shop");
+    ground.replace(&renewed).await;
+    let (_, given) = secrets(&mut stream).await;
+    assert!(given.len() == 1 && given[0].1.contains(second.trim()), "{given:?}");
+
+    // Consent, and its end.
+    ground
+        .create_object(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "ReferenceGrant",
+            "metadata": {"name": "edge", "namespace": "orders"},
+            "spec": {
+                "from": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "infra"}],
+                "to": [{"group": "", "kind": "Secret", "name": "shop"}],
+            },
+        }))
+        .await;
+    let (_, given) = secrets(&mut stream).await;
+    assert!(
+        given.len() == 1 && given[0].0 == theirs && given[0].1.contains(elsewhere.trim()),
+        "{given:?}"
+    );
+    eventually_is(&ground, "Gateway", edge, &refs(1), "ResolvedRefs", "True ResolvedRefs").await;
+    ground
+        .delete("gateway.networking.k8s.io/v1beta1", "ReferenceGrant", "orders", "edge")
+        .await;
+    let (removed, given) = secrets(&mut stream).await;
+    assert_eq!((removed, given), (vec![theirs.to_owned()], Vec::new()));
+
+    // An account of another namespace, and the same Gateway's name: nothing.
+    let token = ground.token("orders", "web", "istio-ca").await;
+    let mut stranger = ground.open_with(&control, Some(&token), "n1").await.expect("a stream");
+    let mut request = router(SECRET, &[mine]);
+    request.node = Some(Node {
+        id: "router~10.0.0.1~web-1.orders~orders.svc.cluster.local".to_owned(),
+        ..Node::default()
+    });
+    stranger.send_as_it_is(request).await;
+    let (removed, given) = secrets(&mut stranger).await;
+    assert_eq!((removed, given), (vec![mine.to_owned()], Vec::new()));
     control.stop().await;
     ground.stop().await;
 }

@@ -166,6 +166,15 @@ impl Ground {
         self.kube.request(request).await.unwrap_or_default()
     }
 
+    /// Writes what an object says, instead of what it said.
+    pub(crate) async fn replace(&self, object: &Value) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let namespace = text(&object["metadata"]["namespace"]);
+        let path = Self::path(&text(&object["apiVersion"]), &text(&object["kind"]), &namespace);
+        self.patch(&format!("{path}/{}", text(&object["metadata"]["name"])), object)
+            .await;
+    }
+
     pub(crate) async fn delete(&self, api_version: &str, kind: &str, namespace: &str, name: &str) {
         let path = format!("{}/{name}", Self::path(api_version, kind, namespace));
         let request = http::Request::delete(path).body(Vec::new()).expect("a request");

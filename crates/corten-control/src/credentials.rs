@@ -1,0 +1,493 @@
+//! Certificates that gateways serve, from Secrets: who is given which, and the watching of those alone that somebody is to be given.
+//!
+//! A proxy asks by name. It is given
+//!
+//! - `kubernetes-gateway://NAMESPACE/NAME` where a Gateway of its own names it, and is in its namespace or has consent (ReferenceGrant);
+//! - `kubernetes://NAME` of its own namespace, if its service account may list Secrets there; authorities (`-cacert`) without that;
+//! - `configmap://NAMESPACE/NAME`, whose authorities are no secret.
+//!
+//! Who has not proven to be a service account is given nothing. What is refused is left out, and the rest is served.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use corten_api::gateway_api::ReferenceGrant;
+use corten_core::{Identity, NamespacedName};
+use corten_envoy_gen::{Context, gateway};
+use corten_gateway_api::reference::{Grants, Kind};
+use corten_routing::{Proxy, ProxyKind, Scope, Snapshot};
+use corten_rt::Drain;
+use corten_store_kube::{Change, Referred, kinds, may_list_secrets};
+use corten_xds::server::Shared;
+use kube::Client;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::secret::{self, AUTHORITIES, SECRET};
+
+/// How long an answer of the API server about an account's rights holds: that it may, and that it may not.
+const ALLOWED: Duration = Duration::from_secs(300);
+const DENIED: Duration = Duration::from_secs(60);
+
+/// Who asks for which certificates, and what is known of them.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    state: Mutex<State>,
+    /// The Secrets and ConfigMaps that are to be read.
+    references: watch::Sender<Arc<BTreeSet<Referred>>>,
+    /// The accounts whose rights are to be asked for.
+    accounts: watch::Sender<Arc<BTreeSet<NamespacedName>>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What statuses are made of.
+    of_gateways: Arc<BTreeSet<Referred>>,
+    clients: HashMap<u64, Asker>,
+    /// What has been looked for; none: there is none.
+    known: BTreeMap<Referred, Option<Arc<Value>>>,
+    /// Consents to references across namespaces.
+    grants: Vec<Arc<ReferenceGrant>>,
+    /// Who may list the Secrets of its namespace, as far as that is known.
+    may_list: BTreeMap<NamespacedName, bool>,
+}
+
+/// A proxy that is connected.
+#[derive(Debug)]
+struct Asker {
+    shared: Arc<Shared>,
+    proxy: Proxy,
+    /// The service account that it has proven to be.
+    account: Option<NamespacedName>,
+    asked: BTreeSet<String>,
+    /// The Secrets that its Gateways name and that it may be given.
+    verified: BTreeSet<String>,
+    /// What was refused and told.
+    refused: BTreeSet<String>,
+}
+
+/// What a proxy asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Asked {
+    scheme: Scheme,
+    namespace: String,
+    /// Without the ending of authorities.
+    name: String,
+    authorities: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Gateway,
+    Secret,
+    ConfigMap,
+}
+
+impl Asked {
+    /// By the name of the resource; `None`: no Secret of Kubernetes.
+    fn parse(resource: &str, own: &str) -> Option<Asked> {
+        let (scheme, rest) = resource.split_once("://")?;
+        let scheme = match scheme {
+            "kubernetes-gateway" => Scheme::Gateway,
+            "kubernetes" => Scheme::Secret,
+            "configmap" => Scheme::ConfigMap,
+            _ => return None,
+        };
+        let (namespace, name) = match rest.split_once('/') {
+            Some(found) => found,
+            None if scheme == Scheme::Secret => (own, rest),
+            None => return None,
+        };
+        let plain = |text: &str| !text.is_empty() && !text.contains('/');
+        if !plain(namespace) || !plain(name) {
+            return None;
+        }
+        let bare = name.strip_suffix(AUTHORITIES).filter(|bare| !bare.is_empty());
+        Some(Asked {
+            scheme,
+            namespace: namespace.to_owned(),
+            name: bare.unwrap_or(name).to_owned(),
+            authorities: bare.is_some() || scheme == Scheme::ConfigMap,
+        })
+    }
+
+    /// The objects that it may be in, the first of which counts.
+    fn places(&self) -> Vec<Referred> {
+        let key = |name: &str| NamespacedName::new(&*self.namespace, name);
+        match self.scheme {
+            Scheme::ConfigMap => vec![Referred::ConfigMap(key(&self.name))],
+            Scheme::Gateway | Scheme::Secret if self.authorities => vec![
+                Referred::Secret(key(&format!("{}{AUTHORITIES}", self.name))),
+                Referred::Secret(key(&self.name)),
+            ],
+            Scheme::Gateway | Scheme::Secret => vec![Referred::Secret(key(&self.name))],
+        }
+    }
+}
+
+/// Whether a proxy is given what it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Given,
+    /// The API server is asked.
+    Open,
+    Refused(&'static str),
+}
+
+impl Asker {
+    fn verdict(&self, resource: &str, asked: &Asked, may_list: &BTreeMap<NamespacedName, bool>) -> Verdict {
+        let Some(account) = &self.account else {
+            return Verdict::Refused("it has not proven to be a service account");
+        };
+        match asked.scheme {
+            Scheme::ConfigMap => Verdict::Given,
+            Scheme::Gateway if self.verified.contains(resource) => Verdict::Given,
+            Scheme::Gateway => Verdict::Refused(
+                "no Gateway of its own in its namespace names it, and no ReferenceGrant lets one of another namespace",
+            ),
+            Scheme::Secret if asked.namespace != account.namespace => Verdict::Refused("it is in another namespace"),
+            Scheme::Secret if asked.authorities => Verdict::Given,
+            Scheme::Secret => match may_list.get(account) {
+                Some(true) => Verdict::Given,
+                Some(false) => Verdict::Refused("its service account may not list the Secrets of its namespace"),
+                None => Verdict::Open,
+            },
+        }
+    }
+
+    /// The Secrets that its Gateways name and that it may be given.
+    fn verify(&self, snapshot: &Snapshot, grants: &[Arc<ReferenceGrant>]) -> BTreeSet<String> {
+        let Some(account) = &self.account else {
+            return BTreeSet::new();
+        };
+        let scope = Scope::of(&snapshot.catalog, &self.proxy);
+        let cx = Context {
+            snapshot,
+            proxy: &self.proxy,
+            scope: &scope,
+        };
+        let grants = Grants::new(grants.iter().map(AsRef::as_ref));
+        gateway::verified(&cx, (&account.namespace, &account.name), |crossing| {
+            let from = if crossing.of_listener_set {
+                Kind::LISTENER_SET
+            } else {
+                Kind::GATEWAY
+            };
+            grants.allow(from, crossing.from, Kind::SECRET, crossing.to, crossing.name)
+        })
+    }
+
+    fn needs_verification(&self) -> bool {
+        let names_gateway = |name: &String| name.starts_with("kubernetes-gateway://");
+        self.proxy.kind == ProxyKind::Router && self.account.is_some() && self.asked.iter().any(names_gateway)
+    }
+}
+
+impl Credentials {
+    /// Nobody asks for anything. `references` is told what is to be read, `accounts` whose rights are to be asked for.
+    pub(crate) fn new(
+        references: watch::Sender<Arc<BTreeSet<Referred>>>,
+        accounts: watch::Sender<Arc<BTreeSet<NamespacedName>>>,
+    ) -> Arc<Credentials> {
+        Arc::new(Credentials {
+            state: Mutex::default(),
+            references,
+            accounts,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A proxy connects, having proven these identities.
+    pub(crate) fn add(&self, number: u64, shared: Arc<Shared>, proxy: Proxy, proven: &[Identity]) {
+        let own = proven.iter().find(|identity| *identity.namespace == *proxy.namespace);
+        let client = Asker {
+            shared,
+            account: own.map(|own| NamespacedName::new(&*own.namespace, &*own.service_account)),
+            proxy,
+            asked: BTreeSet::new(),
+            verified: BTreeSet::new(),
+            refused: BTreeSet::new(),
+        };
+        self.lock().clients.insert(number, client);
+    }
+
+    /// A proxy is gone.
+    pub(crate) fn remove(&self, number: u64) {
+        let mut state = self.lock();
+        state.clients.remove(&number);
+        self.tell(&state);
+    }
+
+    /// What a proxy asks for now. `snapshot` is everything that it is configured from.
+    pub(crate) fn ask(&self, number: u64, names: &[String], snapshot: impl FnOnce() -> Option<Snapshot>) {
+        let mut state = self.lock();
+        let State { clients, grants, .. } = &mut *state;
+        let Some(client) = clients.get_mut(&number) else { return };
+        let names: BTreeSet<String> = names.iter().cloned().collect();
+        if client.asked == names {
+            return;
+        }
+        client.asked = names;
+        if client.needs_verification()
+            && let Some(snapshot) = snapshot()
+        {
+            client.verified = client.verify(&snapshot, grants);
+        }
+        self.serve(&mut state, &[number], Instant::now());
+    }
+
+    /// Something changed that proxies are configured from: what their Gateways name is found anew. `grants` are consents to references
+    /// across namespaces.
+    pub(crate) fn follow(
+        &self,
+        grants: Vec<Arc<ReferenceGrant>>,
+        snapshot: impl FnOnce() -> Option<Snapshot>,
+        since: Instant,
+    ) {
+        let mut state = self.lock();
+        let State {
+            clients, grants: held, ..
+        } = &mut *state;
+        *held = grants;
+        let mut waiting = clients
+            .iter_mut()
+            .filter(|(_, client)| client.needs_verification())
+            .peekable();
+        let Some(snapshot) = waiting.peek().is_some().then(snapshot).flatten() else {
+            return;
+        };
+        let mut changed = Vec::new();
+        for (number, client) in waiting {
+            let now = client.verify(&snapshot, held);
+            if now != client.verified {
+                client.verified = now;
+                changed.push(*number);
+            }
+        }
+        if !changed.is_empty() {
+            self.serve(&mut state, &changed, since);
+        }
+    }
+
+    /// What statuses are made of is to be read, too. Returns what of it has been read already.
+    pub(crate) fn want(&self, references: Arc<BTreeSet<Referred>>) -> Vec<Change> {
+        let mut state = self.lock();
+        let news: Vec<Change> = references
+            .difference(&state.of_gateways)
+            .filter_map(|one| Some(change(one, state.known.get(one)?.as_deref())))
+            .collect();
+        state.of_gateways = references;
+        self.tell(&state);
+        news
+    }
+
+    /// A Secret or ConfigMap changed, or was looked for and is not there.
+    pub(crate) fn see(&self, change: &Change) {
+        let (one, value) = match change {
+            Change::Put { kind, object } => {
+                let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
+                let key = NamespacedName::new(text("namespace"), text("name"));
+                (referred(kind, key), Some(Arc::new(object.clone())))
+            }
+            Change::Removed { kind, key } => (referred(kind, key.clone()), None),
+        };
+        let mut state = self.lock();
+        // What is told of something that nobody asks for any more is that it is gone.
+        if self.references.borrow().contains(&one) {
+            state.known.insert(one, value);
+        } else {
+            state.known.remove(&one);
+        }
+        let all: Vec<u64> = state.clients.keys().copied().collect();
+        self.serve(&mut state, &all, Instant::now());
+    }
+
+    /// What the API server says about accounts.
+    fn judged(&self, rights: &[(NamespacedName, bool)]) {
+        let mut state = self.lock();
+        let before = state.may_list.clone();
+        state.may_list.extend(rights.iter().cloned());
+        if state.may_list != before {
+            let all: Vec<u64> = state.clients.keys().copied().collect();
+            self.serve(&mut state, &all, Instant::now());
+        }
+    }
+
+    /// Gives proxies what they ask for, and says what is to be read and asked for that.
+    fn serve(&self, state: &mut State, numbers: &[u64], since: Instant) {
+        let State {
+            clients,
+            known,
+            may_list,
+            ..
+        } = state;
+        for number in numbers {
+            let Some(client) = clients.get_mut(number) else {
+                continue;
+            };
+            let mut given = Vec::new();
+            let mut gone = Vec::new();
+            let mut refused = BTreeSet::new();
+            for resource in &client.asked {
+                let Some(asked) = Asked::parse(resource, &client.proxy.namespace) else {
+                    continue;
+                };
+                match client.verdict(resource, &asked, may_list) {
+                    Verdict::Open => {}
+                    Verdict::Refused(why) => {
+                        if !client.refused.contains(resource) {
+                            tracing::warn!(proxy = %client.proxy.name, namespace = %client.proxy.namespace, resource, why, "a certificate is not given");
+                        }
+                        refused.insert(resource.clone());
+                        gone.push(resource);
+                    }
+                    Verdict::Given => {
+                        let places = asked.places();
+                        // As long as one of them has not been looked for, what was given stays.
+                        let Some(found) = places.iter().map(|place| known.get(place)).collect::<Option<Vec<_>>>()
+                        else {
+                            continue;
+                        };
+                        match found.into_iter().flatten().next() {
+                            None => gone.push(resource),
+                            Some(object) => match secret::resource(
+                                resource,
+                                object,
+                                asked.scheme != Scheme::ConfigMap,
+                                asked.authorities,
+                            ) {
+                                Ok(made) => given.push(made),
+                                Err(why) => {
+                                    tracing::warn!(resource, why, "a Secret cannot be served");
+                                    gone.push(resource);
+                                }
+                            },
+                        }
+                    }
+                }
+            }
+            client.refused = refused;
+            if !given.is_empty() || !gone.is_empty() {
+                client.shared.publish(since, |store| {
+                    for name in &gone {
+                        store.remove(SECRET, name);
+                    }
+                    for made in given {
+                        store.set(SECRET, made);
+                    }
+                });
+            }
+        }
+        self.tell(state);
+    }
+
+    /// Says what is to be read and whose rights are to be asked for.
+    fn tell(&self, state: &State) {
+        let mut references = BTreeSet::clone(&state.of_gateways);
+        let mut accounts = BTreeSet::new();
+        for client in state.clients.values() {
+            for resource in &client.asked {
+                let Some(asked) = Asked::parse(resource, &client.proxy.namespace) else {
+                    continue;
+                };
+                if client.verdict(resource, &asked, &state.may_list) == Verdict::Given {
+                    references.extend(asked.places());
+                }
+                let is_own = client.account.as_ref().filter(|own| own.namespace == asked.namespace);
+                if let Some(own) = is_own.filter(|_| asked.scheme == Scheme::Secret && !asked.authorities) {
+                    accounts.insert(own.clone());
+                }
+            }
+        }
+        send(&self.references, references);
+        send(&self.accounts, accounts);
+    }
+}
+
+fn send<T: PartialEq>(sender: &watch::Sender<Arc<T>>, now: T) {
+    sender.send_if_modified(|before| {
+        let differs = **before != now;
+        if differs {
+            *before = Arc::new(now);
+        }
+        differs
+    });
+}
+
+fn referred(kind: &corten_store_kube::Kind, key: NamespacedName) -> Referred {
+    if *kind == kinds::SECRETS {
+        Referred::Secret(key)
+    } else {
+        Referred::ConfigMap(key)
+    }
+}
+
+fn change(one: &Referred, value: Option<&Value>) -> Change {
+    let (kind, key) = match one {
+        Referred::Secret(key) => (kinds::SECRETS, key),
+        Referred::ConfigMap(key) => (kinds::CONFIG_MAPS, key),
+    };
+    match value {
+        Some(object) => Change::Put {
+            kind,
+            object: object.clone(),
+        },
+        None => Change::Removed { kind, key: key.clone() },
+    }
+}
+
+/// Asks for the rights of accounts, and again when an answer is old, until told to stop.
+pub(crate) async fn judge(
+    credentials: Arc<Credentials>,
+    client: Client,
+    mut accounts: watch::Receiver<Arc<BTreeSet<NamespacedName>>>,
+    mut drain: Drain,
+) {
+    let mut until: BTreeMap<NamespacedName, Instant> = BTreeMap::new();
+    let ask = async {
+        loop {
+            let wanted = accounts.borrow_and_update().clone();
+            until.retain(|account, _| wanted.contains(account));
+            let now = Instant::now();
+            let mut rights = Vec::new();
+            for account in wanted.iter() {
+                if until.get(account).is_some_and(|until| *until > now) {
+                    continue;
+                }
+                let allowed = match may_list_secrets(&client, &account.namespace, &account.name).await {
+                    Ok(allowed) => allowed,
+                    Err(error) => {
+                        tracing::warn!(%account, %error, "cannot ask whether an account may list Secrets; it may not, for now");
+                        false
+                    }
+                };
+                until.insert(account.clone(), Instant::now() + if allowed { ALLOWED } else { DENIED });
+                rights.push((account.clone(), allowed));
+            }
+            credentials.judged(&rights);
+            let next = until.values().min().copied();
+            tokio::select! {
+                changed = accounts.changed() => if changed.is_err() { return },
+                () = sleep_until(next), if next.is_some() => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = drain.wait() => {}
+        () = ask => {}
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;
