@@ -1,0 +1,205 @@
+//! The way of a pod through injection.
+
+use std::collections::BTreeMap;
+
+use corten_schema::kubernetes;
+use corten_schema::patch::{PatchError, strategic};
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::decide::{Decision, decide};
+use crate::object::{PROXY, PROXY_CONFIG, annotation, container, containers_mut, is_set, label, text};
+use crate::sidecar::{Draft, native};
+use crate::{annotations, finish, gateway, overrides, proxy_config};
+
+/// Why a pod cannot be injected.
+#[derive(Debug, thiserror::Error)]
+pub enum InjectError {
+    /// Annotations that cannot be used.
+    #[error("{}", .0.join("; "))]
+    Annotations(Vec<String>),
+    /// A template that is not there.
+    #[error("requested template \"{0}\" not found; have {1}")]
+    Template(String, String),
+    /// Metrics that cannot be merged.
+    #[error("invalid prometheus scrape configuration: {0}")]
+    Metrics(String),
+    /// What was made does not fit the pod.
+    #[error("the proxy does not fit the pod: {0}")]
+    Merge(#[from] PatchError),
+    /// An annotation of ours that is no JSON.
+    #[error("annotation {0} cannot be read: {1}")]
+    Json(&'static str, serde_json::Error),
+}
+
+/// What is known of one pod.
+#[derive(Clone, Debug, Default)]
+pub struct Subject<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// The name of what made it: a Deployment's, say; empty: not known.
+    pub owner_name: String,
+    /// The namespace of that.
+    pub owner_namespace: String,
+    /// Its kind.
+    pub owner_kind: String,
+    /// Its API version.
+    pub owner_api_version: String,
+    /// How its proxy runs, all things considered but the pod's own annotation.
+    pub proxy_config: Value,
+    /// Proxies are init containers that go on running.
+    pub native_sidecars: bool,
+    /// The user of its proxy; none: 1337.
+    pub proxy_user: Option<u64>,
+    /// The group of its proxy; none: 1337.
+    pub proxy_group: Option<u64>,
+    /// Variables for all that is injected, of the webhook's own path.
+    pub variables: BTreeMap<String, String>,
+    /// The policy of `COMPLIANCE_POLICY`.
+    pub compliance_policy: Option<&'a str>,
+}
+
+/// What an installation injects.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Injector {
+    /// Its settings.
+    pub config: Config,
+    /// The mesh's configuration as it is written.
+    pub mesh: Value,
+    /// Its revision; empty: the default one.
+    pub revision: String,
+}
+
+/// The templates that are always there.
+const BUILT_IN: [&str; 3] = ["sidecar", "gateway", "grpc-simple"];
+
+impl Injector {
+    /// Whether a pod of that namespace gets a proxy.
+    pub fn decide(&self, pod: &Value, namespace: &str) -> Decision {
+        decide(&self.config, pod, namespace)
+    }
+
+    /// The configuration that proxies have where nobody else says anything.
+    pub fn mesh_proxy_config(&self) -> Value {
+        proxy_config::merge(&proxy_config::defaults(), &self.mesh["defaultConfig"])
+    }
+
+    /// The pod with its proxy.
+    ///
+    /// # Errors
+    ///
+    /// An annotation cannot be used, or a template is not there: the pod is not to be made.
+    pub fn inject(&self, pod: &Value, subject: &Subject<'_>) -> Result<Value, InjectError> {
+        let problems = annotations::problems(&pod["metadata"]["annotations"]);
+        if !problems.is_empty() {
+            return Err(InjectError::Annotations(problems));
+        }
+        let mut subject = subject.clone();
+        if subject.proxy_config.is_null() {
+            subject.proxy_config = self.mesh_proxy_config();
+        }
+        if let Some(own) = annotation(pod, PROXY_CONFIG) {
+            let own = annotations::proxy_config(own).map_err(|problem| InjectError::Annotations(vec![problem]))?;
+            subject.proxy_config = proxy_config::merge(&subject.proxy_config, &own);
+        }
+        self.place(pod, &mut subject);
+        let status_port = text(&self.mesh_proxy_config()["statusPort"]);
+        let stripped = overrides::stripped(pod, &status_port)?;
+        let schema = kubernetes::schema("", "v1", "Pod");
+        let (mut merged, mut made) = (pod.clone(), json!({}));
+        for name in self.templates(pod) {
+            let draft = Draft {
+                config: &self.config,
+                mesh: &self.mesh,
+                revision: &self.revision,
+                subject: &subject,
+                pod: &stripped,
+            };
+            let part = match name.as_str() {
+                "sidecar" => draft.pod(),
+                "gateway" => gateway::pod(&draft),
+                "grpc-simple" => gateway::grpc(&draft),
+                _ => {
+                    let known = BUILT_IN.into_iter().chain(self.config.templates.keys().map(String::as_str));
+                    return Err(InjectError::Template(name, known.collect::<Vec<_>>().join(", ")));
+                }
+            };
+            if let Some(schema) = schema {
+                made = strategic(schema, &made, &part)?;
+                move_customization(&mut merged, &made, subject.native_sidecars);
+                merged = strategic(schema, &merged, &part)?;
+            }
+        }
+        merged = overrides::reapply(merged, pod, &made, &subject.proxy_config)?;
+        finish::finish(&mut merged, pod, &made, self, &subject)?;
+        Ok(merged)
+    }
+
+    /// Cluster and network, as far as the pod or the webhook's path says something else than the values.
+    fn place(&self, pod: &Value, subject: &mut Subject<'_>) {
+        let value = |path: &str| self.config.values.pointer(path).filter(|value| is_set(value)).map(text);
+        if let Some(cluster) = value("/global/multiCluster/clusterName") {
+            subject.variables.entry("ISTIO_META_CLUSTER_ID".to_owned()).or_insert(cluster);
+        }
+        if let Some(network) = value("/global/network") {
+            subject.variables.entry("ISTIO_META_NETWORK".to_owned()).or_insert(network);
+        }
+        if let Some(network) = label(pod, "topology.istio.io/network") {
+            subject.variables.insert("ISTIO_META_NETWORK".to_owned(), network.to_owned());
+        }
+    }
+
+    /// The templates of a pod, in their order.
+    fn templates(&self, pod: &Value) -> Vec<String> {
+        let named = annotation(pod, "inject.istio.io/templates");
+        let named = named.map(|named| named.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>());
+        let named = named.unwrap_or_else(|| self.config.default_templates.clone());
+        let expanded = named.into_iter().flat_map(|name| match self.config.aliases.get(&name) {
+            Some(names) => names.clone(),
+            None => vec![name],
+        });
+        expanded.collect()
+    }
+}
+
+/// What a user says about the proxy stands among the containers; where the proxy is an init container, it belongs there.
+fn move_customization(pod: &mut Value, made: &Value, native_by_default: bool) {
+    let concerned = native(pod, native_by_default)
+        && container(made, "initContainers", PROXY).is_some()
+        && container(pod, "containers", PROXY).is_some();
+    if !concerned {
+        return;
+    }
+    let listed = containers_mut(pod, "containers");
+    if let Some(place) = listed.iter().position(|container| container["name"] == PROXY) {
+        let own = listed.remove(place);
+        containers_mut(pod, "initContainers").push(own);
+    }
+}
+
+/// The whole name of an image: as the pod says, or of hub, name, tag and kind.
+pub(crate) fn image(values: &Value, pod: &Value, path: &str, kind: &str) -> String {
+    let value = |path: &str| values.pointer(path).map(text).unwrap_or_default();
+    let named = annotation(pod, "sidecar.istio.io/proxyImage").map_or_else(|| value(path), str::to_owned);
+    if named.contains('/') {
+        return named;
+    }
+    let name = match value(path) {
+        none if none.is_empty() => "proxyv2".to_owned(),
+        name => name,
+    };
+    let kind = match annotation(pod, "sidecar.istio.io/proxyImageType") {
+        Some(own) => own.to_owned(),
+        None if kind.is_empty() => value("/global/variant"),
+        None => kind.to_owned(),
+    };
+    let tag = value("/global/tag");
+    let tag = if kind.is_empty() {
+        tag
+    } else {
+        let known = ["-distroless", "-debug"];
+        let plain = known.iter().find_map(|end| tag.strip_suffix(end)).unwrap_or(&tag);
+        if kind == "default" { plain.to_owned() } else { format!("{plain}-{kind}") }
+    };
+    format!("{}/{name}:{tag}", value("/global/hub"))
+}

@@ -1,0 +1,26 @@
+//! Injection: a pod in, the pod with its proxy out.
+//!
+//! [`Injector`] holds what an installation says (values and the mesh's configuration); [`Subject`] is what is known of one pod. Which
+//! pods get a proxy is decided in [`decide`], what is added is made by [`sidecar`] and [`gateway`] and merged as `kubectl` merges
+//! patches, and what cannot be said by a patch is done afterwards: probes, metrics, the order of containers. Pure: no clock, no API.
+
+mod annotations;
+mod config;
+mod decide;
+mod finish;
+mod gateway;
+mod injector;
+mod object;
+mod overrides;
+mod probes;
+mod prometheus;
+mod proxy_config;
+mod resources;
+mod sidecar;
+mod workload;
+
+pub use config::Config;
+pub use decide::Decision;
+pub use injector::{InjectError, Injector, Subject};
+pub use proxy_config::{defaults as default_proxy_config, merge as merge_proxy_config};
+pub use workload::{Outcome, objects};
