@@ -15,6 +15,7 @@ mod debug;
 mod gateway_status;
 mod gateways;
 mod http;
+mod injection;
 mod issuers;
 mod keys;
 mod metrics;

@@ -144,6 +144,14 @@ pub(crate) struct Metrics {
     pub(crate) validation_failed: Family,
     /// Requests for validation that were none.
     pub(crate) validation_http_errors: Number,
+    /// Pods that were to be injected, or not.
+    pub(crate) injection_requests: Number,
+    /// Pods that got a proxy.
+    pub(crate) injection_success: Number,
+    /// Pods that could not be made.
+    pub(crate) injection_failures: Number,
+    /// Pods that get none.
+    pub(crate) injection_skipped: Number,
 }
 
 impl Metrics {
@@ -168,6 +176,10 @@ impl Metrics {
             validation_passed: Family::default(),
             validation_failed: Family::default(),
             validation_http_errors: Number::default(),
+            injection_requests: Number::default(),
+            injection_success: Number::default(),
+            injection_failures: Number::default(),
+            injection_skipped: Number::default(),
         }
     }
 
@@ -238,6 +250,30 @@ impl Metrics {
             "Discovery clients that were refused.",
             self.authentication_failures.get(),
         );
+        for (name, help, number) in [
+            (
+                "sidecar_injection_requests_total",
+                "Total number of sidecar injection requests.",
+                &self.injection_requests,
+            ),
+            (
+                "sidecar_injection_success_total",
+                "Total number of successful sidecar injection requests.",
+                &self.injection_success,
+            ),
+            (
+                "sidecar_injection_failure_total",
+                "Total number of failed sidecar injection requests.",
+                &self.injection_failures,
+            ),
+            (
+                "sidecar_injection_skip_total",
+                "Total number of skipped sidecar injection requests.",
+                &self.injection_skipped,
+            ),
+        ] {
+            counter(&mut text, name, help, number.get());
+        }
         counter(
             &mut text,
             "pilot_jwks_resolver_network_fetch_success_total",

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::access::{Access, REVIEWS_MAX};
-use crate::admission::{self, Admission, Registration};
+use crate::admission::{self, Admission, Registration, Task};
 use crate::assignment::Entries;
 use crate::authority::{self, AuthorityError, Callers, REVOCATION_ENTRY, ROOTS_ENTRY};
 use crate::clients::{Clients, Rejection};
@@ -32,6 +32,7 @@ use crate::credentials::{self, Credentials};
 use crate::debug::{Debug, VERSION};
 use crate::gateway_status::{self, Wanted as WantedStatuses};
 use crate::gateways::{self, Gateways};
+use crate::injection::{Injection, Watcher};
 use crate::issuers::{Issuers, Known, Wanted};
 use crate::metrics::Metrics;
 use crate::pipeline::{MeshConfig, Outputs, Pipeline};
@@ -291,9 +292,27 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
             settings: identities,
             metrics: metrics.clone(),
         });
-        let handler = move |request| {
-            let admission = admission.clone();
-            async move { admission.answer(&request) }
+        let known = Arc::default();
+        let injection = Arc::new(Injection {
+            known: Arc::clone(&known),
+            metrics: metrics.clone(),
+        });
+        let watcher = Watcher {
+            namespace: settings.namespace.clone(),
+            revision: settings.revision.clone(),
+            native: settings.native_sidecars,
+        };
+        let watched = client.clone();
+        tasks.serve("injection", |drain| watcher.run(watched, known, drain));
+        let handler = move |request: http::Request| {
+            let (admission, injection) = (admission.clone(), injection.clone());
+            async move {
+                if Injection::concerns(request.uri.path()) {
+                    injection.answer(&request)
+                } else {
+                    admission.answer(&request)
+                }
+            }
         };
         let serving = ca.serving.clone();
         let port = http::Port {
@@ -435,12 +454,10 @@ fn start_leading(
     let election = Election::new(&settings.namespace, "istio-status-leader", &settings.pod);
     let candidate = client.clone();
     tasks.serve("election", |drain| election.run(candidate, leadership, drain));
-    if let (Some(policy), Some(_)) = (settings.validation, settings.https) {
-        let registration = Registration {
-            namespace: settings.namespace.clone(),
-            revision: settings.revision.clone(),
-            policy,
-        };
+    let validation = settings.validation.map(Task::Validation);
+    let injection = settings.injection.then_some(Task::Injection);
+    let care: Vec<Task> = validation.into_iter().chain(injection).collect();
+    if settings.https.is_some() && !care.is_empty() {
         let mut leads = leads.clone();
         // Statuses and roots are written once for all revisions; webhooks are each revision's own, and the one that leads there
         // would leave them as they are.
@@ -454,8 +471,15 @@ fn start_leading(
                 election.run(candidate, leadership, drain)
             });
         }
-        let (client, keys) = (client.clone(), authority.subscribe());
-        tasks.serve("registration", |drain| registration.run(client, keys, leads, drain));
+        for task in care {
+            let registration = Registration {
+                namespace: settings.namespace.clone(),
+                revision: settings.revision.clone(),
+                task,
+            };
+            let (client, keys, leads) = (client.clone(), authority.subscribe(), leads.clone());
+            tasks.serve("registration", |drain| registration.run(client, keys, leads, drain));
+        }
     }
     if let Some(writer) = writer {
         let (client, leads) = (client.clone(), leads.clone());

@@ -127,6 +127,10 @@ pub struct Settings {
     pub issuers: IssuerSettings,
     /// What the registrations of validation are to say about objects that nobody could judge; none: they are left alone.
     pub validation: Option<ValidationPolicy>,
+    /// Whether the registrations of injection are looked after.
+    pub injection: bool,
+    /// Whether proxies are init containers that go on running; none: where nodes are new enough.
+    pub native_sidecars: Option<bool>,
 }
 
 impl Settings {
@@ -188,6 +192,11 @@ impl Settings {
                 // Istio's way to say that somebody else looks after the registrations. Other names are not needed: ours are found by label.
                 Some("") => None,
                 _ => Some(reader.validation_policy("CORTEN_VALIDATION_FAILURE_POLICY")),
+            },
+            injection: variable("INJECTION_WEBHOOK_CONFIG_NAME").as_deref() != Some(""),
+            native_sidecars: match reader.text("ENABLE_NATIVE_SIDECARS").as_deref() {
+                None | Some("auto") => None,
+                Some(_) => Some(reader.truth("ENABLE_NATIVE_SIDECARS", false)),
             },
             namespace,
         };

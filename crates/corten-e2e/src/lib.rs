@@ -12,7 +12,7 @@ mod snapshot;
 mod stock;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use cluster::Namespace;
@@ -61,6 +61,18 @@ pub fn play_on(user: As, mesh: bool, scenarios: &[Scenario], differences: &[Diff
         runtime.up(&[]);
     }
     play_in(&runtime, scenarios, differences);
+}
+
+/// As [`play_on`] with the mesh, whose sidecars and gateways run this Envoy: a namespace with the label `istio-injection=enabled` is all that
+/// pods need to have one.
+///
+/// # Panics
+/// If any fails; names those that did.
+pub fn play_with_envoy(user: As, envoy: &Path, scenarios: &[Scenario]) {
+    let runtime = Runtime::new(user);
+    let envoy = envoy.canonicalize().expect("the Envoy is there");
+    runtime.up_with_mesh_and("default", &["--envoy", &envoy.to_string_lossy()]);
+    play_in(&runtime, scenarios, &[]);
 }
 
 /// Plays all scenarios on a cluster that runs, at once, each in a namespace of its own.

@@ -210,10 +210,19 @@ impl Runtime {
     /// If they do not become ready.
     #[track_caller]
     pub fn up_with_mesh(&self, name: &str) -> String {
+        self.up_with_mesh_and(name, &[])
+    }
+
+    /// As [`up_with_mesh`](Self::up_with_mesh), with further flags of `corten up`.
+    ///
+    /// # Panics
+    /// If the parts do not become ready.
+    #[track_caller]
+    pub fn up_with_mesh_and(&self, name: &str, flags: &[&str]) -> String {
         let stock = crate::stock::flags();
         let stock: Vec<&str> = stock.iter().map(String::as_str).collect();
         let said = self
-            .corten(&[&["up", "--detach", "--name", name][..], &stock].concat())
+            .corten(&[&["up", "--detach", "--name", name][..], &stock, flags].concat())
             .ok();
         let kubeconfig = self.state(name).join("kubeconfig");
         let kubeconfig = kubeconfig.to_string_lossy();

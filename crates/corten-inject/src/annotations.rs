@@ -91,13 +91,18 @@ fn interfaces(value: &str) -> Option<String> {
 /// A quantity of Kubernetes: a decimal number with a suffix.
 fn quantity(value: &str) -> Option<String> {
     let digits = value.trim_start_matches(['+', '-']);
-    let end = digits.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(digits.len());
+    let end = digits
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(digits.len());
     let (number, suffix) = digits.split_at(end);
     let known = [
         "", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
     ];
-    let exponent = suffix.strip_prefix(['e', 'E']).is_some_and(|power| power.parse::<i32>().is_ok());
-    let fits = number.parse::<f64>().is_ok() && value.len() - digits.len() <= 1 && (known.contains(&suffix) || exponent);
+    let exponent = suffix
+        .strip_prefix(['e', 'E'])
+        .is_some_and(|power| power.parse::<i32>().is_ok());
+    let fits =
+        number.parse::<f64>().is_ok() && value.len() - digits.len() <= 1 && (known.contains(&suffix) || exponent);
     (!fits).then(|| format!("'{value}' is not a quantity, as in 100m or 128Mi"))
 }
 
@@ -142,9 +147,17 @@ mod tests {
         let traffic = |name: &str| format!("traffic.sidecar.istio.io/{name}");
         check(&traffic("includeOutboundIPRanges"), "*", None);
         check(&traffic("includeOutboundIPRanges"), "10.0.0.0/8,fd00::/8", None);
-        check(&traffic("includeOutboundIPRanges"), "10.0.0.0", Some("includeIPRanges invalid"));
+        check(
+            &traffic("includeOutboundIPRanges"),
+            "10.0.0.0",
+            Some("includeIPRanges invalid"),
+        );
         check(&traffic("includeInboundPorts"), "80, 443", None);
-        check(&traffic("includeInboundPorts"), "bad", Some("includeInboundPorts invalid"));
+        check(
+            &traffic("includeInboundPorts"),
+            "bad",
+            Some("includeInboundPorts invalid"),
+        );
         check(&traffic("excludeInboundPorts"), "*", Some("'*' is not a port"));
         check(&traffic("excludeInterfaces"), "net1,a b", Some("'a b'"));
         check("sidecar.istio.io/interceptionMode", "NONE", None);

@@ -68,8 +68,7 @@ fn selects(selector: &Value, pod: &Value) -> bool {
             _ => false,
         }
     };
-    equal.into_iter().flatten().all(|(key, value)| labels[key] == *value)
-        && conditions.into_iter().flatten().all(holds)
+    equal.into_iter().flatten().all(|(key, value)| labels[key] == *value) && conditions.into_iter().flatten().all(holds)
 }
 
 #[cfg(test)]
@@ -89,16 +88,34 @@ mod tests {
         let with = |labels: Value, annotations: Value| json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": {}});
         let usual = json!({});
         check(&usual, &with(json!({}), json!({})), Decision::Inject);
-        check(&usual, &with(json!({"sidecar.istio.io/inject": "false"}), json!({"sidecar.istio.io/inject": "true"})), Decision::Disabled);
-        check(&usual, &with(json!({"sidecar.istio.io/inject": "perhaps"}), json!({})), Decision::Inject);
+        check(
+            &usual,
+            &with(
+                json!({"sidecar.istio.io/inject": "false"}),
+                json!({"sidecar.istio.io/inject": "true"}),
+            ),
+            Decision::Disabled,
+        );
+        check(
+            &usual,
+            &with(json!({"sidecar.istio.io/inject": "perhaps"}), json!({})),
+            Decision::Inject,
+        );
         let closed = json!({"policy": "disabled", "alwaysInjectSelector": [{"matchExpressions": [{"key": "mesh", "operator": "Exists"}]}]});
         check(&closed, &with(json!({}), json!({})), Decision::NotAsked);
         check(&closed, &with(json!({"mesh": ""}), json!({})), Decision::Inject);
-        check(&closed, &with(json!({"sidecar.istio.io/inject": "true"}), json!({})), Decision::Inject);
+        check(
+            &closed,
+            &with(json!({"sidecar.istio.io/inject": "true"}), json!({})),
+            Decision::Inject,
+        );
         let never = json!({"neverInjectSelector": [{}, {"matchLabels": {"job": "yes"}}]});
         check(&never, &with(json!({}), json!({})), Decision::Inject);
         check(&never, &with(json!({"job": "yes"}), json!({})), Decision::Disabled);
         check(&usual, &json!({"spec": {"hostNetwork": true}}), Decision::HostNetwork);
-        assert_eq!(decide(&Config::default(), &json!({}), "kube-system"), Decision::Namespace);
+        assert_eq!(
+            decide(&Config::default(), &json!({}), "kube-system"),
+            Decision::Namespace
+        );
     }
 }

@@ -23,7 +23,11 @@ pub(crate) fn finish(
     metadata_mut(pod, "labels");
     if let Some(proxy) = proxy_mut(pod) {
         if let Some(env) = proxy["env"].as_array_mut() {
-            env.retain(|variable| !variable["name"].as_str().is_some_and(|name| subject.variables.contains_key(name)));
+            env.retain(|variable| {
+                !variable["name"]
+                    .as_str()
+                    .is_some_and(|name| subject.variables.contains_key(name))
+            });
         }
         for (name, value) in &subject.variables {
             push_env(proxy, name, value);
@@ -51,9 +55,15 @@ pub(crate) fn finish(
 fn secure_metrics(pod: &mut Value) {
     const PORT: &str = "prometheus.istio.io/secure-port";
     let told = pod["metadata"]["annotations"].get(PORT).is_some();
-    let env = proxy_mut(pod).and_then(|proxy| proxy["env"].as_array().cloned()).unwrap_or_default();
-    let port = env.iter().find(|variable| variable["name"] == "ENVOY_SECURE_MERGED_METRICS_PORT");
-    let port = port.and_then(|variable| variable["value"].as_str()).filter(|port| !port.is_empty() && *port != "0");
+    let env = proxy_mut(pod)
+        .and_then(|proxy| proxy["env"].as_array().cloned())
+        .unwrap_or_default();
+    let port = env
+        .iter()
+        .find(|variable| variable["name"] == "ENVOY_SECURE_MERGED_METRICS_PORT");
+    let port = port
+        .and_then(|variable| variable["value"].as_str())
+        .filter(|port| !port.is_empty() && *port != "0");
     if let (false, Some(port)) = (told, port) {
         metadata_mut(pod, "annotations").insert(PORT.to_owned(), json!(port));
     }
@@ -69,7 +79,11 @@ fn status(made: &Value, revision: &str) -> String {
             .flatten()
             .map(|one| one["name"].to_string())
             .collect();
-        if names.is_empty() { "null".to_owned() } else { format!("[{}]", names.join(",")) }
+        if names.is_empty() {
+            "null".to_owned()
+        } else {
+            format!("[{}]", names.join(","))
+        }
     };
     let revision = if revision.is_empty() { "default" } else { revision };
     format!(

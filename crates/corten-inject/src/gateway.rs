@@ -10,9 +10,13 @@ use crate::sidecar::{Draft, canonical, common_annotations, pull_secrets};
 pub(crate) fn pod(draft: &Draft<'_>) -> Value {
     let values = &draft.config.values;
     let value = |path: &str| values.pointer(path).unwrap_or(&Value::Null);
-    let names = containers(draft.pod, "containers").iter().filter_map(|container| container["name"].as_str());
+    let names = containers(draft.pod, "containers")
+        .iter()
+        .filter_map(|container| container["name"].as_str());
     let others: Vec<&str> = names.filter(|name| *name != PROXY).collect();
-    let kind = draft.subject.proxy_config["image"]["imageType"].as_str().unwrap_or_default();
+    let kind = draft.subject.proxy_config["image"]["imageType"]
+        .as_str()
+        .unwrap_or_default();
     let mut container = json!({
         "name": PROXY,
         "image": image(values, draft.pod, "/global/proxy/image", kind),
@@ -31,7 +35,10 @@ pub(crate) fn pod(draft: &Draft<'_>) -> Value {
         },
         "volumeMounts": draft.mounts(),
     });
-    for (name, path) in [("imagePullPolicy", "/global/imagePullPolicy"), ("lifecycle", "/global/proxy/lifecycle")] {
+    for (name, path) in [
+        ("imagePullPolicy", "/global/imagePullPolicy"),
+        ("lifecycle", "/global/proxy/lifecycle"),
+    ] {
         if is_set(value(path)) {
             container[name] = value(path).clone();
         }
@@ -85,7 +92,11 @@ pub(crate) fn grpc(draft: &Draft<'_>) -> Value {
             "volumeMounts": [mount],
         })
     });
-    let namespace = draft.config.values.pointer("/global/istioNamespace").unwrap_or(&Value::Null);
+    let namespace = draft
+        .config
+        .values
+        .pointer("/global/istioNamespace")
+        .unwrap_or(&Value::Null);
     json!({
         "metadata": {"annotations": {"sidecar.istio.io/rewriteAppHTTPProbers": "false"}},
         "spec": {

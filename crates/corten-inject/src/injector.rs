@@ -45,8 +45,10 @@ pub struct Subject<'a> {
     pub owner_kind: String,
     /// Its API version.
     pub owner_api_version: String,
-    /// How its proxy runs, all things considered but the pod's own annotation.
+    /// How its proxy runs, as far as the mesh and its namespace say; null: as the mesh says.
     pub proxy_config: Value,
+    /// What goes before the pod's own annotation.
+    pub proxy_config_above: Value,
     /// Proxies are init containers that go on running.
     pub native_sidecars: bool,
     /// The user of its proxy; none: 1337.
@@ -102,6 +104,7 @@ impl Injector {
             let own = annotations::proxy_config(own).map_err(|problem| InjectError::Annotations(vec![problem]))?;
             subject.proxy_config = proxy_config::merge(&subject.proxy_config, &own);
         }
+        subject.proxy_config = proxy_config::merge(&subject.proxy_config, &subject.proxy_config_above);
         self.place(pod, &mut subject);
         let status_port = text(&self.mesh_proxy_config()["statusPort"]);
         let stripped = overrides::stripped(pod, &status_port)?;
@@ -120,7 +123,9 @@ impl Injector {
                 "gateway" => gateway::pod(&draft),
                 "grpc-simple" => gateway::grpc(&draft),
                 _ => {
-                    let known = BUILT_IN.into_iter().chain(self.config.templates.keys().map(String::as_str));
+                    let known = BUILT_IN
+                        .into_iter()
+                        .chain(self.config.templates.keys().map(String::as_str));
                     return Err(InjectError::Template(name, known.collect::<Vec<_>>().join(", ")));
                 }
             };
@@ -139,13 +144,21 @@ impl Injector {
     fn place(&self, pod: &Value, subject: &mut Subject<'_>) {
         let value = |path: &str| self.config.values.pointer(path).filter(|value| is_set(value)).map(text);
         if let Some(cluster) = value("/global/multiCluster/clusterName") {
-            subject.variables.entry("ISTIO_META_CLUSTER_ID".to_owned()).or_insert(cluster);
+            subject
+                .variables
+                .entry("ISTIO_META_CLUSTER_ID".to_owned())
+                .or_insert(cluster);
         }
         if let Some(network) = value("/global/network") {
-            subject.variables.entry("ISTIO_META_NETWORK".to_owned()).or_insert(network);
+            subject
+                .variables
+                .entry("ISTIO_META_NETWORK".to_owned())
+                .or_insert(network);
         }
         if let Some(network) = label(pod, "topology.istio.io/network") {
-            subject.variables.insert("ISTIO_META_NETWORK".to_owned(), network.to_owned());
+            subject
+                .variables
+                .insert("ISTIO_META_NETWORK".to_owned(), network.to_owned());
         }
     }
 
@@ -199,7 +212,66 @@ pub(crate) fn image(values: &Value, pod: &Value, path: &str, kind: &str) -> Stri
     } else {
         let known = ["-distroless", "-debug"];
         let plain = known.iter().find_map(|end| tag.strip_suffix(end)).unwrap_or(&tag);
-        if kind == "default" { plain.to_owned() } else { format!("{plain}-{kind}") }
+        if kind == "default" {
+            plain.to_owned()
+        } else {
+            format!("{plain}-{kind}")
+        }
     };
     format!("{}/{name}:{tag}", value("/global/hub"))
+}
+
+/// Variables that the path of a webhook says: `/NAME/VALUE/...`, with `--slash--` for a slash, or `/:ENV:NAME=VALUE...`.
+pub fn variables_of_path(path: &str) -> BTreeMap<String, String> {
+    let path = path.trim_matches('/');
+    let named = |name: &str| match name {
+        "cluster" => "ISTIO_META_CLUSTER_ID".to_owned(),
+        "net" => "ISTIO_META_NETWORK".to_owned(),
+        other => other.to_uppercase(),
+    };
+    if path.starts_with(":ENV:") {
+        let pairs = path.split(":ENV:").filter_map(|pair| pair.split_once('='));
+        let pairs = pairs.filter(|(name, _)| !name.is_empty());
+        return pairs.map(|(name, value)| (named(name), value.to_owned())).collect();
+    }
+    let parts: Vec<&str> = path.split('/').collect();
+    let pairs = parts.chunks_exact(2).filter(|pair| !pair[0].is_empty());
+    pairs
+        .map(|pair| (named(pair[0]), pair[1].replace("--slash--", "/")))
+        .collect()
+}
+
+/// The user and group that OpenShift leaves to the proxies of a namespace with these annotations: the last of its range, which no
+/// application gets.
+pub fn openshift_ids(annotations: &Value) -> (Option<u64>, Option<u64>) {
+    let last = |name: &str| {
+        let block = annotations[name].as_str()?.split(',').next()?;
+        match block.split_once('/') {
+            Some((start, size)) => (start.parse::<u64>().ok()? + size.parse::<u64>().ok()?).checked_sub(1),
+            None => block.split_once('-')?.1.parse().ok(),
+        }
+    };
+    let users = last("openshift.io/sa.scc.uid-range");
+    (users, last("openshift.io/sa.scc.supplemental-groups").or(users))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_says_variables() {
+        let of = |path: &str| {
+            variables_of_path(path)
+                .into_iter()
+                .map(|(k, v)| format!("{k}={v}"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(""), [""; 0]);
+        assert_eq!(
+            of("/cluster/one/net/a--slash--b/"),
+            ["ISTIO_META_CLUSTER_ID=one", "ISTIO_META_NETWORK=a/b"]
+        );
+        assert_eq!(of("/:ENV:net=n:ENV:x=:ENV:=y"), ["ISTIO_META_NETWORK=n", "X="]);
+    }
 }

@@ -40,7 +40,9 @@ pub(crate) fn stripped(pod: &Value, status_port: &str) -> Result<Value, InjectEr
     if let Some(said) = json_of(&pod, OVERRIDES)? {
         for list in LISTS {
             for own in said[list].as_array().into_iter().flatten() {
-                let present = own["name"].as_str().is_some_and(|name| container(&pod, list, name).is_some());
+                let present = own["name"]
+                    .as_str()
+                    .is_some_and(|name| container(&pod, list, name).is_some());
                 if !present {
                     containers_mut(&mut pod, list).push(own.clone());
                 }
@@ -63,17 +65,28 @@ pub(crate) fn reapply(
     let mut said = json!({});
     for list in LISTS {
         for template in containers(made, list) {
-            let Some(name) = template["name"].as_str() else { continue };
-            if status[list].as_array().is_some_and(|names| names.contains(&json!(name))) {
+            let Some(name) = template["name"].as_str() else {
+                continue;
+            };
+            if status[list]
+                .as_array()
+                .is_some_and(|names| names.contains(&json!(name)))
+            {
                 continue;
             }
-            let remembered = existing[list].as_array().into_iter().flatten().find(|own| own["name"] == name);
+            let remembered = existing[list]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|own| own["name"] == name);
             // The proxy may be an init container, and is written among the others all the same.
             let elsewhere = || match list {
                 "initContainers" => container(original, "containers", name),
                 _ => None,
             };
-            let own = remembered.or_else(|| elsewhere()).or_else(|| container(original, list, name));
+            let own = remembered
+                .or_else(|| elsewhere())
+                .or_else(|| container(original, list, name));
             let Some(mut own) = own.cloned() else { continue };
             if own["image"] == "auto"
                 && let Some(own) = own.as_object_mut()
@@ -102,8 +115,13 @@ pub(crate) fn reapply(
 
 /// The init container has to know whose connections are the proxy's.
 fn adjust_user(merged: &mut Value, original: &Value, proxy_config: &Value) {
-    let Some(own) = proxy_list(original).and_then(|list| container(original, list, PROXY)) else { return };
-    let (user, group) = (&own["securityContext"]["runAsUser"], &own["securityContext"]["runAsGroup"]);
+    let Some(own) = proxy_list(original).and_then(|list| container(original, list, PROXY)) else {
+        return;
+    };
+    let (user, group) = (
+        &own["securityContext"]["runAsUser"],
+        &own["securityContext"]["runAsGroup"],
+    );
     if user.is_null() && group.is_null() {
         return;
     }

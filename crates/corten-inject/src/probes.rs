@@ -27,7 +27,9 @@ pub(crate) fn rewrite(pod: &mut Value, by_default: bool, status_port: u16) {
     {
         keep(proxy, kept, injected_before);
     }
-    let port = annotation(pod, STATUS_PORT).and_then(|port| port.parse().ok()).unwrap_or(status_port);
+    let port = annotation(pod, STATUS_PORT)
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(status_port);
     for list in ["containers", "initContainers"] {
         if pod["spec"][list].is_array() {
             for container in containers_mut(pod, list) {
@@ -40,7 +42,9 @@ pub(crate) fn rewrite(pod: &mut Value, by_default: bool, status_port: u16) {
 /// The original probes, by the path at which the proxy answers for them.
 fn kept(pod: &Value, status_port: u16) -> Map<String, Value> {
     let mut kept = Map::new();
-    let all = ["initContainers", "containers"].into_iter().flat_map(|list| containers(pod, list));
+    let all = ["initContainers", "containers"]
+        .into_iter()
+        .flat_map(|list| containers(pod, list));
     for container in all.filter(|container| container["name"] != PROXY) {
         let name = container["name"].as_str().unwrap_or_default();
         for (field, end) in PROBES {
@@ -85,7 +89,9 @@ fn keep(proxy: &mut Value, kept: Map<String, Value>, injected_before: bool) {
     let variables = proxy["env"].as_array_mut().into_iter().flatten();
     let mut variables = variables.filter(|variable| variable["name"] == VARIABLE);
     if injected_before && let Some(variable) = variables.next() {
-        let before = variable["value"].as_str().and_then(|text| serde_json::from_str::<Map<_, _>>(text).ok());
+        let before = variable["value"]
+            .as_str()
+            .and_then(|text| serde_json::from_str::<Map<_, _>>(text).ok());
         let mut all = kept;
         // What was kept first is the application's own.
         all.extend(before.into_iter().flatten());
@@ -102,12 +108,22 @@ fn redirect(container: &mut Value, port: u16) {
     }
     let name = container["name"].as_str().unwrap_or_default().to_owned();
     for (field, end) in PROBES {
-        lead(&mut container[field], &["httpGet", "tcpSocket", "grpc"], &format!("/app-health/{name}/{end}"), port);
+        lead(
+            &mut container[field],
+            &["httpGet", "tcpSocket", "grpc"],
+            &format!("/app-health/{name}/{end}"),
+            port,
+        );
     }
     for (field, end) in HOOKS {
         if container["lifecycle"].is_object() {
             let path = format!("/app-lifecycle/{name}/{end}");
-            lead(&mut container["lifecycle"][field], &["httpGet", "tcpSocket"], &path, port);
+            lead(
+                &mut container["lifecycle"][field],
+                &["httpGet", "tcpSocket"],
+                &path,
+                port,
+            );
         }
     }
     // Looking for what is not there left nulls.
@@ -121,7 +137,9 @@ fn redirect(container: &mut Value, port: u16) {
 }
 
 fn lead(probe: &mut Value, kinds: &[&str], path: &str, port: u16) {
-    let Some(kind) = kinds.iter().find(|kind| probe[**kind].is_object()) else { return };
+    let Some(kind) = kinds.iter().find(|kind| probe[**kind].is_object()) else {
+        return;
+    };
     let mut request = match *kind {
         "httpGet" => probe["httpGet"].clone(),
         _ => json!({}),

@@ -27,7 +27,10 @@ const RESERVED: [(u16, &str); 9] = [
 fn told(pod: &Value) -> BTreeMap<&'static str, (String, String)> {
     let entries = pod["metadata"]["annotations"].as_object().into_iter().flatten();
     let known = entries.filter_map(|(name, value)| {
-        let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let plain: String = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect();
         let meaning = match plain.as_str() {
             "prometheus_io_scrape" => "scrape",
             "prometheus_io_port" => "port",
@@ -120,5 +123,9 @@ fn targets(text: &str) -> Vec<(String, String)> {
     });
     let split: Vec<(String, String)> = split.collect();
     // One that is none makes the whole list none, as scrapers would get half of it.
-    if split.iter().any(|(port, _)| port.is_empty()) { Vec::new() } else { split }
+    if split.iter().any(|(port, _)| port.is_empty()) {
+        Vec::new()
+    } else {
+        split
+    }
 }

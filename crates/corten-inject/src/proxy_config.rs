@@ -71,8 +71,14 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_carried_and_metadata_adds_up() {
-        let mesh = merge(&defaults(), &json!({"proxyMetadata": {"A": "1", "B": "1"}, "concurrency": 0}));
-        let merged = merge(&mesh, &json!({"proxyMetadata": {"B": "2"}, "drainDuration": "45s", "tracing": {}}));
+        let mesh = merge(
+            &defaults(),
+            &json!({"proxyMetadata": {"A": "1", "B": "1"}, "concurrency": 0}),
+        );
+        let merged = merge(
+            &mesh,
+            &json!({"proxyMetadata": {"B": "2"}, "drainDuration": "45s", "tracing": {}}),
+        );
         assert_eq!(
             brief(&merged),
             r#"{"concurrency":0,"proxyMetadata":{"A":"1","B":"2"},"tracing":{}}"#

@@ -48,11 +48,15 @@ impl Draft<'_> {
     }
 
     fn metadata(&self, name: &str) -> &str {
-        self.subject.proxy_config["proxyMetadata"][name].as_str().unwrap_or_default()
+        self.subject.proxy_config["proxyMetadata"][name]
+            .as_str()
+            .unwrap_or_default()
     }
 
     fn applications(&self) -> Vec<&str> {
-        let names = containers(self.pod, "containers").iter().filter_map(|container| container["name"].as_str());
+        let names = containers(self.pod, "containers")
+            .iter()
+            .filter_map(|container| container["name"].as_str());
         names.filter(|name| *name != PROXY).collect()
     }
 
@@ -108,7 +112,10 @@ impl Draft<'_> {
         let mut put = |name: &str, value: String| annotations[name] = json!(value);
         if self.value("/pilot/cni/provider") == "multus" {
             let networks = annotation(self.pod, "k8s.v1.cni.cncf.io/networks").unwrap_or_default();
-            put("k8s.v1.cni.cncf.io/networks", with_network(networks, "default", "istio-cni"));
+            put(
+                "k8s.v1.cni.cncf.io/networks",
+                with_network(networks, "default", "istio-cni"),
+            );
         }
         put("sidecar.istio.io/interceptionMode", self.mode());
         for (name, path) in [
@@ -157,7 +164,10 @@ impl Draft<'_> {
         }
         let with_cni = self.with_cni();
         let tproxy = mode == "TPROXY";
-        let user = self.subject.proxy_user.map_or_else(|| "1337".to_owned(), |user| user.to_string());
+        let user = self
+            .subject
+            .proxy_user
+            .map_or_else(|| "1337".to_owned(), |user| user.to_string());
         let port = |name: &str, default: u16| match &self.mesh[name] {
             Value::Null => default.to_string(),
             port => text(port),
@@ -172,9 +182,18 @@ impl Draft<'_> {
         flag("-z", port("proxyInboundListenPort", 15006));
         flag("-u", if tproxy { "1337".to_owned() } else { user.clone() });
         flag("-m", mode);
-        flag("-i", self.traffic("includeOutboundIPRanges", "/global/proxy/includeIPRanges"));
-        flag("-x", self.traffic("excludeOutboundIPRanges", "/global/proxy/excludeIPRanges"));
-        flag("-b", self.traffic("includeInboundPorts", "/global/proxy/includeInboundPorts"));
+        flag(
+            "-i",
+            self.traffic("includeOutboundIPRanges", "/global/proxy/includeIPRanges"),
+        );
+        flag(
+            "-x",
+            self.traffic("excludeOutboundIPRanges", "/global/proxy/excludeIPRanges"),
+        );
+        flag(
+            "-b",
+            self.traffic("includeInboundPorts", "/global/proxy/includeInboundPorts"),
+        );
         flag("-d", excluded);
         if let Some(ports) = self.outbound_ports("includeOutboundPorts") {
             flag("-q", ports);
@@ -182,7 +201,10 @@ impl Draft<'_> {
         if let Some(ports) = self.outbound_ports("excludeOutboundPorts") {
             flag("-o", ports);
         }
-        let interfaces = ["istio.io/reroute-virtual-interfaces", "traffic.sidecar.istio.io/kubevirtInterfaces"];
+        let interfaces = [
+            "istio.io/reroute-virtual-interfaces",
+            "traffic.sidecar.istio.io/kubevirtInterfaces",
+        ];
         if let Some(interfaces) = interfaces.into_iter().find_map(|name| annotation(self.pod, name)) {
             flag("-k", interfaces.to_owned());
         }
@@ -253,11 +275,15 @@ impl Draft<'_> {
     fn metadata_variables(&self) -> Vec<Value> {
         let metadata = self.subject.proxy_config["proxyMetadata"].as_object();
         let variables = metadata.into_iter().flatten();
-        variables.map(|(name, value)| json!({"name": name, "value": text(value)})).collect()
+        variables
+            .map(|(name, value)| json!({"name": name, "value": text(value)}))
+            .collect()
     }
 
     fn proxy(&self) -> Value {
-        let kind = self.subject.proxy_config["image"]["imageType"].as_str().unwrap_or_default();
+        let kind = self.subject.proxy_config["image"]["imageType"]
+            .as_str()
+            .unwrap_or_default();
         let mut container = json!({
             "name": PROXY,
             "image": image(&self.config.values, self.pod, "/global/proxy/image", kind),
@@ -293,14 +319,24 @@ impl Draft<'_> {
             "proxy".to_owned(),
             kind.to_owned(),
             "--domain".to_owned(),
-            format!("$(POD_NAMESPACE).svc.{}", text(self.value("/global/proxy/clusterDomain"))),
+            format!(
+                "$(POD_NAMESPACE).svc.{}",
+                text(self.value("/global/proxy/clusterDomain"))
+            ),
         ];
         for (flag, name, path) in [
             ("proxyLogLevel", "logLevel", "/global/proxy/logLevel"),
-            ("proxyComponentLogLevel", "componentLogLevel", "/global/proxy/componentLogLevel"),
+            (
+                "proxyComponentLogLevel",
+                "componentLogLevel",
+                "/global/proxy/componentLogLevel",
+            ),
             ("log_output_level", "agentLogLevel", "/global/logging/level"),
         ] {
-            args.push(format!("--{flag}={}", self.setting(&format!("sidecar.istio.io/{name}"), path)));
+            args.push(format!(
+                "--{flag}={}",
+                self.setting(&format!("sidecar.istio.io/{name}"), path)
+            ));
         }
         let sts = self.value("/global/sts/servicePort");
         if is_set(sts) {
@@ -342,7 +378,10 @@ impl Draft<'_> {
     }
 
     fn security(&self) -> Value {
-        let (user, group) = (self.subject.proxy_user.unwrap_or(1337), self.subject.proxy_group.unwrap_or(1337));
+        let (user, group) = (
+            self.subject.proxy_user.unwrap_or(1337),
+            self.subject.proxy_group.unwrap_or(1337),
+        );
         let privileged = is_set(self.value("/global/proxy/privileged"));
         let tproxy = self.mode() == "TPROXY";
         let low_ports = self.setting("sidecar.istio.io/capNetBindService", "/global/proxy/capNetBindService") == "true";
@@ -361,7 +400,11 @@ impl Draft<'_> {
         };
         if (tproxy || low_ports) && self.metadata("IPTABLES_TRACE_LOGGING") != "true" {
             let powers = [(tproxy, "NET_ADMIN"), (low_ports, "NET_BIND_SERVICE")];
-            let powers: Vec<&str> = powers.iter().filter(|(wanted, _)| *wanted).map(|(_, power)| *power).collect();
+            let powers: Vec<&str> = powers
+                .iter()
+                .filter(|(wanted, _)| *wanted)
+                .map(|(_, power)| *power)
+                .collect();
             security["capabilities"]["add"] = json!(powers);
             security["runAsNonRoot"] = json!(false);
             security["runAsUser"] = json!(0);
@@ -375,9 +418,7 @@ impl Draft<'_> {
         let mut env = Vec::new();
         let mut put = |name: &str, value: &str| env.push(json!({"name": name, "value": value}));
         let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
-        let limit = |name: &str, of: &str| {
-            json!({"name": name, "valueFrom": {"resourceFieldRef": {"resource": of, "divisor": "1"}}})
-        };
+        let limit = |name: &str, of: &str| json!({"name": name, "valueFrom": {"resourceFieldRef": {"resource": of, "divisor": "1"}}});
         if self.mesh["inboundTrafficPolicy"]["mode"] == "LOCALHOST" {
             put("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", "true");
         }
@@ -406,7 +447,11 @@ impl Draft<'_> {
         let cluster = self.value("/global/multiCluster/clusterName");
         put(
             "ISTIO_META_CLUSTER_ID",
-            &if is_set(cluster) { text(cluster) } else { "Kubernetes".to_owned() },
+            &if is_set(cluster) {
+                text(cluster)
+            } else {
+                "Kubernetes".to_owned()
+            },
         );
         env.push(field("ISTIO_META_NODE_NAME", "spec.nodeName"));
         let mut put = |name: &str, value: &str| env.push(json!({"name": name, "value": value}));
@@ -433,7 +478,10 @@ impl Draft<'_> {
             put("ISTIO_META_OWNER", &owner);
         }
         if annotation(self.pod, "sidecar.istio.io/bootstrapOverride").is_some() {
-            put("ISTIO_BOOTSTRAP_OVERRIDE", "/etc/istio/custom-bootstrap/custom_bootstrap.json");
+            put(
+                "ISTIO_BOOTSTRAP_OVERRIDE",
+                "/etc/istio/custom-bootstrap/custom_bootstrap.json",
+            );
         }
         let domain = match self.mesh["trustDomain"].as_str().unwrap_or("cluster.local") {
             "" => text(self.value("/global/trustDomain")),
@@ -472,7 +520,10 @@ impl Draft<'_> {
             none if none.is_empty() => String::new(),
             revision => format!("-{revision}"),
         };
-        format!("istiod{revision}.{}.svc:15012", text(self.value("/global/istioNamespace")))
+        format!(
+            "istiod{revision}.{}.svc:15012",
+            text(self.value("/global/istioNamespace"))
+        )
     }
 
     /// The ports of all containers, a line each.
@@ -591,7 +642,11 @@ impl Draft<'_> {
                     "name": format!("istio.io:istiod-ca:{name}"), "path": "root-cert.pem",
                 }}]}})
             } else {
-                let name = if bundle.is_empty() { "istio-ca-root-cert" } else { &bundle };
+                let name = if bundle.is_empty() {
+                    "istio-ca-root-cert"
+                } else {
+                    &bundle
+                };
                 json!({"name": "istiod-ca-cert", "configMap": {"name": name}})
             });
         }
@@ -601,7 +656,9 @@ impl Draft<'_> {
         };
         volumes.push(json!({"name": "istio-ca-crl", "configMap": {"name": lists, "optional": true}}));
         if is_set(self.value("/global/mountMtlsCerts")) {
-            let account = self.pod["spec"]["serviceAccountName"].as_str().filter(|name| !name.is_empty());
+            let account = self.pod["spec"]["serviceAccountName"]
+                .as_str()
+                .filter(|name| !name.is_empty());
             let name = format!("istio.{}", account.unwrap_or("default"));
             volumes.push(json!({"name": "istio-certs", "secret": {"optional": true, "secretName": name}}));
         }
@@ -620,10 +677,19 @@ pub(crate) fn native(pod: &Value, otherwise: bool) -> bool {
 
 /// What the workload is called, and which version of it this is.
 pub(crate) fn canonical(pod: &Value, owner: &str) -> Value {
-    let first = |names: &[&str]| names.iter().filter_map(|name| label(pod, name)).find(|value| !value.is_empty());
+    let first = |names: &[&str]| {
+        names
+            .iter()
+            .filter_map(|name| label(pod, name))
+            .find(|value| !value.is_empty())
+    };
     let name = first(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]).unwrap_or(owner);
     let cut: String = name.chars().take(LABEL_MAX).collect();
-    let revision = first(&["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]);
+    let revision = first(&[
+        "service.istio.io/canonical-revision",
+        "app.kubernetes.io/version",
+        "version",
+    ]);
     json!({
         "service.istio.io/canonical-name": cut.trim_matches(['-', '_', '.']),
         "service.istio.io/canonical-revision": revision.unwrap_or("latest"),
@@ -633,7 +699,10 @@ pub(crate) fn canonical(pod: &Value, owner: &str) -> Value {
 /// The revision, and which container people mean.
 pub(crate) fn common_annotations(pod: &Value, revision: &str, applications: &[&str]) -> Value {
     let mut annotations = json!({"istio.io/rev": if revision.is_empty() { "default" } else { revision }});
-    for name in ["kubectl.kubernetes.io/default-logs-container", "kubectl.kubernetes.io/default-container"] {
+    for name in [
+        "kubectl.kubernetes.io/default-logs-container",
+        "kubectl.kubernetes.io/default-container",
+    ] {
         if let (Some(first), None) = (applications.first(), annotation(pod, name)) {
             annotations[name] = json!(first);
         }
@@ -650,7 +719,9 @@ pub(crate) fn pull_secrets(names: &Value) -> Option<Value> {
 /// Volumes, or their mounts, of an annotation: JSON, by name.
 fn user_volumes(pod: &Value, name: &str) -> Vec<Value> {
     let own = annotation(pod, name).and_then(|text| serde_json::from_str::<Value>(text).ok());
-    let Some(Value::Object(own)) = own else { return Vec::new() };
+    let Some(Value::Object(own)) = own else {
+        return Vec::new();
+    };
     let named = own.into_iter().map(|(name, mut volume)| {
         if volume.is_object() {
             volume["name"] = json!(name);
@@ -668,12 +739,19 @@ fn with_network(networks: &str, namespace: &str, name: &str) -> String {
     }
     let Some(end) = networks.rfind(']') else {
         let has = networks.split(',').any(|one| one.trim() == short);
-        return if has { networks.to_owned() } else { format!("{networks}, {short}") };
+        return if has {
+            networks.to_owned()
+        } else {
+            format!("{networks}, {short}")
+        };
     };
     let Ok(Value::Array(listed)) = serde_json::from_str(networks) else {
         return networks.to_owned();
     };
-    if listed.iter().any(|one| one["name"] == name && one["namespace"] == namespace) {
+    if listed
+        .iter()
+        .any(|one| one["name"] == name && one["namespace"] == namespace)
+    {
         return networks.to_owned();
     }
     let one = format!(r#", {{"name": "{name}", "namespace": "{namespace}"}}"#);
@@ -686,7 +764,10 @@ fn version_of(image: &str) -> Option<String> {
         Some((name, digest)) => (name, Some(digest)),
         None => (image, None),
     };
-    let tag = name.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/'));
+    let tag = name
+        .rsplit_once(':')
+        .map(|(_, tag)| tag)
+        .filter(|tag| !tag.contains('/'));
     match (tag, digest) {
         (Some(tag), Some(digest)) => Some(format!("{tag}@{digest}")),
         (only, other) => only.or(other).map(str::to_owned),

@@ -19,7 +19,12 @@ fn template(kind: &str) -> Option<&'static str> {
     Some(match kind {
         "Pod" => "",
         "CronJob" => "/spec/jobTemplate/spec/template",
-        "Deployment" | "DaemonSet" | "ReplicaSet" | "StatefulSet" | "Job" | "ReplicationController"
+        "Deployment"
+        | "DaemonSet"
+        | "ReplicaSet"
+        | "StatefulSet"
+        | "Job"
+        | "ReplicationController"
         | "DeploymentConfig" => "/spec/template",
         _ => return None,
     })
@@ -41,8 +46,12 @@ pub fn objects(injector: &Injector, object: &Value, native_sidecars: bool) -> Re
         }
         return Ok(Outcome::Injected(list));
     }
-    let Some(place) = template(kind) else { return Ok(Outcome::Unchanged(None)) };
-    let Some(template) = object.pointer(place) else { return Ok(Outcome::Unchanged(None)) };
+    let Some(place) = template(kind) else {
+        return Ok(Outcome::Unchanged(None));
+    };
+    let Some(template) = object.pointer(place) else {
+        return Ok(Outcome::Unchanged(None));
+    };
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let own = &object["metadata"];
     let namespace = Some(text(&template["metadata"]["namespace"])).filter(|name| !name.is_empty());
@@ -94,10 +103,16 @@ pub(crate) fn owner(pod: &Value, subject: &mut Subject<'_>) {
     subject.owner_name = text(&owner["name"]);
     subject.owner_kind = text(&owner["kind"]);
     subject.owner_api_version = text(&owner["apiVersion"]);
-    let hash = pod["metadata"]["labels"]["pod-template-hash"].as_str().unwrap_or_default();
+    let hash = pod["metadata"]["labels"]["pod-template-hash"]
+        .as_str()
+        .unwrap_or_default();
     match subject.owner_kind.as_str() {
         "ReplicaSet" if !hash.is_empty() && subject.owner_name.ends_with(hash) => {
-            let name = subject.owner_name.trim_end_matches(hash).trim_end_matches('-').to_owned();
+            let name = subject
+                .owner_name
+                .trim_end_matches(hash)
+                .trim_end_matches('-')
+                .to_owned();
             subject.owner_name = name;
             subject.owner_kind = "Deployment".to_owned();
         }
@@ -111,7 +126,9 @@ pub(crate) fn owner(pod: &Value, subject: &mut Subject<'_>) {
         "Job" => {
             // The number at its end is the time for which it was made.
             let name = subject.owner_name.rsplit_once('-');
-            if let Some((name, _)) = name.filter(|(_, time)| time.len() >= 8 && time.bytes().all(|b| b.is_ascii_digit())) {
+            if let Some((name, _)) =
+                name.filter(|(_, time)| time.len() >= 8 && time.bytes().all(|b| b.is_ascii_digit()))
+            {
                 subject.owner_name = name.to_owned();
                 subject.owner_kind = "CronJob".to_owned();
             }

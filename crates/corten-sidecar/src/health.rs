@@ -1,21 +1,48 @@
-//! Whether the proxy is ready, for probes: Envoy's own answer, which is yes once it has its clusters and listeners.
+//! What is asked of the proxy by HTTP: whether it is ready, how the application is, all metrics at one place, and to come to an end.
+//!
+//! Two ports: one that only says whether it is ready, and one for the rest. Both answer kubelets and scrapers, whom nobody authenticates;
+//! what changes something is answered to the pod itself only.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use corten_rt::Drain;
+use corten_rt::{Drain, TaskGroup};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore};
 
-/// A probe, or Envoy's answer, must be there within this time.
+use crate::probes::Probes;
+
+/// A question, or Envoy's answer, must be there within this time.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A request or answer that is longer is none of ours.
+/// A request is read this far.
 const BYTES_MAX: usize = 64 * 1024;
+/// Metrics of Envoy or an application that are longer are cut.
+const METRICS_BYTES_MAX: u64 = 32 << 20;
+/// Questions that are answered at a time; more wait.
+const AT_ONCE: usize = 64;
 
 /// The path that probes ask for.
 const READY: &str = "/healthz/ready";
 
-/// Opens the port for probes, on all addresses.
+/// What answers depend on.
+#[derive(Debug)]
+pub(crate) struct Health {
+    /// Port of Envoy's administration.
+    pub(crate) admin: u16,
+    /// The pod's own address.
+    pub(crate) pod: IpAddr,
+    /// Probes of the application.
+    pub(crate) probes: Probes,
+    /// Where metrics of the application are: ports and paths.
+    pub(crate) metrics: Vec<(u16, String)>,
+    /// Told when somebody in the pod wants the proxy to end.
+    pub(crate) quit: Notify,
+}
+
+/// Opens a port, on all addresses.
 pub(crate) async fn listen(port: u16) -> std::io::Result<TcpListener> {
     match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
         Ok(listener) => Ok(listener),
@@ -24,66 +51,181 @@ pub(crate) async fn listen(port: u16) -> std::io::Result<TcpListener> {
     }
 }
 
-/// Answers probes until drain. One at a time is enough for kubelets, and keeps whoever else calls from costing more.
-pub(crate) async fn serve(listener: TcpListener, admin: u16, mut drain: Drain) {
+/// Answers until drain. `everything`: not only whether it is ready.
+pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>, everything: bool, mut drain: Drain) {
+    let tasks = TaskGroup::new("answers");
+    let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let accepted = tokio::select! {
             biased;
-            () = drain.wait() => return,
+            () = drain.wait() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let _ = tokio::time::timeout(PATIENCE * 2, answer(stream, admin)).await;
+            Ok((stream, from)) => {
+                let Ok(place) = places.clone().acquire_owned().await else {
+                    break;
+                };
+                let health = health.clone();
+                tasks.spawn("answer", async move {
+                    if let Err(error) = answer(stream, from, &health, everything).await {
+                        tracing::debug!(%from, %error, "a question was not answered");
+                    }
+                    drop(place);
+                });
             }
             Err(error) => {
-                tracing::warn!(%error, "a probe could not be accepted");
+                tracing::warn!(%error, "a question could not be accepted");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
+    tasks.shutdown(Duration::from_millis(500)).await;
 }
 
-async fn answer(mut stream: TcpStream, admin: u16) -> std::io::Result<()> {
-    let head = read_until(&mut stream, b"\r\n\r\n").await?;
+async fn answer(mut stream: TcpStream, from: SocketAddr, health: &Health, everything: bool) -> std::io::Result<()> {
+    let head = tokio::time::timeout(PATIENCE, read_until(&mut stream, b"\r\n\r\n")).await;
+    let head = head.map_err(|_| std::io::ErrorKind::TimedOut)??;
     let line = String::from_utf8_lossy(&head);
-    let path = line
-        .split(' ')
-        .nth(1)
+    let mut words = line.split(' ');
+    let method = words.next().unwrap_or_default().to_owned();
+    let path = words
+        .next()
         .unwrap_or_default()
         .split('?')
         .next()
         .unwrap_or_default()
         .to_owned();
-    let (status, text) = if path == READY {
-        match ask(admin, "GET", "/ready").await {
-            Ok((200, _)) => ("200 OK", String::from("ready\n")),
-            Ok((_, text)) => (
-                "503 Service Unavailable",
-                format!("Envoy is not ready: {}\n", text.trim()),
-            ),
-            Err(error) => ("503 Service Unavailable", format!("Envoy does not answer: {error}\n")),
-        }
-    } else {
-        ("404 Not Found", format!("there is only {READY}\n"))
+    let (status, body) = match path.as_str() {
+        READY => health.ready().await,
+        path if everything => health.other(&method, path, from.ip()).await,
+        _ => (404, format!("there is only {READY} here\n")),
     };
-    let length = text.len();
-    let whole = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}"
+    let length = body.len();
+    let reason = http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason());
+    let head = format!(
+        "HTTP/1.1 {status} {}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n",
+        reason.unwrap_or("-")
     );
-    stream.write_all(whole.as_bytes()).await?;
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
     stream.shutdown().await
+}
+
+impl Health {
+    async fn ready(&self) -> (u16, String) {
+        match ask(self.admin, "GET", "/ready").await {
+            Ok((200, _)) => (200, "ready\n".to_owned()),
+            Ok((_, text)) => (503, format!("Envoy is not ready: {}\n", text.trim())),
+            Err(error) => (503, format!("Envoy does not answer: {error}\n")),
+        }
+    }
+
+    async fn other(&self, method: &str, path: &str, from: IpAddr) -> (u16, String) {
+        if path.starts_with("/app-health/") || path.starts_with("/app-lifecycle/") {
+            let Some(probe) = self.probes.get(path) else {
+                return (404, "no container has such a probe\n".to_owned());
+            };
+            let (status, why) = probe.ask(self.pod).await;
+            return (status, if why.is_empty() { why } else { format!("{why}\n") });
+        }
+        match path {
+            "/stats/prometheus" | "/metrics" => (200, self.all_metrics().await),
+            "/quitquitquit" | "/drain" => {
+                if method != "POST" {
+                    return (405, "only POST changes something\n".to_owned());
+                }
+                if !from.to_canonical().is_loopback() && from.to_canonical() != self.pod {
+                    return (403, "only the pod itself may ask for that\n".to_owned());
+                }
+                if path == "/quitquitquit" {
+                    self.quit.notify_one();
+                    return (200, "OK\n".to_owned());
+                }
+                // What comes in is answered with a request to come again elsewhere; what goes out goes on, for applications that end.
+                match ask(self.admin, "POST", "/drain_listeners?inboundonly&graceful&skip_exit").await {
+                    Ok((200, _)) => (200, "OK\n".to_owned()),
+                    Ok((_, text)) => (503, text),
+                    Err(error) => (503, format!("Envoy does not answer: {error}\n")),
+                }
+            }
+            _ => (
+                404,
+                format!(
+                    "there is {READY}, /stats/prometheus, /app-health/..., and for the pod itself /quitquitquit and /drain\n"
+                ),
+            ),
+        }
+    }
+
+    /// The metrics of Envoy and of the application, one after the other. Of what does not answer there are none.
+    async fn all_metrics(&self) -> String {
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin));
+        let mut places = vec![(local, "/stats/prometheus".to_owned())];
+        let application = |(port, path): &(u16, String)| (SocketAddr::new(local.ip(), *port), path.clone());
+        places.extend(self.metrics.iter().map(application));
+        let mut all = String::new();
+        for (place, path) in places {
+            match exchange(place, "GET", &path, METRICS_BYTES_MAX).await {
+                Ok((200, text)) => {
+                    all.push_str(&text);
+                    if !all.is_empty() && !all.ends_with('\n') {
+                        all.push('\n');
+                    }
+                }
+                Ok((status, _)) => tracing::warn!(%place, path, status, "there are no metrics"),
+                Err(error) => tracing::warn!(%place, path, %error, "there are no metrics"),
+            }
+        }
+        all
+    }
+}
+
+/// Where injection says that metrics of the application are.
+pub(crate) fn metrics_of(text: &str) -> Vec<(u16, String)> {
+    let told: Value = serde_json::from_str(text).unwrap_or_default();
+    let place = |place: &Value| {
+        let port = place["port"].as_str().filter(|port| !port.is_empty());
+        let path = place["path"]
+            .as_str()
+            .filter(|path| !path.is_empty())
+            .unwrap_or("/metrics");
+        Some((
+            port.unwrap_or("80").parse().ok()?,
+            format!("/{}", path.trim_start_matches('/')),
+        ))
+    };
+    if let Some(targets) = told["targets"].as_array() {
+        return targets.iter().filter_map(place).collect();
+    }
+    if told["scrape"] == "true" {
+        return place(&told).into_iter().collect();
+    }
+    Vec::new()
 }
 
 /// Asks Envoy's administration; yields status and text.
 pub(crate) async fn ask(admin: u16, method: &str, path: &str) -> std::io::Result<(u16, String)> {
+    exchange(
+        SocketAddr::from((Ipv4Addr::LOCALHOST, admin)),
+        method,
+        path,
+        BYTES_MAX as u64,
+    )
+    .await
+}
+
+/// Asks by HTTP; yields status and text.
+async fn exchange(place: SocketAddr, method: &str, path: &str, bytes_max: u64) -> std::io::Result<(u16, String)> {
     let exchange = async {
-        let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, admin))).await?;
+        let mut stream = TcpStream::connect(place).await?;
         let request =
             format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut whole = Vec::new();
-        stream.take(BYTES_MAX as u64).read_to_end(&mut whole).await?;
+        stream.take(bytes_max).read_to_end(&mut whole).await?;
         Ok(String::from_utf8_lossy(&whole).into_owned())
     };
     let whole: std::io::Result<String> = tokio::time::timeout(PATIENCE, exchange)
@@ -92,11 +234,26 @@ pub(crate) async fn ask(admin: u16, method: &str, path: &str) -> std::io::Result
     let whole = whole?;
     let status = whole.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.ok_or_else(|| std::io::Error::other("the answer is no HTTP"))?;
-    let text = whole
-        .split_once("\r\n\r\n")
-        .map(|(_, text)| text.to_owned())
-        .unwrap_or_default();
-    Ok((status, text))
+    let (head, text) = whole.split_once("\r\n\r\n").unwrap_or((&whole, ""));
+    let in_pieces = head.to_ascii_lowercase().contains("\r\ntransfer-encoding: chunked");
+    Ok((status, if in_pieces { joined(text) } else { text.to_owned() }))
+}
+
+/// A body that comes in pieces, each after its length, as far as it came.
+fn joined(mut rest: &str) -> String {
+    let mut whole = String::new();
+    while let Some((length, after)) = rest.split_once("\r\n") {
+        let length = length.split(';').next().unwrap_or_default().trim();
+        match usize::from_str_radix(length, 16) {
+            Ok(length) if length > 0 && after.is_char_boundary(length.min(after.len())) => {
+                let (piece, after) = after.split_at(length.min(after.len()));
+                whole.push_str(piece);
+                rest = after.strip_prefix("\r\n").unwrap_or(after);
+            }
+            _ => break,
+        }
+    }
+    whole
 }
 
 async fn read_until(stream: &mut TcpStream, end: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -110,4 +267,70 @@ async fn read_until(stream: &mut TcpStream, end: &[u8]) -> std::io::Result<Vec<u
         read.extend_from_slice(&piece[..count]);
     }
     Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_where_injection_says() {
+        assert_eq!(
+            metrics_of(r#"{"scrape":"true","path":"","port":"9100"}"#),
+            [(9100, "/metrics".to_owned())]
+        );
+        assert_eq!(metrics_of(r#"{"scrape":"","path":"","port":"9100"}"#), []);
+        let targets =
+            r#"{"scrape":"","path":"/m","port":"1","targets":[{"port":"1","path":"/m"},{"port":"2","path":"n"}]}"#;
+        assert_eq!(metrics_of(targets), [(1, "/m".to_owned()), (2, "/n".to_owned())]);
+        assert_eq!(metrics_of(""), []);
+    }
+
+    #[test]
+    fn pieces_are_joined() {
+        assert_eq!(joined("3\r\na b\r\n2;x\r\n c\r\n0\r\n\r\n"), "a b c");
+        assert_eq!(joined("ff\r\ncut"), "cut");
+        assert_eq!(joined("none"), "");
+    }
+
+    async fn asked(health: &Arc<Health>, request: &str) -> String {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client
+            .write_all(format!("{request} HTTP/1.1\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let (stream, from) = listener.accept().await.unwrap();
+        answer(stream, from, health, true).await.unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn what_ends_the_proxy_is_asked_for_with_post_and_from_the_pod() {
+        let health = Arc::new(Health {
+            // Nobody listens there.
+            admin: 1,
+            pod: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+            probes: Probes::new(),
+            metrics: Vec::new(),
+            quit: Notify::new(),
+        });
+        assert!(asked(&health, "GET /quitquitquit").await.starts_with("HTTP/1.1 405 "));
+        assert!(asked(&health, "GET /healthz/ready").await.starts_with("HTTP/1.1 503 "));
+        assert!(
+            asked(&health, "GET /app-health/a/livez")
+                .await
+                .starts_with("HTTP/1.1 404 ")
+        );
+        assert!(asked(&health, "POST /quitquitquit").await.starts_with("HTTP/1.1 200 "));
+        // It has been told.
+        health.quit.notified().await;
+        let (status, _) = health
+            .other("POST", "/quitquitquit", IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)))
+            .await;
+        assert_eq!(status, 403);
+    }
 }

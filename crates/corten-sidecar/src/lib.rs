@@ -6,6 +6,7 @@
 mod bootstrap;
 mod command;
 mod health;
+mod probes;
 mod process;
 pub mod redirect;
 mod request;

@@ -1,6 +1,7 @@
 //! Puts the pieces together.
 
 use std::fs::Permissions;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,8 +19,9 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::health::Health;
 use crate::settings::{Settings, SettingsError};
-use crate::{bootstrap, health, process, redirect, secrets};
+use crate::{bootstrap, health, probes, process, redirect, secrets};
 
 /// The methods that Envoy asks for secrets by.
 const STREAM: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
@@ -75,13 +77,28 @@ pub async fn run(mut settings: Settings) -> Result<ExitCode, RunError> {
     certificates(&settings, &tasks, &shared)?;
     let socket = state.join("sds.sock");
     serve_secrets(&socket, &tasks, &shared)?;
-    let probes = health::listen(settings.arguments.status_port).await;
-    let probes = probes.map_err(failed(format!(
-        "the port for probes, {}",
-        settings.arguments.status_port
-    )))?;
-    let admin = settings.arguments.admin_port;
-    tasks.serve("probes", |drain| health::serve(probes, admin, drain));
+    let health = Arc::new(Health {
+        admin: settings.arguments.admin_port,
+        pod: settings
+            .addresses
+            .first()
+            .copied()
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        probes: settings.probes.as_deref().map(probes::parse).unwrap_or_default(),
+        metrics: settings.metrics.as_deref().map(health::metrics_of).unwrap_or_default(),
+        quit: Notify::new(),
+    });
+    for (port, everything) in [(settings.arguments.status_port, false), (settings.agent_port, true)] {
+        // 0: nobody asks.
+        if port > 0 {
+            let listener = health::listen(port).await;
+            let listener = listener.map_err(failed(format!("the port for probes, {port}")))?;
+            let health = health.clone();
+            tasks.serve("probes", move |drain| {
+                health::serve(listener, health, everything, drain)
+            });
+        }
+    }
 
     let path = state.join("envoy.json");
     let text = serde_json::to_vec_pretty(&bootstrap(&settings, &socket))?;
@@ -101,6 +118,7 @@ pub async fn run(mut settings: Settings) -> Result<ExitCode, RunError> {
         ended = child.wait() => Some(ended),
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
+        () = health.quit.notified() => None,
     };
     let code = match ended {
         Some(Ok(status)) => {

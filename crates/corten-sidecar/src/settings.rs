@@ -95,6 +95,12 @@ pub struct Settings {
     pub trust_domain: String,
     /// The end of the names in its namespace, as in `shop.svc.cluster.local`.
     pub domain: String,
+    /// Port of what else is asked of the proxy; 0: nobody asks.
+    pub agent_port: u16,
+    /// Probes of the application, as injection wrote them.
+    pub probes: Option<String>,
+    /// Where metrics of the application are, as injection wrote it.
+    pub metrics: Option<String>,
     /// Its sockets are marked, as it cannot be told from the pod by its user.
     pub marked: bool,
     /// `HOST:PORT` of the certificate authority.
@@ -201,6 +207,9 @@ impl Settings {
                 .to_owned(),
             drain: Duration::from_secs(drain),
             marked: false,
+            agent_port: 15020,
+            probes: get("ISTIO_KUBE_APP_PROBERS").map(str::to_owned),
+            metrics: get("ISTIO_PROMETHEUS_ANNOTATIONS").map(str::to_owned),
             pod,
             namespace,
             addresses,

@@ -75,6 +75,13 @@ pub const VALIDATING_WEBHOOKS: Kind = Kind::builtin(
     "validatingwebhookconfigurations",
     Part::Whole,
 );
+/// Configurations of mutating webhooks.
+pub const MUTATING_WEBHOOKS: Kind = Kind::builtin(
+    "admissionregistration.k8s.io",
+    "MutatingWebhookConfiguration",
+    "mutatingwebhookconfigurations",
+    Part::Whole,
+);
 /// ServiceEntries.
 pub const SERVICE_ENTRIES: Kind = Kind::custom("networking.istio.io", "v1", "ServiceEntry", "serviceentries");
 /// WorkloadEntries.

@@ -97,7 +97,11 @@ static NODE: Keep = Keep::Only(&[
     ("metadata", METADATA),
     (
         "status",
-        Keep::Only(&[("addresses", Keep::All), ("conditions", CONDITION)]),
+        Keep::Only(&[
+            ("addresses", Keep::All),
+            ("conditions", CONDITION),
+            ("nodeInfo", Keep::Only(&[("kubeletVersion", Keep::All)])),
+        ]),
     ),
 ]);
 static ENDPOINT_SLICE: Keep = Keep::Only(&[

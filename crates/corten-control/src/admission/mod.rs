@@ -13,7 +13,8 @@ use http::StatusCode;
 use serde_json::Value;
 
 pub use registration::Policy;
-pub(crate) use registration::Registration;
+pub(crate) use registration::{Registration, Task};
+pub(crate) use review::ReviewError;
 use review::Verdict;
 
 use crate::http::{Answer, Request};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use corten_rt::{Drain, TaskGroup};
-use corten_store_kube::{Change, Event, Selection, Source, kinds};
+use corten_store_kube::{Change, Event, Kind, Selection, Source, kinds};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -21,7 +21,9 @@ const RETRY: Duration = Duration::from_secs(1);
 const CALL_MAX: Duration = Duration::from_secs(10);
 /// Entries that are never closed.
 const OPEN: &str = "system.";
-const PATH: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+const PATH: &str = "/apis/admissionregistration.k8s.io/v1";
+/// The end of the names of entries that lead to injection.
+const INJECTOR: &str = "sidecar-injector.istio.io";
 const MANAGER: &str = "pilot-discovery";
 
 /// What is to happen to objects while nobody judges them.
@@ -40,8 +42,26 @@ pub(crate) struct Registration {
     pub(crate) namespace: String,
     /// Configurations are ours by the label `istio.io/rev`.
     pub(crate) revision: String,
-    /// What the administrator wants.
-    pub(crate) policy: Policy,
+    /// What we are asked for.
+    pub(crate) task: Task,
+}
+
+/// What a registration is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Objects are judged; what the administrator wants while nobody does.
+    Validation(Policy),
+    /// Pods get proxies. Whether they are made without one while nobody answers, the installation says.
+    Injection,
+}
+
+impl Task {
+    fn kind(self) -> Kind {
+        match self {
+            Task::Validation(_) => kinds::VALIDATING_WEBHOOKS,
+            Task::Injection => kinds::MUTATING_WEBHOOKS,
+        }
+    }
 }
 
 /// How far it is known that objects are judged.
@@ -81,7 +101,7 @@ impl Registration {
             labels: Some(format!("istio.io/rev={}", self.revision)),
             ..Selection::default()
         };
-        let source = Source::new().select(kinds::VALIDATING_WEBHOOKS, selection);
+        let source = Source::new().select(self.task.kind(), selection);
         let mut events = source.start(client, &tasks);
         let mut known: Vec<Value> = Vec::new();
         let mut gate = Gate::Untried;
@@ -114,7 +134,7 @@ impl Registration {
             if let Some(problem) = problem {
                 again = true;
                 if said != problem {
-                    tracing::warn!(problem, "validation is not fully registered yet");
+                    tracing::warn!(task = ?self.task, problem, "webhooks are not fully registered yet");
                     said = problem;
                 }
             }
@@ -127,10 +147,13 @@ impl Registration {
                 continue;
             };
             let name = configuration["metadata"]["name"].as_str().unwrap_or_default();
-            let request = http::Request::patch(format!("{PATH}/{name}?fieldManager={MANAGER}"))
-                .header("content-type", "application/strategic-merge-patch+json")
-                .body(patch.to_string().into_bytes())
-                .map_err(|error| error.to_string())?;
+            let request = http::Request::patch(format!(
+                "{PATH}/{}/{name}?fieldManager={MANAGER}",
+                self.task.kind().plural
+            ))
+            .header("content-type", "application/strategic-merge-patch+json")
+            .body(patch.to_string().into_bytes())
+            .map_err(|error| error.to_string())?;
             match tokio::time::timeout(CALL_MAX, client.request::<Value>(request)).await {
                 Ok(Ok(_)) => tracing::info!(name, "webhook configuration brought up to date"),
                 // It is gone; the watch will say so.
@@ -167,17 +190,22 @@ impl Registration {
     fn entries<'c>(&self, configuration: &'c Value) -> impl Iterator<Item = &'c Value> {
         let ours = configuration["metadata"]["labels"]["istio.io/rev"] == *self.revision;
         let entries = configuration["webhooks"].as_array().into_iter().flatten();
-        let namespace = self.namespace.clone();
+        let (namespace, task) = (self.namespace.clone(), self.task);
         entries.filter(move |entry| {
             let config = &entry["clientConfig"];
-            ours && (config["url"].is_string() || config["service"]["namespace"] == *namespace)
+            let named = |name: &str| task != Task::Injection || name.ends_with(INJECTOR);
+            ours && entry["name"].as_str().is_some_and(named)
+                && (config["url"].is_string() || config["service"]["namespace"] == *namespace)
         })
     }
 
     /// What an entry's failure policy is to be; `None`: as it is.
     fn policy(&self, entry: &Value, gate: Gate) -> Option<&'static str> {
         let never_closed = entry["name"].as_str().is_none_or(|name| name.starts_with(OPEN));
-        match (self.policy, gate) {
+        let Task::Validation(policy) = self.task else {
+            return None;
+        };
+        match (policy, gate) {
             _ if never_closed => None,
             (Policy::Ignore, _) => Some("Ignore"),
             (Policy::Fail, Gate::Works) => Some("Fail"),
@@ -256,7 +284,7 @@ mod tests {
         Registration {
             namespace: "istio-system".into(),
             revision: "blue".into(),
-            policy,
+            task: Task::Validation(policy),
         }
     }
 
@@ -279,6 +307,22 @@ mod tests {
         let closed = json!({ "webhooks": [{ "name": OURS.0, "failurePolicy": "Fail" }] });
         assert_eq!(ours(Policy::Fail).patch(&c, "b2xk", Gate::Works), Some(closed));
         assert!(ours(Policy::Fail).is_to_be_closed(&c));
+    }
+
+    #[test]
+    fn of_injection_only_the_roots_are_written() {
+        let injection = Registration {
+            task: Task::Injection,
+            ..ours(Policy::Fail)
+        };
+        let entries = [
+            ("rev.namespace.sidecar-injector.istio.io", "istio-system", "Fail"),
+            ("other.example.org", "istio-system", "Fail"),
+        ];
+        let bundle = json!({ "webhooks": [{ "name": entries[0].0, "clientConfig": { "caBundle": "bmV3" } }] });
+        let c = configuration("blue", &entries);
+        assert_eq!(injection.patch(&c, "bmV3", Gate::Untried), Some(bundle));
+        assert!(!injection.is_to_be_closed(&c));
     }
 
     #[test]

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 /// The image that an installation on Kubernetes runs.
 const ALL_IN_ONE: &str = "corten.dev/corten";
 
+/// The image of proxies: a program that starts an Envoy of this machine.
+const PROXY: &str = "corten.dev/proxyv2";
+
 /// The images that are known, with the command each stands for.
 #[derive(Clone, Debug, Default)]
 pub struct Images {
@@ -77,6 +80,24 @@ impl Images {
         }
         self.commands.insert(name.to_owned(), command);
         Ok(())
+    }
+
+    /// Makes the image of proxies known, with the Envoy that they run; none: the one on the path.
+    pub(crate) fn proxy(&mut self, envoy: Option<&Path>) {
+        let Some(programs) = &self.programs else { return };
+        let mut command = vec![programs.join("corten-sidecar").to_string_lossy().into_owned()];
+        command.extend(envoy.map(|envoy| format!("--envoy={}", envoy.display())));
+        // One that the user gave stays.
+        self.commands.entry(PROXY.to_owned()).or_insert(command);
+    }
+
+    /// What containers of the image of proxies find under another name: the program's own, as hooks of Istio's manifests call it.
+    pub(crate) fn proxy_agent(&self, image: &str) -> Option<PathBuf> {
+        let ours = without_tag(image) == PROXY;
+        self.programs
+            .as_ref()
+            .filter(|_| ours)
+            .map(|dir| dir.join("corten-sidecar"))
     }
 
     /// Adds a program that runs without arguments of its own; every tag of the name means it.

@@ -224,6 +224,11 @@ impl Starting {
                 }
             }
         }
+        if let Some(agent) = self.node.images.proxy_agent(image).and_then(own_program) {
+            let target = PathBuf::from(AGENT_DIR).join("pilot-agent");
+            mounts.push(Mount { target, ..agent });
+            path = path.map(|path| format!("{path}:{AGENT_DIR}"));
+        }
         argv.extend(words(&container.args));
         let pod = self.pod.spec.as_ref();
         let powers = pod
@@ -234,6 +239,7 @@ impl Starting {
         for mount in container.volume_mounts.iter().flatten() {
             mounts.push(self.mount(mount, &env).map_err(config)?);
         }
+        nested_mountpoints(&mounts).map_err(config)?;
         let path = path.filter(|_| env.iter().all(|(name, _)| name != "PATH"));
         env.extend(path.map(|path| ("PATH".to_owned(), path)));
         let message_path = container
@@ -286,6 +292,31 @@ impl Starting {
         })
     }
 }
+
+/// Makes the places of mounts that lie in volumes which nobody can write in once they are mounted.
+fn nested_mountpoints(mounts: &[Mount]) -> Result<(), String> {
+    for outer in mounts
+        .iter()
+        .filter(|mount| mount.read_only && mount.sub_path.is_none())
+    {
+        // Programs and the like are files, and a user's own directories are not to be changed: volumes that we write are directories
+        // with a version in them.
+        if !outer.source.join("..data").exists() {
+            continue;
+        }
+        for inner in mounts {
+            let within = inner.target.strip_prefix(&outer.target).ok();
+            if let Some(within) = within.filter(|within| within.components().next().is_some()) {
+                let place = outer.source.join(within);
+                std::fs::create_dir_all(&place).map_err(|error| format!("cannot make {}: {error}", place.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where proxies find their own program by the name that hooks call it.
+const AGENT_DIR: &str = "/run/corten";
 
 /// The program of a mapped image is there even where pods have a directory of their own, such as `/tmp`.
 fn own_program(program: PathBuf) -> Option<Mount> {

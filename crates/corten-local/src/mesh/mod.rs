@@ -47,6 +47,7 @@ fn resource(object: &Value) -> Option<ResourceId> {
         "Deployment" => resources::DEPLOYMENTS,
         "DaemonSet" => resources::DAEMON_SETS,
         "ValidatingWebhookConfiguration" => resources::VALIDATING_WEBHOOK_CONFIGURATIONS,
+        "MutatingWebhookConfiguration" => resources::MUTATING_WEBHOOK_CONFIGURATIONS,
         _ => return None,
     })
 }
@@ -74,6 +75,7 @@ pub async fn uninstall(client: &Client) -> Result<(), Status> {
             resources::DEPLOYMENTS,
             resources::DAEMON_SETS,
             resources::VALIDATING_WEBHOOK_CONFIGURATIONS,
+            resources::MUTATING_WEBHOOK_CONFIGURATIONS,
         ];
         let Some(resource) = resource(&object).filter(|of| parts.contains(of)) else {
             continue;
@@ -131,6 +133,8 @@ mod tests {
             list(webhooks).await,
             "istio-validator-istio-system istiod-default-validator"
         );
+        let injection = &resources::MUTATING_WEBHOOK_CONFIGURATIONS;
+        assert_eq!(list(injection).await, "istio-sidecar-injector");
         let definitions = list(&resources::CUSTOM_RESOURCE_DEFINITIONS).await;
         assert!(
             definitions.contains("authorizationpolicies.security.istio.io"),
@@ -139,6 +143,7 @@ mod tests {
         uninstall(&client).await.unwrap();
         assert_eq!(list(&resources::DAEMON_SETS).await, "");
         assert_eq!(list(webhooks).await, "");
+        assert_eq!(list(injection).await, "");
         uninstall(&client).await.unwrap();
     }
 }

@@ -23,6 +23,8 @@ pub struct Stock {
     pub ztunnel: Option<PathBuf>,
     /// A `pilot-discovery`, in place of `corten-control`.
     pub istiod: Option<PathBuf>,
+    /// An Envoy, for the proxies that pods get; none: the one on the path.
+    pub envoy: Option<PathBuf>,
 }
 
 impl Stock {
@@ -73,11 +75,17 @@ mod tests {
                 ["corten.dev/control", "corten.dev/node", "corten.dev/agent"],
             ),
             (
-                Stock { ztunnel, istiod: None },
+                Stock {
+                    ztunnel,
+                    ..Stock::default()
+                },
                 ["corten.dev/control", ZTUNNEL_IMAGE, "corten.dev/agent"],
             ),
             (
-                Stock { istiod, ztunnel: None },
+                Stock {
+                    istiod,
+                    ..Stock::default()
+                },
                 [ISTIOD_IMAGE, "corten.dev/node", "corten.dev/agent"],
             ),
         ] {

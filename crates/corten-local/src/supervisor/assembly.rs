@@ -276,6 +276,7 @@ impl Foundation {
         for (name, program) in assignment.stock.images() {
             images.insert(name, program);
         }
+        images.proxy(assignment.stock.envoy.as_deref());
         let images = Arc::new(images);
         // A pod has a `/proc` of its own; this one is for those that have to see what runs on their node.
         let proc = runtime_dir.join("proc");

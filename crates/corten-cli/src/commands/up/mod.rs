@@ -46,6 +46,9 @@ pub(crate) struct Up {
     /// Run this pilot-discovery of Istio's as the control plane
     #[arg(long, value_name = "PATH", conflicts_with = "no_mesh", value_parser = program)]
     istiod: Option<PathBuf>,
+    /// The Envoy that sidecars and gateways run [default: envoy on the PATH]
+    #[arg(long, value_name = "PATH", conflicts_with = "no_mesh", value_parser = program)]
+    envoy: Option<PathBuf>,
     /// The process that --detach leaves behind; speaks to the one that started it
     #[arg(long, hide = true)]
     background: bool,
@@ -95,6 +98,7 @@ impl Up {
             stock: Stock {
                 ztunnel: self.ztunnel.clone(),
                 istiod: self.istiod.clone(),
+                envoy: self.envoy.clone(),
             },
             images: self.image.iter().cloned().collect::<BTreeMap<_, _>>(),
             log_levels: std::env::var("CORTEN_LOG").ok().filter(|levels| !levels.is_empty()),

@@ -63,7 +63,8 @@ fn link_names(dir: &Path, files: &Payload) -> io::Result<()> {
         let known = name
             .to_str()
             .is_some_and(|name| name.starts_with("..") || wanted.contains(name));
-        if !known {
+        // A directory of its own is the place of another volume's mount.
+        if !known && !entry.file_type()?.is_dir() {
             fs::remove_file(entry.path())?;
         }
     }
