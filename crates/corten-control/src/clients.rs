@@ -8,15 +8,17 @@ use std::time::Instant;
 
 use corten_core::Identity;
 use corten_grpc::{Code, Status};
+use corten_proto::DEBUG_TYPE;
 use corten_proto::discovery::Node;
-use corten_proto::{AUTHORIZATION_TYPE, DEBUG_TYPE};
 use corten_xds::server::{Answer, Event, Observer, Response, Shared, WatchView};
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::access::{Proxy, metadata_json};
 use crate::credentials::Credentials;
 use crate::debug::Debug;
+use crate::faults::Object;
 use crate::metrics::{Metrics, short_type};
 use crate::secret::SECRET;
 use crate::views::{Lease, Views};
@@ -29,7 +31,7 @@ pub(crate) struct Clients {
     metrics: Arc<Metrics>,
     /// Whether a client's identity must fit the node it claims to be.
     check_identity: bool,
-    /// Who is told which policies clients reject.
+    /// Who is told what clients reject.
     rejections: mpsc::Sender<Rejection>,
     /// What L7 proxies are sent.
     views: Arc<Views>,
@@ -40,11 +42,13 @@ pub(crate) struct Clients {
 /// The kinds of proxies that are sent Envoy's resources.
 const ENVOYS: [&str; 3] = ["sidecar", "router", "waypoint"];
 
-/// A client rejects a policy, or does so no longer.
+/// A client rejects a resource, or does so no longer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rejection {
-    /// The policy, `namespace/name`.
-    pub(crate) policy: String,
+    /// The resource: its short type and name.
+    pub(crate) resource: String,
+    /// The objects that it was made of, as far as it says so; none where it is no longer rejected.
+    pub(crate) objects: Vec<Object>,
     /// The client's connection.
     pub(crate) connection: String,
     /// Why; none: no longer.
@@ -119,22 +123,31 @@ impl Clients {
         table.values().cloned().collect()
     }
 
-    /// Tells which policies a client rejects now and did not before, and the other way round.
-    fn report(&self, client: &Client, before: Option<&WatchView>, now: Option<&WatchView>) {
+    /// Tells which resources a client rejects now and did not before, and the other way round. `shared` is what it is sent.
+    fn report(
+        &self,
+        client: &Client,
+        shared: Option<&Shared>,
+        type_url: &str,
+        before: Option<&WatchView>,
+        now: Option<&WatchView>,
+    ) {
         let rejected = |view: Option<&WatchView>| -> BTreeMap<String, String> {
             view.map(|view| view.rejected.iter().cloned().collect())
                 .unwrap_or_default()
         };
         let (before, now) = (rejected(before), rejected(now));
-        let gone = before.keys().filter(|policy| !now.contains_key(*policy));
-        let gone = gone.map(|policy| (policy.clone(), None));
-        let new = now
-            .iter()
-            .filter(|(policy, reason)| before.get(*policy) != Some(*reason));
-        let new = new.map(|(policy, reason)| (policy.clone(), Some(reason.clone())));
-        for (policy, reason) in gone.chain(new) {
+        let gone = before.keys().filter(|name| !now.contains_key(*name));
+        let gone = gone.map(|name| (name.clone(), None));
+        let new = now.iter().filter(|(name, reason)| before.get(*name) != Some(*reason));
+        let new = new.map(|(name, reason)| (name.clone(), Some(reason.clone())));
+        for (name, reason) in gone.chain(new) {
+            let body = shared
+                .filter(|_| reason.is_some())
+                .and_then(|shared| shared.read(|look| look.get(type_url, &name).map(|resource| resource.body())));
             let rejection = Rejection {
-                policy,
+                resource: format!("{} {name}", short_type(type_url)),
+                objects: body.map(|body| objects_of(type_url, &body)).unwrap_or_default(),
                 connection: client.connection.clone(),
                 reason,
             };
@@ -157,6 +170,7 @@ impl Clients {
             client: None,
             debug,
             lease: None,
+            shared: None,
         }
     }
 }
@@ -172,6 +186,37 @@ pub(crate) struct Watcher {
     debug: Arc<Debug>,
     /// What an L7 proxy is sent.
     lease: Option<Lease>,
+    shared: Option<Arc<Shared>>,
+}
+
+/// How many objects a resource that is rejected is laid at the door of.
+const OBJECTS_MAX: usize = 8;
+
+/// The objects that a resource says it was made of.
+fn objects_of(type_url: &str, body: &[u8]) -> Vec<Object> {
+    fn collect(value: &Value, found: &mut Vec<Object>) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
+            Value::Object(members) => {
+                for (key, value) in members {
+                    match value {
+                        Value::String(path) if key == "config" => {
+                            let object = Object::of_path(path);
+                            found.extend(object.filter(|object| !found.contains(object)));
+                        }
+                        value => collect(value, found),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    if let Ok(shown) = corten_envoy::to_json(corten_envoy::type_name(type_url), body) {
+        collect(&shown, &mut found);
+    }
+    found.truncate(OBJECTS_MAX);
+    found
 }
 
 impl Observer for Watcher {
@@ -216,6 +261,7 @@ impl Observer for Watcher {
         let credentials = &self.clients.credentials;
         credentials.add(number, Arc::clone(&shared), proxy, &self.identities);
         self.lease = Some(lease);
+        self.shared = Some(Arc::clone(&shared));
         Ok(Some(shared))
     }
 
@@ -241,10 +287,9 @@ impl Observer for Watcher {
             Event::Subscribed | Event::Accepted => {}
         }
         let mut types = client.types.lock().unwrap_or_else(PoisonError::into_inner);
-        if type_url == AUTHORIZATION_TYPE {
-            let before = types.get(type_url).and_then(|state| state.view.as_ref());
-            self.clients.report(client, before, view);
-        }
+        let before = types.get(type_url).and_then(|state| state.view.as_ref());
+        self.clients
+            .report(client, self.shared.as_deref(), type_url, before, view);
         match types.get_mut(type_url) {
             Some(state) => state.view = view.cloned(),
             None => {
@@ -292,8 +337,9 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         if let Some((number, client)) = self.client.take() {
             let types = client.types.lock().unwrap_or_else(PoisonError::into_inner);
-            let view = types.get(AUTHORIZATION_TYPE).and_then(|state| state.view.as_ref());
-            self.clients.report(&client, view, None);
+            for (type_url, state) in &*types {
+                self.clients.report(&client, None, type_url, state.view.as_ref(), None);
+            }
             drop(types);
             let mut table = self.clients.table.lock().unwrap_or_else(PoisonError::into_inner);
             table.remove(&number);

@@ -198,6 +198,11 @@ impl Debug {
                             "status": state.status(),
                             "lastError": view.and_then(|view| view.error.as_ref()),
                             "rejected": view.map(|view| view.rejected.iter().cloned().collect::<BTreeMap<_, _>>()),
+                            "rejectedFields": view.map(|view| {
+                                let rejected = view.rejected.iter();
+                                let fields = rejected.filter_map(|(name, reason)| Some((name, field_of(reason)?)));
+                                fields.collect::<BTreeMap<_, _>>()
+                            }),
                         });
                         (type_url.as_str(), entry)
                     })
@@ -431,6 +436,22 @@ impl Debug {
     }
 }
 
+/// The field that a proxy names as the reason of a rejection; none: it names none. Envoy writes what breaks a message's rules as
+/// `(MESSAGEValidationError.FIELD: why)`, nested ones joined by `| caused by`; a proxy of ours as `field FIELD: why`.
+fn field_of(reason: &str) -> Option<String> {
+    if let Some((_, rest)) = reason.split_once("field ") {
+        let field: String = rest.chars().take_while(|letter| !":, ".contains(*letter)).collect();
+        return Some(field).filter(|field| !field.is_empty() && rest[field.len()..].starts_with(':'));
+    }
+    let parts: Vec<&str> = reason
+        .split("ValidationError.")
+        .skip(1)
+        .filter_map(|rest| rest.split(':').next())
+        .map(str::trim)
+        .collect();
+    (!parts.is_empty()).then(|| parts.join("."))
+}
+
 fn index() -> Answer {
     let rows: String = ENDPOINTS
         .iter()
@@ -438,4 +459,32 @@ fn index() -> Answer {
         .collect();
     let page = format!("<!doctype html><title>corten-control</title><table>\n{rows}</table>\n");
     Answer::of("text/html; charset=utf-8", page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_field_is_found_in_what_a_proxy_says() {
+        for (reason, field) in [
+            (
+                "Proto constraint validation failed (ClusterValidationError.ConnectTimeout: value must be greater than 0s)",
+                Some("ConnectTimeout"),
+            ),
+            (
+                "Proto constraint validation failed (ListenerValidationError.Address: embedded message failed validation | \
+                 caused by AddressValidationError.SocketAddress: value is required)",
+                Some("Address.SocketAddress"),
+            ),
+            (
+                "field filter_chains[0].name: is given twice",
+                Some("filter_chains[0].name"),
+            ),
+            ("Error adding/updating cluster(s) a: unknown", None),
+            ("the field is wrong", None),
+        ] {
+            assert_eq!(field_of(reason).as_deref(), field, "{reason}");
+        }
+    }
 }

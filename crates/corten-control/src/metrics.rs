@@ -439,6 +439,9 @@ pub(crate) fn short_type(type_url: &str) -> &str {
         "type.googleapis.com/envoy.config.listener.v3.Listener" => "lds",
         "type.googleapis.com/envoy.config.route.v3.RouteConfiguration" => "rds",
         "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret" => "sds",
+        "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig" => "ecds",
+        "type.googleapis.com/istio.networking.nds.v1.NameTable" => "nds",
+        "type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig" => "pcds",
         // A client chooses it, so it is no label.
         _ => "other",
     }

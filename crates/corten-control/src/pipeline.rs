@@ -20,6 +20,7 @@ use crate::assignment::Entries;
 use crate::clients::Rejection;
 use crate::compile::Inputs;
 use crate::credentials::Credentials;
+use crate::faults::Faults;
 use crate::gateways::Gateways;
 use crate::issuers::{self, Known, Wanted};
 use crate::metrics::Metrics;
@@ -53,6 +54,8 @@ pub(crate) struct Pipeline {
     stale_statuses: BTreeSet<ObjectKey>,
     /// Which clients reject which policies, and why.
     rejections: HashMap<ObjectKey, BTreeMap<String, String>>,
+    /// What is wrong with what L7 proxies are configured from.
+    faults: Faults,
 }
 
 /// Where the results go.
@@ -113,6 +116,7 @@ impl Pipeline {
             diagnostics: HashMap::new(),
             stale_statuses: BTreeSet::new(),
             rejections: HashMap::new(),
+            faults: Faults::default(),
         }
     }
 
@@ -167,12 +171,13 @@ impl Pipeline {
             return self.configure(object["data"]["mesh"].as_str().unwrap_or_default());
         }
         self.gateways.put(kind, object);
-        let routing = ConfigKind::of(kind.group, kind.kind);
+        let (routing, whole) = (ConfigKind::of(kind.group, kind.kind), kind);
         let Some(kind) = ObjectKind::of(kind.group, kind.kind) else {
             if let Some(routing) = routing {
-                for diagnostic in Arc::make_mut(&mut self.configs).put(routing, object) {
-                    tracing::warn!("{diagnostic}");
-                }
+                let found = Arc::make_mut(&mut self.configs).put(routing, object);
+                let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+                let (group, name) = (whole.group, whole.kind);
+                self.faults.read(group, name, text("namespace"), text("name"), &found);
             }
             return;
         };
@@ -200,6 +205,7 @@ impl Pipeline {
             return self.configure("");
         }
         self.gateways.removed(kind, key);
+        self.faults.forget(kind.group, kind.kind, &key.namespace, &key.name);
         if let Some(routing) = ConfigKind::of(kind.group, kind.kind) {
             Arc::make_mut(&mut self.configs).remove(&ConfigKey {
                 kind: routing,
@@ -270,9 +276,13 @@ impl Pipeline {
         self.gateways.awaits_references()
     }
 
-    /// A client rejects a policy, or does so no longer.
+    /// A client rejects a resource, or does so no longer.
     pub(crate) fn rejected(&mut self, rejection: Rejection) {
-        let Some((namespace, name)) = rejection.policy.split_once('/') else {
+        let Some(policy) = rejection.resource.strip_prefix("wads ") else {
+            self.faults.rejected(&rejection);
+            return self.write_faults();
+        };
+        let Some((namespace, name)) = policy.split_once('/') else {
             return;
         };
         let key = ObjectKey::new(ObjectKind::AuthorizationPolicy, namespace, name);
@@ -292,6 +302,12 @@ impl Pipeline {
         // A policy that is made of something else (peer authentication) has no status.
         if snapshot.status(&key).is_some() {
             self.want_status(&snapshot, &key);
+        }
+    }
+
+    fn write_faults(&mut self) {
+        if let Some(writer) = &self.outputs.statuses {
+            self.faults.write(writer);
         }
     }
 
@@ -382,6 +398,12 @@ impl Pipeline {
         self.outputs
             .credentials
             .follow(self.gateways.grants(), || views.snapshot(), since);
+        if let Some(found) = self.outputs.views.take_diagnostics() {
+            self.faults.derived(&found);
+        }
+        if let Some(writer) = &self.outputs.statuses {
+            self.faults.write(writer);
+        }
         self.outputs.snapshot.store(Arc::new(snapshot));
         metrics.push_time.observe_time(began.elapsed());
         metrics.triggers.add(if changed > 0 { "config" } else { "none" }, 1);

@@ -13,18 +13,22 @@ const SERVICES: StatusOf = StatusOf {
         status::WAYPOINT_MISSING,
         status::VISIBILITY_APPLIED,
     ],
+    events: false,
 };
 const WORKLOAD_ENTRIES: StatusOf = StatusOf {
     manager: "istio-ambient-workloadentry",
     types: &[status::WAYPOINT_BOUND],
+    events: false,
 };
 const NODE_POLICIES: StatusOf = StatusOf {
     manager: "istio-ambient-ztunnel-policy",
     types: &[status::ZTUNNEL_ACCEPTED],
+    events: false,
 };
 const WAYPOINT_POLICIES: StatusOf = StatusOf {
     manager: "istio-ambient-waypoint-policy",
     types: &[status::WAYPOINT_ACCEPTED],
+    events: false,
 };
 
 /// Who writes which conditions of a kind.

@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use corten_api::diagnostic::Diagnostic;
 use corten_model::Delta;
 use corten_routing::{Proxy, Snapshot};
 use corten_xds::server::Shared;
@@ -40,6 +41,11 @@ impl Views {
     /// Brings everything up to date. `delta` is what is different in the model, `since` when the first of the changes was seen.
     pub(crate) fn update(&self, inputs: Inputs, delta: &Delta, since: Instant) {
         self.compiler().update(inputs, delta, since);
+    }
+
+    /// What is configured and takes no effect, if it may be something else than when this was last asked.
+    pub(crate) fn take_diagnostics(&self) -> Option<Vec<Diagnostic>> {
+        self.compiler().take_diagnostics()
     }
 
     fn compiler(&self) -> MutexGuard<'_, Compiler> {

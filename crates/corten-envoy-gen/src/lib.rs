@@ -119,7 +119,7 @@ pub fn generate(snapshot: &Snapshot, proxy: &Proxy) -> Resources {
         clusters,
         routes,
         listeners,
-        notices: patches.said(),
+        notices: [patches.said(), parts::notices(&cx)].concat(),
     }
 }
 

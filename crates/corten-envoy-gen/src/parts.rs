@@ -10,13 +10,18 @@
 
 use std::collections::BTreeSet;
 
+use corten_api::diagnostic::Diagnostic;
 use corten_api::istio::destination_rule::{LoadBalancerSettings, TrafficPolicy};
 use corten_core::LabelMap;
 use corten_envoy::envoy::config::cluster::v3::Cluster;
 use corten_model::{Name, input::TrafficDistribution};
 use corten_routing::{Catalog, Proxy, ProxyKind, Resolution, Scope, Service};
 
-use crate::{Context, Resources, cluster, endpoint, listener, route, telemetry};
+use crate::{
+    Context, Resources, cluster, endpoint, listener, route,
+    security::{attach::Place, authz::Peer, enforcement::Enforcement},
+    telemetry,
+};
 
 /// How far it counts where a client is, for what it is sent of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -216,7 +221,17 @@ pub fn own(cx: &Context<'_>) -> Resources {
     let more = with_endpoints(cx, clusters);
     made.clusters = more.clusters;
     made.endpoints = more.endpoints;
+    made.notices = notices(cx);
     made
+}
+
+/// What a sidecar does not enforce as it is written.
+pub(crate) fn notices(cx: &Context<'_>) -> Vec<Diagnostic> {
+    if cx.proxy.kind != ProxyKind::Sidecar {
+        return Vec::new();
+    }
+    let place = Place::of(cx.proxy, &cx.snapshot.catalog.settings.root_namespace);
+    Enforcement::new(cx, place, Peer::Certificate).diagnostics
 }
 
 fn once_each(clusters: &mut Vec<Cluster>) {

@@ -20,6 +20,9 @@ const IN_FLIGHT_MAX: usize = 8;
 /// Pause before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How long the message of an Event may be.
+const EVENT_CHARS_MAX: usize = 1024;
+
 /// One condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
@@ -42,6 +45,8 @@ pub struct StatusOf {
     pub manager: &'static str,
     /// The types of conditions it writes, and removes when they are not wanted any more.
     pub types: &'static [&'static str],
+    /// Whether a condition that comes not to hold is an Event, too.
+    pub events: bool,
 }
 
 /// What there is to write.
@@ -273,9 +278,52 @@ async fn apply(
         .body(body.to_string().into_bytes())
         .map_err(kube::Error::HttpError)?;
     match client.request::<Value>(patch).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        result => result.map(|_| ()),
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+        result => result?,
+    };
+    if of.events {
+        let before = |type_: &str| conditions.iter().find(|condition| condition["type"] == type_);
+        let news = wanted
+            .iter()
+            .filter(|condition| condition.status == Some(false))
+            .filter(|condition| {
+                before(&condition.type_)
+                    .is_none_or(|before| before["message"] != condition.message || before["status"] != "False")
+            });
+        for condition in news {
+            // An Event is a courtesy: the status says it for as long as it is so.
+            if let Err(error) = warn(client, kind, &live, condition).await {
+                tracing::debug!(kind = kind.kind, %object, %error, "cannot write an event");
+            }
+        }
     }
+    Ok(())
+}
+
+/// Says in an Event that a condition of an object does not hold.
+async fn warn(client: &Client, kind: &Kind, live: &Value, condition: &Condition) -> Result<(), kube::Error> {
+    let namespace = live["metadata"]["namespace"].as_str().unwrap_or("default");
+    let name = live["metadata"]["name"].as_str().unwrap_or_default();
+    let now = Timestamp::now();
+    let message: String = condition.message.chars().take(EVENT_CHARS_MAX).collect();
+    let body = json!({
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": format!("{name}.{:x}", now.as_nanosecond()), "namespace": namespace},
+        "involvedObject": {
+            "apiVersion": api_version(kind.group, kind.version), "kind": kind.kind,
+            "namespace": namespace, "name": name, "uid": live["metadata"]["uid"],
+            "resourceVersion": live["metadata"]["resourceVersion"],
+        },
+        "type": "Warning", "reason": condition.reason, "message": message, "count": 1,
+        "firstTimestamp": format!("{now:.0}"), "lastTimestamp": format!("{now:.0}"),
+        "source": {"component": "istiod"}, "reportingComponent": "istiod", "reportingInstance": "",
+    });
+    let post = http::Request::post(format!("/api/v1/namespaces/{namespace}/events"))
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(body.to_string().into_bytes())
+        .map_err(kube::Error::HttpError)?;
+    client.request::<Value>(post).await.map(|_| ())
 }
 
 /// What became of a status that was to be written.
@@ -347,6 +395,7 @@ mod tests {
     const OF: StatusOf = StatusOf {
         manager: "m",
         types: &["Ours", "OursToo"],
+        events: false,
     };
 
     fn condition(status: bool, message: &str) -> Condition {

@@ -20,10 +20,12 @@ const POLICIES: ResourceId = ResourceId::fixed("security.istio.io", "v1", "autho
 const SERVICE: StatusOf = StatusOf {
     manager: "istio-ambient-service",
     types: &["istio.io/WaypointBound"],
+    events: false,
 };
 const POLICY: StatusOf = StatusOf {
     manager: "istio-ambient-ztunnel-policy",
     types: &["ZtunnelAccepted"],
+    events: true,
 };
 
 fn condition(type_: &str, status: bool, message: &str) -> Condition {

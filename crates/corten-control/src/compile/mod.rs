@@ -24,7 +24,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use corten_api::istio::mesh_config::MeshConfig;
+use corten_api::{diagnostic::Diagnostic, istio::mesh_config::MeshConfig};
 use corten_envoy_gen::parts;
 use corten_model::{Delta, Name};
 use corten_routing::{Catalog, Configs, KeySets, Proxy, ProxyKind, Snapshot};
@@ -64,6 +64,8 @@ pub(crate) struct Compiler {
     proxies: BTreeMap<u64, Compiled>,
     clock: Clock,
     version: u64,
+    /// Whether what is said of the catalog, or of a proxy's part, may be different.
+    said: bool,
 }
 
 impl Default for Compiler {
@@ -79,6 +81,7 @@ impl Default for Compiler {
             proxies: BTreeMap::new(),
             clock,
             version: 0,
+            said: false,
         }
     }
 }
@@ -156,14 +159,27 @@ impl Compiler {
         let used: HashSet<&Arc<str>> = self.proxies.values().filter_map(|one| one.class.as_ref()).collect();
         self.outlooks.keep(&used);
         if self.proxies.is_empty() {
-            // Nothing is derived for nobody.
-            self.snapshot = None;
+            if !self.is_wanted() {
+                // Nothing is derived for nobody.
+                self.snapshot = None;
+            }
             self.units = Units::default();
             self.members = Memberships::default();
         }
     }
 
-    /// The first proxy: everything is derived.
+    /// Whether anything is to be derived: for proxies, or to say what is wrong with what somebody wrote.
+    fn is_wanted(&self) -> bool {
+        let configs = &self.inputs.configs;
+        !self.proxies.is_empty()
+            || !configs.virtual_services.is_empty()
+            || !configs.destination_rules.is_empty()
+            || !configs.gateways.is_empty()
+            || !configs.service_entries.is_empty()
+            || !configs.envoy_filters.is_empty()
+    }
+
+    /// Everything is derived for the first time.
     fn wake(&mut self) -> Snapshot {
         let inputs = &self.inputs;
         let catalog = Arc::new(Catalog::new(
@@ -177,6 +193,7 @@ impl Compiler {
             keys: Arc::clone(&inputs.keys),
         };
         self.counting = parts::counting_labels(&snapshot.catalog);
+        self.said = true;
         self.snapshot = Some(snapshot.clone());
         snapshot
     }
@@ -185,7 +202,12 @@ impl Compiler {
     pub(crate) fn update(&mut self, inputs: Inputs, delta: &Delta, since: Instant) {
         let before = std::mem::replace(&mut self.inputs, inputs);
         self.version += 1;
-        let Some(held) = self.snapshot.take() else { return };
+        let Some(held) = self.snapshot.take() else {
+            if self.is_wanted() {
+                self.wake();
+            }
+            return;
+        };
         let inputs = &self.inputs;
         let catalog = held
             .catalog
@@ -222,6 +244,7 @@ impl Compiler {
             return;
         }
         if news.catalog {
+            self.said = true;
             self.counting = parts::counting_labels(&snapshot.catalog);
             self.units.follow(&snapshot.catalog);
         }
@@ -232,6 +255,21 @@ impl Compiler {
         let used: HashSet<&Arc<str>> = self.proxies.values().filter_map(|one| one.class.as_ref()).collect();
         self.outlooks.keep(&used);
         self.units.sweep();
+    }
+
+    /// What is configured and takes no effect, or was left out for a proxy that is connected; none: as when this was last asked.
+    pub(crate) fn take_diagnostics(&mut self) -> Option<Vec<Diagnostic>> {
+        if !std::mem::take(&mut self.said) {
+            return None;
+        }
+        let catalog = self.snapshot.as_ref().map(|snapshot| &snapshot.catalog);
+        let mut found = catalog.map_or_else(Vec::new, |catalog| corten_envoy_gen::diagnostics(catalog));
+        for notice in self.proxies.values().flat_map(|one| one.own.notices()) {
+            if !found.contains(notice) {
+                found.push(notice.clone());
+            }
+        }
+        Some(found)
     }
 
     /// Brings a proxy's store up to date.
@@ -279,6 +317,7 @@ impl Compiler {
                 compiled.own.update(&proxy, snapshot, &scope, news, regards);
             }
         }
+        self.said |= compiled.own.take_news();
         let difference: Difference = compiled.own.take_difference();
         if !changed && difference.is_empty() && rebased.is_empty() {
             return;

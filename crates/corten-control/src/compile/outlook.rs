@@ -343,6 +343,7 @@ impl Class {
         }
         let root = &catalog.settings.root_namespace;
         attached(&mut pins, &catalog.configs, &self.proxy.namespace, root);
+        pins.pin_all(&corten_envoy_gen::telemetry::services(catalog));
         pins
     }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use corten_api::diagnostic::Diagnostic;
 use corten_api::istio::authorization_policy::AuthorizationPolicyAction;
-use corten_envoy_gen::{Context, generate, parts};
+use corten_envoy_gen::{Context, Resources, generate, parts};
 use corten_model::{AddressKey, Name, Workload};
 use corten_routing::{Configs, Proxy, ProxyKind, Scope, Snapshot};
 
@@ -27,6 +28,10 @@ pub(crate) struct Own {
     pins: Pins,
     contents: Option<Arc<Contents>>,
     difference: Difference,
+    /// What was left out of it.
+    notices: Vec<Diagnostic>,
+    /// Whether that is something else than before.
+    news: bool,
     /// How many times it was generated.
     pub(crate) generated: u64,
 }
@@ -56,7 +61,7 @@ impl Own {
         self.pins = pins;
         self.generated += 1;
         let cx = Context { snapshot, proxy, scope };
-        self.take(Contents::of(&parts::own(&cx), self.contents.as_deref()));
+        self.take(parts::own(&cx));
     }
 
     /// Makes everything that the proxy is sent.
@@ -66,13 +71,26 @@ impl Own {
         }
         self.forget();
         self.generated += 1;
-        self.take(Contents::of(&generate(snapshot, proxy), self.contents.as_deref()));
+        self.take(generate(snapshot, proxy));
     }
 
-    fn take(&mut self, now: Contents) {
-        let now = Arc::new(now);
+    fn take(&mut self, mut made: Resources) {
+        let notices = std::mem::take(&mut made.notices);
+        self.news |= notices != self.notices;
+        self.notices = notices;
+        let now = Arc::new(Contents::of(&made, self.contents.as_deref()));
         self.difference.add(self.contents.as_deref(), Some(&now));
         self.contents = Some(now);
+    }
+
+    /// What is configured for the proxy and was left out.
+    pub(crate) fn notices(&self) -> &[Diagnostic] {
+        &self.notices
+    }
+
+    /// Whether that is something else than when this was last asked.
+    pub(crate) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
     }
 
     /// What is different since it was last asked.

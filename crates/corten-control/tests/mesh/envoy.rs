@@ -56,6 +56,98 @@ async fn sidecars_are_sent_what_they_see_and_then_what_changes() {
     ground.stop().await;
 }
 
+const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_proxy_rejects_is_said_of_the_object_that_is_responsible() {
+    let ground = Ground::start().await;
+    ground.mesh().await;
+    let object = |kind: &str, name: &str, spec: serde_json::Value| {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": {"name": name, "namespace": "orders"}, "spec": spec,
+        })
+    };
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "db", "namespace": "orders"},
+        "spec": {"clusterIP": "10.96.0.20", "ports": [{"name": "tcp", "port": 5432}]},
+    });
+    ground.create_object(service).await;
+    let host = "db.orders.svc.cluster.local";
+    let rule = json!({"host": host, "trafficPolicy": {"connectionPool": {"tcp": {"connectTimeout": "1s"}}}});
+    ground.create_object(object("DestinationRule", "db", rule)).await;
+    let control = ground.control(&[]).await;
+    let token = ground.token("orders", "web", "istio-ca").await;
+    let mut stream = ground.open_with(&control, Some(&token), "n1").await.expect("a stream");
+    stream.send_as_it_is(sidecar(CLUSTER, "web-1", "10.0.0.1")).await;
+    let all = stream.next().await;
+    let name = format!("outbound|5432||{host}");
+    let reason = format!("cluster(s) {name}: (ClusterValidationError.ConnectTimeout: too short)");
+    stream.reject(&all, &reason).await;
+
+    let condition = async |type_: &str| {
+        let rule = ground
+            .get("networking.istio.io/v1", "DestinationRule", "orders", "db")
+            .await;
+        let conditions = rule["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == type_)
+    };
+    let said = |found: &serde_json::Value| {
+        let message = found["message"].as_str().unwrap_or_default().to_owned();
+        found["status"] == "False" && message.contains(&name) && message.contains("too short")
+    };
+    let accepted = "corten.dev/ProxyAccepted";
+    ground
+        .eventually("the condition", async || {
+            condition(accepted).await.is_some_and(|found| said(&found))
+        })
+        .await;
+    ground
+        .eventually("the event", async || {
+            let events = ground.get("v1", "Event", "orders", "").await;
+            let mut events = events["items"].as_array().cloned().unwrap_or_default().into_iter();
+            events.any(|event| event["reason"] == "RejectedByProxy" && event["involvedObject"]["name"] == "db")
+        })
+        .await;
+    let (_, metrics) = control.get("/metrics").await;
+    assert!(metrics.contains("pilot_total_xds_rejects{type=\"cds\"} 1"), "{metrics}");
+    let (_, shown) = control.get("/debug/syncz").await;
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let of_type = &shown[0]["resources"][CLUSTER];
+    assert_eq!(of_type["status"], "ERROR");
+    assert_eq!(of_type["rejected"][&name], reason);
+    assert_eq!(of_type["rejectedFields"][&name], "ConnectTimeout");
+
+    // The rule is changed, and what comes of it accepted.
+    let rule = json!({"spec": {"trafficPolicy": {"connectionPool": {"tcp": {"connectTimeout": "2s"}}}}});
+    ground
+        .patch_object("networking.istio.io/v1", "DestinationRule", "orders", "db", rule)
+        .await;
+    let change = stream.next().await;
+    assert_eq!(change.names(), [&*name]);
+    stream.acknowledge(&change).await;
+    ground
+        .eventually("the condition is gone", async || condition(accepted).await.is_none())
+        .await;
+
+    // What takes no effect is said, too.
+    let rule = json!({"spec": {"exportTo": ["*"], "workloadSelector": {"matchLabels": {"app": "web"}}}});
+    ground
+        .patch_object("networking.istio.io/v1", "DestinationRule", "orders", "db", rule)
+        .await;
+    ground
+        .eventually("the field that takes no effect", async || {
+            let found = condition("corten.dev/Honoured").await;
+            found.is_some_and(|found| {
+                found["message"]
+                    .as_str()
+                    .is_some_and(|text| text.starts_with("spec.exportTo: "))
+            })
+        })
+        .await;
+    control.stop().await;
+    ground.stop().await;
+}
+
 /// The keys in the filter for tokens of an inbound listener; empty: there is no such filter.
 fn keys_of(listener: &[u8]) -> String {
     let text = String::from_utf8_lossy(listener);

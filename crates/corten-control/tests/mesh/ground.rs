@@ -161,7 +161,12 @@ impl Ground {
     }
 
     pub(crate) async fn get(&self, api_version: &str, kind: &str, namespace: &str, name: &str) -> Value {
-        let path = format!("{}/{name}", Self::path(api_version, kind, namespace));
+        let path = Self::path(api_version, kind, namespace);
+        let path = if name.is_empty() {
+            path
+        } else {
+            format!("{path}/{name}")
+        };
         let request = http::Request::get(path).body(Vec::new()).expect("a request");
         self.kube.request(request).await.unwrap_or_default()
     }
@@ -173,6 +178,11 @@ impl Ground {
         let path = Self::path(&text(&object["apiVersion"]), &text(&object["kind"]), &namespace);
         self.patch(&format!("{path}/{}", text(&object["metadata"]["name"])), object)
             .await;
+    }
+
+    pub(crate) async fn patch_object(&self, api_version: &str, kind: &str, namespace: &str, name: &str, patch: Value) {
+        let path = format!("{}/{name}", Self::path(api_version, kind, namespace));
+        self.patch(&path, &patch).await;
     }
 
     pub(crate) async fn delete(&self, api_version: &str, kind: &str, namespace: &str, name: &str) {

@@ -363,6 +363,10 @@ impl Session {
         let nonce: Box<str> = format!("{}/{}", store.version_info(), self.responses).into();
         self.send_again(store, position, &resources);
         let watch = &mut self.watches[position];
+        for name in &removed {
+            // It is gone, and with it what was wrong with it.
+            watch.rejected.remove(name);
+        }
         watch.sent = Some(nonce.clone());
         watch.outstanding.push_back(Outstanding {
             nonce: nonce.clone(),
@@ -450,7 +454,12 @@ impl Watch {
             }
             Some(error) => {
                 let reason: String = error.message.chars().take(REASON_CHARS_MAX).collect();
-                let (blamed, fine): (Vec<_>, Vec<_>) = names.cloned().partition(|name| reason.contains(&**name));
+                let (mut blamed, mut fine): (Vec<_>, Vec<_>) =
+                    names.cloned().partition(|name| reason.contains(&**name));
+                if blamed.is_empty() && fine.len() == 1 {
+                    // There was nothing else that it could be about.
+                    blamed.append(&mut fine);
+                }
                 for name in &fine {
                     self.rejected.remove(name);
                 }
