@@ -148,12 +148,17 @@ fn another_judge(ns: &Namespace<'_>) {
     });
 }
 
-fn tokens(ns: &Namespace<'_>) {
-    ns.apply(&format!(
+/// Whose tokens are taken.
+fn rules(more: &str) -> String {
+    format!(
         "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: tokens}}\n\
          spec:\n  selector: {{matchLabels: {{app: payments}}}}\n  jwtRules:\n  - issuer: tests@corten.dev\n    jwks: '{KEYS}'\n\
-         \x20   outputClaimToHeaders: [{{header: x-subject, claim: sub}}]\n---\n"
-    ));
+         \x20   outputClaimToHeaders: [{{header: x-subject, claim: sub}}]\n{more}"
+    )
+}
+
+fn tokens(ns: &Namespace<'_>) {
+    ns.apply(&rules(""));
     let with = |token: &str| format!("-H 'authorization: Bearer {token}' payments/");
     until_status(ns, "friend", &with(OTHER), 401);
     let status = |arguments: &str| ask(ns, "friend", arguments).status;
@@ -171,14 +176,20 @@ fn tokens(ns: &Namespace<'_>) {
     let admin = ask(ns, "friend", &with(ADMIN));
     assert_eq!(admin.get("header x-subject"), "alice", "{}", admin.text);
     assert_eq!(admin.get("header authorization"), "", "it is for the proxy");
+    // Keys of another issuer, which the control plane fetches from an echo server that is told what to answer.
+    let keys: String = KEYS.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let url = format!("http://judge.{}.svc.cluster.local/keys?body={keys}", ns.name());
+    ns.apply(&rules(&format!("  - {{issuer: somebody@else, jwksUri: '{url}'}}\n")));
+    until_status(ns, "friend", &with(OTHER), 200);
+    assert_eq!([status(&with(ADMIN)), status(&with(ENDED))], [200, 401]);
     ns.apply(&policy(
         "admins",
         "rules: [{from: [{source: {requestPrincipals: [tests@corten.dev/*]}}], \
          when: [{key: 'request.auth.claims[groups]', values: [admins]}]}]",
     ));
     eventually(SETTLING, || {
-        let found = [status(&with(ADMIN)), status(&with(STAFF)), status("payments/")];
-        (found == [200, 403, 403])
+        let found = [ADMIN, STAFF, OTHER].map(|token| status(&with(token)));
+        (found == [200, 403, 403] && status("payments/") == 403)
             .then_some(())
             .ok_or_else(|| format!("{found:?}"))
     });

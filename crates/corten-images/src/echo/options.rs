@@ -23,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// Answer with this many bytes instead of what was seen.
     pub(crate) size: Option<usize>,
+    /// Answer with this text instead of what was seen.
+    pub(crate) body: Option<String>,
     /// `text` or `json`; by the request's `accept` header when absent.
     pub(crate) json: Option<bool>,
     /// Where to call and report, and how often.
@@ -36,7 +38,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads a query string, where it does not say which with the usual codes: `codes=500:20,200:80`, `delay=100ms`, `header=name:value`, `size=1024`, `format=json`, `url=...`, `count=3`,
+    /// Reads a query string, where it does not say which with the usual codes: `codes=500:20,200:80`, `delay=100ms`, `header=name:value`, `size=1024`, `body=text`, `format=json`, `url=...`, `count=3`,
     /// `tally=name`, `first=2`, `hangup`.
     ///
     /// Other parameters are nobody's business but the caller's.
@@ -60,6 +62,7 @@ impl Options {
                         .map_err(|_| format!("size {value:?} is no number of bytes"))?;
                     options.size = Some(size.min(SIZE_MAX));
                 }
+                "body" => options.body = Some(value),
                 "format" if value == "json" || value == "text" => options.json = Some(value == "json"),
                 "format" => return Err(format!("format {value:?} is neither json nor text")),
                 "url" => url = Some(value),
@@ -178,6 +181,7 @@ mod tests {
     #[test]
     fn wishes_are_read() {
         let options = parse("codes=503:1,200:3&delay=50ms&header=x-a%3Ab&size=9&format=json&other=1").expect("good");
+        assert_eq!(parse("body=a%20b").expect("good").body.as_deref(), Some("a b"));
         assert_eq!(
             options.codes,
             [(StatusCode::SERVICE_UNAVAILABLE, 1), (StatusCode::OK, 3)]

@@ -243,14 +243,16 @@ async fn answer(
     let json = options
         .json
         .unwrap_or_else(|| media(header::ACCEPT).contains("application/json"));
-    let text = match options.size {
-        Some(size) => "x".repeat(size),
-        None => {
+    let status = options.status();
+    let text = match (options.body, options.size) {
+        (Some(body), _) => body,
+        (None, Some(size)) => "x".repeat(size),
+        (None, None) => {
             let answer = Answer::new(identity, &parts, &body, peer);
             if json { answer.json() } else { answer.text() }
         }
     };
-    let mut response = plain(options.status(), text, json, identity);
+    let mut response = plain(status, text, json, identity);
     for (name, value) in options.headers {
         response.headers_mut().append(name, value);
     }

@@ -164,7 +164,7 @@ impl Notes {
             Action::Deny => "it is left out of the rule",
         };
         let message = format!(
-            "a node proxy sees no requests, and so no {attribute}: {effect}; attach the policy to a waypoint by targetRefs"
+            "a node proxy sees no requests, and so no {attribute}: where it decides {effect}; sidecars and gateways enforce it as written, and waypoints that the policy is attached to by targetRefs"
         );
         self.add(NEEDS_WAYPOINT, path, message);
     }
