@@ -13,6 +13,7 @@ pub mod listener;
 pub mod names;
 pub mod parts;
 pub mod patch;
+pub mod plugins;
 mod references;
 pub mod route;
 pub mod security;
@@ -92,6 +93,7 @@ pub fn generate(snapshot: &Snapshot, proxy: &Proxy) -> Resources {
     };
     let patches = Patches::of(&cx);
     let mut listeners = listener::listeners(&cx);
+    let mut extensions = plugins::apply(&cx, &mut listeners);
     patches.listeners(&mut listeners);
     let mut tables = route::Tables::new(&cx);
     let routes: BTreeMap<String, RouteConfiguration> = route::names(&listeners)
@@ -113,13 +115,17 @@ pub fn generate(snapshot: &Snapshot, proxy: &Proxy) -> Resources {
         })
     });
     let endpoints = told.map(|name| (name.clone(), endpoint::load_assignment(&cx, name)));
+    let asked = extension::names(&listeners);
+    extensions.extend(patches.extensions(&asked));
+    extensions.retain(|name, _| asked.contains(name));
+    let notices = [patches.said(), plugins::notices(&cx), parts::notices(&cx)].concat();
     Resources {
         endpoints: endpoints.collect(),
-        extensions: patches.extensions(&extension::names(&listeners)),
+        extensions,
         clusters,
         routes,
         listeners,
-        notices: [patches.said(), parts::notices(&cx)].concat(),
+        notices,
     }
 }
 
@@ -130,6 +136,7 @@ pub fn diagnostics(catalog: &corten_routing::Catalog) -> Vec<Diagnostic> {
     said.extend(gateway::diagnostics(catalog));
     said.extend(cluster::diagnostics(catalog));
     said.extend(patch::diagnostics(catalog));
+    said.extend(plugins::diagnostics(catalog));
     said.extend(telemetry::diagnostics(catalog));
     said
 }
