@@ -1,6 +1,7 @@
 //! The mesh as its own code sees it, from objects of an API server or of files: the same model, messages and tables that the control plane and
 //! the node proxies use, put together in this process.
 
+pub(crate) mod ambient;
 pub(crate) mod called;
 pub(crate) mod explain;
 pub(crate) mod following;

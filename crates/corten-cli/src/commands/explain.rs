@@ -78,7 +78,7 @@ impl Explain {
         }
         if followed.trace.hops.is_empty() {
             bail!(
-                "neither {} nor who is called has a sidecar: there is no proxy to follow the call through",
+                "neither {} nor who is called is in the mesh: there is no proxy to follow the call through",
                 client.place()
             );
         }

@@ -1,6 +1,6 @@
 //! One call followed through the proxies of both sides, by what each of them would be sent.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -10,6 +10,7 @@ use corten_core::{Host, Protocol as PortProtocol};
 use corten_explain::{Call, Certificate, Config, Protocol, Request, Tls, Trace, Via, follow, onward};
 use corten_routing::{Service, ServicePort, endpoints};
 
+use super::ambient::{Nodes, Onward};
 use super::world::{Kind, Known, Pod};
 
 /// What stands for the address of a host that nobody here knows: one of the range for documentation (RFC 5737).
@@ -66,6 +67,7 @@ pub(crate) struct Follower<'a> {
     /// Seconds since 1970.
     now: Option<u64>,
     configs: RefCell<BTreeMap<(String, Kind), Rc<Config>>>,
+    nodes: OnceCell<Nodes>,
     notes: RefCell<Vec<String>>,
 }
 
@@ -86,6 +88,7 @@ impl<'a> Follower<'a> {
             all_sidecars,
             now: now.ok().map(|now| now.as_secs()),
             configs: RefCell::default(),
+            nodes: OnceCell::new(),
             notes: RefCell::default(),
         }
     }
@@ -115,9 +118,23 @@ impl<'a> Follower<'a> {
             for at in 0..trace.hops.len() {
                 self.servers(client, at, &mut trace)?;
             }
+        } else if let Some(source) = self.nodes().captured(client) {
+            let (hop, onward) = self.nodes().leaves(client, source, &call, 0);
+            trace.hops.push(hop);
+            let mut kinds = BTreeMap::new();
+            for onward in onward {
+                // What no pod has is outside the mesh, or unknown.
+                if let Some(server) = self.known.pod_at(&onward.to.to_string()) {
+                    let kind = (onward.via.cluster.clone(), server.kind());
+                    kinds.entry(kind).or_insert((server, onward));
+                }
+            }
+            for (server, onward) in kinds.into_values().take(SERVERS_MAX) {
+                self.reach(&server, onward, &mut trace)?;
+            }
         } else {
             self.note(format!(
-                "{} has no sidecar, so the call leaves it as it is",
+                "{} has no proxy, so the call leaves it as it is",
                 client.place()
             ));
             for (server, port) in self.called(&goal) {
@@ -126,10 +143,44 @@ impl<'a> Follower<'a> {
                     destination: SocketAddr::new(address, port),
                     ..call.clone()
                 };
-                self.arrive(&server, arriving.inbound(), None, &mut trace)?;
+                self.enter(&server, arriving.inbound(), None, &mut trace)?;
             }
         }
         Ok(trace)
+    }
+
+    fn nodes(&self) -> &Nodes {
+        self.nodes.get_or_init(|| Nodes::new(&self.known.snapshot.model))
+    }
+
+    /// Follows what a client's node proxy sends on: through a waypoint, or straight to the server.
+    fn reach(&self, server: &Pod, onward: Onward, trace: &mut Trace) -> Result<()> {
+        if !onward.waypoint {
+            return self.enter(server, onward.call, Some(onward.via), trace);
+        }
+        let begins = trace.hops.len();
+        self.pass(server, Kind::Waypoint, onward.call, Some(onward.via), trace)?;
+        for at in begins..trace.hops.len() {
+            self.servers(server, at, trace)?;
+        }
+        Ok(())
+    }
+
+    /// Follows a call to a server, through whichever proxy it has.
+    fn enter(&self, server: &Pod, call: Call, via: Option<Via>, trace: &mut Trace) -> Result<()> {
+        if self.has_sidecar(server) {
+            let call = if call.inside.is_some() { call } else { call.inbound() };
+            return self.pass(server, Kind::Sidecar, call, via, trace);
+        }
+        if let Some(local) = self.nodes().captured(server) {
+            trace.hops.push(self.nodes().arrives(server, local, call, via));
+        }
+        Ok(())
+    }
+
+    /// Whether a proxy stands before a server.
+    fn is_guarded(&self, server: &Pod) -> bool {
+        self.has_sidecar(server) || self.nodes().captured(server).is_some()
     }
 
     /// What a pod's proxy is sent.
@@ -170,7 +221,7 @@ impl<'a> Follower<'a> {
                 let Some(server) = self.known.pod_at(&arriving.destination.ip().to_string()) else {
                     continue;
                 };
-                if endpoint.share <= 0.0 || !self.has_sidecar(&server) {
+                if endpoint.share <= 0.0 || !self.is_guarded(&server) {
                     continue;
                 }
                 let via = Via {
@@ -184,14 +235,14 @@ impl<'a> Follower<'a> {
             }
         }
         for (server, arriving, via) in kinds.into_values().take(SERVERS_MAX) {
-            self.arrive(&server, arriving, Some(via), trace)?;
+            self.enter(&server, arriving, Some(via), trace)?;
         }
         Ok(())
     }
 
-    /// Follows a call through a server's sidecar.
-    fn arrive(&self, server: &Pod, call: Call, via: Option<Via>, trace: &mut Trace) -> Result<()> {
-        let arrived = follow(&*self.config(server, Kind::Sidecar)?, &call);
+    /// Follows a call through a proxy of Envoy's.
+    fn pass(&self, server: &Pod, kind: Kind, call: Call, via: Option<Via>, trace: &mut Trace) -> Result<()> {
+        let arrived = follow(&*self.config(server, kind)?, &call);
         let begins = trace.hops.len();
         for mut hop in arrived.hops {
             hop.proxy = server.place();
@@ -306,7 +357,7 @@ impl<'a> Follower<'a> {
         let known = self.known;
         let mut kinds = BTreeMap::new();
         let mut add = |pod: Pod, port: u16| {
-            if self.has_sidecar(&pod) {
+            if self.is_guarded(&pod) {
                 kinds.entry(pod.kind()).or_insert((pod, port));
             }
         };

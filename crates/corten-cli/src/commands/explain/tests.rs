@@ -12,14 +12,22 @@ struct Line {
 /// Follows a call through the shop, by the words of a command line.
 fn trace(words: &str) -> Result<Trace> {
     let shop = concat!(env!("CARGO_MANIFEST_DIR"), "/src/commands/explain/shop.yaml");
-    let line = Line::try_parse_from(["explain", "-f", shop].into_iter().chain(words.split_whitespace()))?;
+    trace_in(shop, words)
+}
+
+fn trace_in(file: &str, words: &str) -> Result<Trace> {
+    let line = Line::try_parse_from(["explain", "-f", file].into_iter().chain(words.split_whitespace()))?;
     line.explain.trace(&line.explain.objects.read()?)
 }
 
 /// Which proxies the call passes, and how it ends at each.
 #[track_caller]
 fn check(words: &str, expected: &[(&str, Option<Refusal>)]) -> Trace {
-    let trace = trace(words).unwrap();
+    judged(trace(words).unwrap(), expected)
+}
+
+#[track_caller]
+fn judged(trace: Trace, expected: &[(&str, Option<Refusal>)]) -> Trace {
     let passed: Vec<(&str, Option<Refusal>)> = trace.hops.iter().map(|hop| (&*hop.proxy, hop.refusal())).collect();
     assert_eq!(passed, expected, "{trace}");
     trace
@@ -164,4 +172,37 @@ fn bad_arguments_are_named() {
         let error = trace(words).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn an_ambient_call_passes_both_node_proxies_and_the_waypoint() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/commands/explain/ambient.yaml");
+    let words = "--from client.shop --to reviews:9080 --path /ratings/1";
+    let (leaves, arrives) = ("the node proxy of client.shop", "the node proxy of reviews.shop");
+    let waypoint = ("waypoint.shop", None);
+    let trace = judged(
+        trace_in(file, words).unwrap(),
+        &[(leaves, None), waypoint, waypoint, waypoint, (arrives, None)],
+    );
+    assert_eq!(clusters(&trace.hops[0]), [("waypoint shop/waypoint", 1.0)]);
+    let policies = |hop: &Hop| -> Vec<(String, bool)> {
+        let all = hop.filters.iter().flat_map(|filter| &filter.policies);
+        all.map(|policy| (policy.name.clone(), policy.matched)).collect()
+    };
+    assert_eq!(
+        policies(&trace.hops[2]),
+        [("ns[shop]-policy[who]-rule[0]".to_owned(), true)]
+    );
+    // The server's node sees the waypoint, and not who called it.
+    assert_eq!(policies(&trace.hops[4]), [("shop/by-waypoint".to_owned(), true)]);
+
+    // What the waypoint does not allow goes no further.
+    let denied = ("waypoint.shop", Some(Refusal::Denied));
+    judged(
+        trace_in(file, &format!("{words} --method POST")).unwrap(),
+        &[(leaves, None), waypoint, denied],
+    );
+    // Who calls the workload itself goes past the waypoint, and is not who may.
+    let trace = trace_in(file, "--from client.shop --to 198.19.0.2:8080").unwrap();
+    judged(trace, &[(leaves, None), (arrives, Some(Refusal::Denied))]);
 }
