@@ -322,6 +322,7 @@ fn of_service(service: &input::Service, settings: &Settings, mesh: &MeshConfig) 
         ports: service
             .ports
             .iter()
+            .filter(|port| port.port != 0)
             .map(|port| ServicePort {
                 name: Name::clone(&port.name),
                 number: port.port,
@@ -354,6 +355,8 @@ fn of_entry(entry: &input::ServiceEntry, mesh: &MeshConfig) -> Vec<Service> {
     let ports: Box<[ServicePort]> = spec
         .ports
         .iter()
+        // One without a number, or with one that is none, would be taken for all ports; its reader said so.
+        .filter(|port| port.number.is_given() && port.number.0 != 0)
         .map(|port| ServicePort {
             name: Name::from(port.name.as_str()),
             number: port.number.0,

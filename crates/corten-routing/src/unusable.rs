@@ -5,11 +5,18 @@
 
 use corten_api::{
     diagnostic::Diagnostic,
-    istio::virtual_service::{HTTPMatchRequest, StringMatch, StringMatchMatchType, VirtualServiceSpec},
+    istio::virtual_service::{
+        AbortErrorType, HTTPBodySpecifier, HTTPMatchRequest, Headers, StringMatch, StringMatchMatchType,
+        VirtualServiceSpec,
+    },
     re2,
+    validate::text,
 };
 
 use crate::notice::About;
+
+/// The largest body that proxies answer with.
+const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// Leaves out of a VirtualService what proxies would refuse.
 pub(crate) fn leave_out(spec: &mut VirtualServiceSpec, about: &About<'_>, said: &mut Vec<Diagnostic>) {
@@ -28,14 +35,55 @@ pub(crate) fn leave_out(spec: &mut VirtualServiceSpec, about: &About<'_>, said: 
             said.push(about.unusable(format!("{at}.rewrite.uriRegexRewrite.match"), message));
             usable = false;
         }
+        if let Some(answer) = &route.direct_response {
+            let status = text::http_status(answer.status.into());
+            let status = status.and_then(|()| {
+                if answer.status < 600 {
+                    Ok(())
+                } else {
+                    Err("600 is no status".to_owned())
+                }
+            });
+            let body = answer.body.as_ref().and_then(|body| body.specifier.as_ref());
+            let bytes = match body {
+                Some(HTTPBodySpecifier::String(text)) => text.len(),
+                Some(HTTPBodySpecifier::Bytes(bytes)) => bytes.0.len(),
+                None => 0,
+            };
+            if let Err(problem) = status {
+                let message = format!("{problem}; the route is left out");
+                said.push(about.unusable(format!("{at}.directResponse.status"), message));
+                usable = false;
+            }
+            if bytes > BODY_BYTES_MAX {
+                let message = format!("{bytes} bytes are more than {BODY_BYTES_MAX}; the route is left out");
+                said.push(about.unusable(format!("{at}.directResponse.body"), message));
+                usable = false;
+            }
+        }
+        if let Some(fault) = &mut route.fault
+            && let Some(AbortErrorType::HttpStatus(status)) =
+                fault.abort.as_ref().and_then(|abort| abort.error_type.as_ref())
+            && !(200..600).contains(status)
+        {
+            let message = format!("{status} is no status from 200 to 599; no request is aborted");
+            said.push(about.unusable(format!("{at}.fault.abort.httpStatus"), message));
+            fault.abort = None;
+        }
+        headers(&format!("{at}.headers"), &mut route.headers, about, said);
+        for (index, to) in route.route.iter_mut().enumerate() {
+            headers(&format!("{at}.route[{index}].headers"), &mut to.headers, about, said);
+        }
         if let Some(cors) = &mut route.cors_policy {
             let mut index = 0;
             let before = cors.allow_origins.len();
             cors.allow_origins.retain(|origin| {
-                let problem = expression(origin);
+                let nothing =
+                    matches!(&origin.match_type, Some(StringMatchMatchType::Prefix(prefix)) if prefix.is_empty());
+                let problem = expression(origin).or(nothing.then_some(re2::Problem::Empty));
                 if let Some(problem) = &problem {
                     let message = format!("{problem}; such origins are not allowed");
-                    said.push(about.unusable(format!("{at}.corsPolicy.allowOrigins[{index}].regex"), message));
+                    said.push(about.unusable(format!("{at}.corsPolicy.allowOrigins[{index}]"), message));
                 }
                 index += 1;
                 problem.is_none()
@@ -59,6 +107,35 @@ pub(crate) fn leave_out(spec: &mut VirtualServiceSpec, about: &About<'_>, said: 
         });
         usable && (!had_matches || !route.match_.is_empty())
     });
+}
+
+/// Leaves out changes of headers that cannot be made.
+fn headers(at: &str, headers: &mut Option<Headers>, about: &About<'_>, said: &mut Vec<Diagnostic>) {
+    let Some(headers) = headers else { return };
+    for (side, operations) in [("request", &mut headers.request), ("response", &mut headers.response)] {
+        let Some(operations) = operations else { continue };
+        for (operation, values) in [("set", &mut operations.set), ("add", &mut operations.add)] {
+            values.retain(|name, value| {
+                let problem = match name.is_empty() || name.chars().any(char::is_control) {
+                    true => Err("it is no name of a header".to_owned()),
+                    false => text::header_value(value),
+                };
+                if let Err(problem) = &problem {
+                    let message = format!("{problem}; the header stays as it is");
+                    said.push(about.unusable(format!("{at}.{side}.{operation}[{name}]"), message));
+                }
+                problem.is_ok()
+            });
+        }
+        operations.remove.retain(|name| {
+            let usable = !name.is_empty() && !name.chars().any(char::is_control);
+            if !usable {
+                let message = "it is no name of a header; it is left out";
+                said.push(about.unusable(format!("{at}.{side}.remove[{name}]"), message));
+            }
+            usable
+        });
+    }
 }
 
 /// The expressions of a match that cannot be read, by their fields.
@@ -146,7 +223,7 @@ mod tests {
                 "CRT0213 spec.http[0].match[0].uri.regex",
                 "CRT0213 spec.http[1].match[0].queryParams[q].regex",
                 "CRT0213 spec.http[2].rewrite.uriRegexRewrite.match",
-                "CRT0213 spec.http[3].corsPolicy.allowOrigins[0].regex",
+                "CRT0213 spec.http[3].corsPolicy.allowOrigins[0]",
             ]
         );
     }

@@ -33,6 +33,11 @@ use corten_envoy::{
 use super::http::{Http, Speaks};
 use crate::Context;
 
+/// A span of time that proxies take only if it is not nothing.
+fn longer_than_none(duration: Option<Duration>) -> Option<protobuf::Duration> {
+    span(duration).filter(|span| span.seconds != 0 || span.nanos != 0)
+}
+
 /// A span of time as a message; negative ones are none.
 pub(super) fn span(duration: Option<Duration>) -> Option<protobuf::Duration> {
     duration.and_then(Duration::to_std).map(corten_envoy::duration)
@@ -44,7 +49,7 @@ fn positive(number: i32) -> Option<u32> {
 
 /// How long connecting may take where no rule says.
 pub(super) fn connect_timeout(cx: &Context<'_>) -> protobuf::Duration {
-    span(cx.mesh().connect_timeout).unwrap_or_else(|| seconds(10))
+    longer_than_none(cx.mesh().connect_timeout).unwrap_or_else(|| seconds(10))
 }
 
 /// No limits: what counts limits the connections before.
@@ -101,7 +106,7 @@ pub(super) fn connections(
         thresholds: vec![thresholds],
         ..CircuitBreakers::default()
     });
-    let own_timeout = of_tcp.and_then(|tcp| span(tcp.connect_timeout));
+    let own_timeout = of_tcp.and_then(|tcp| longer_than_none(tcp.connect_timeout));
     cluster.connect_timeout = own_timeout.or_else(|| Some(connect_timeout(cx)));
     keepalive(cluster, cx.mesh().tcp_keepalive.as_ref());
     keepalive(cluster, of_tcp.and_then(|tcp| tcp.tcp_keepalive.as_ref()));
@@ -179,9 +184,9 @@ pub(super) fn outliers(cluster: &mut Cluster, http: &mut Http, settings: &Outlie
         enforcing_consecutive_5xx: settings.consecutive_5xx_errors.and_then(enforced),
         consecutive_gateway_failure: settings.consecutive_gateway_errors.and_then(uint32),
         enforcing_consecutive_gateway_failure: settings.consecutive_gateway_errors.and_then(enforced),
-        interval: span(settings.interval),
-        base_ejection_time: span(settings.base_ejection_time),
-        max_ejection_percent: positive(settings.max_ejection_percent).and_then(uint32),
+        interval: longer_than_none(settings.interval),
+        base_ejection_time: longer_than_none(settings.base_ejection_time),
+        max_ejection_percent: positive(settings.max_ejection_percent.min(100)).and_then(uint32),
         ..OutlierDetection::default()
     };
     if settings.split_external_local_origin_errors {
@@ -194,7 +199,11 @@ pub(super) fn outliers(cluster: &mut Cluster, http: &mut Http, settings: &Outlie
     }
     cluster.outlier_detection = Some(detection);
     if settings.min_health_percent >= 0 {
-        let percent = if spreads { 0 } else { settings.min_health_percent };
+        let percent = if spreads {
+            0
+        } else {
+            settings.min_health_percent.min(100)
+        };
         let common = cluster.common_lb_config.get_or_insert_default();
         common.healthy_panic_threshold = Some(Percent { value: percent.into() });
     }

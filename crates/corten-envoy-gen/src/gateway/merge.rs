@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -214,6 +215,10 @@ impl Merging {
             refuse("port", "the server has no port".to_owned());
             return;
         };
+        if !server.bind.is_empty() && !server.bind.starts_with("unix:") && server.bind.parse::<IpAddr>().is_err() {
+            refuse("bind", format!("{:?} is no address", server.bind));
+            return;
+        }
         let server = Arc::new(with_namespaces(server, &gateway.namespace));
         for number in at.ports(port.number.0) {
             let mut served = Served {

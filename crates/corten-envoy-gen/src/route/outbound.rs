@@ -78,7 +78,10 @@ impl<'a> Tables<'a> {
 
     fn whole(&mut self, name: &str, port: u16) -> RouteConfiguration {
         let mut hosts = self.hosts(name, port).to_vec();
-        hosts.push(catch_all(self.cx));
+        // One that takes all hosts leaves none to the others.
+        if !hosts.iter().any(|host| host.domains.iter().any(|domain| domain == "*")) {
+            hosts.push(catch_all(self.cx));
+        }
         table(name, hosts)
     }
 

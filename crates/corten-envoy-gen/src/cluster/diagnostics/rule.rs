@@ -309,6 +309,14 @@ impl Rule<'_> {
     }
 
     fn outliers(&mut self, at: &str, outliers: &OutlierDetection) {
+        for (field, percent) in [
+            ("maxEjectionPercent", outliers.max_ejection_percent),
+            ("minHealthPercent", outliers.min_health_percent),
+        ] {
+            if percent > 100 {
+                self.say(format!("{at}.{field}"), format!("{percent} percent are taken for 100"));
+            }
+        }
         if outliers.consecutive_errors != 0 {
             let message = "is no longer looked at: give consecutive5xxErrors or consecutiveGatewayErrors";
             self.say(format!("{at}.consecutiveErrors"), message);

@@ -126,6 +126,13 @@ pub fn filter<'a>(
     let (mut optional, mut required) = (Vec::new(), Vec::new());
     for (index, (rule, policy, of_policy)) in rules.into_iter().enumerate() {
         let path = format!("spec.jwtRules[{of_policy}]");
+        for (i, copied) in rule.output_claim_to_headers.iter().enumerate() {
+            if copied.header.is_empty() || copied.claim.is_empty() {
+                let path = format!("{path}.outputClaimToHeaders[{i}]");
+                let message = "it needs a header and a claim; it is left out".to_owned();
+                diagnostics.push(self::of_policy(policy, NOT_AS_WRITTEN, Severity::Error, &path, message));
+            }
+        }
         let mut provider = provider(rule, clear_route_cache);
         provider.jwks_source_specifier = Some(source_of(rule, policy, &path, keys, &mut diagnostics));
         let name = format!("origins-{index}");
@@ -185,6 +192,7 @@ fn provider(rule: &JWTRule, clear_route_cache: bool) -> JwtProvider {
         claim_to_headers: rule
             .output_claim_to_headers
             .iter()
+            .filter(|copied| !copied.header.is_empty() && !copied.claim.is_empty())
             .map(|copied| JwtClaimToHeader {
                 header_name: copied.header.clone(),
                 claim_name: copied.claim.clone(),
