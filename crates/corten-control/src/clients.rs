@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use corten_core::Identity;
@@ -68,6 +68,8 @@ pub(crate) struct Client {
     pub(crate) since: Timestamp,
     /// What it watches, by type.
     pub(crate) types: Mutex<BTreeMap<String, TypeState>>,
+    /// What is held for it alone, as for L7 proxies.
+    pub(crate) own: OnceLock<Arc<Shared>>,
 }
 
 /// A client's state for one type.
@@ -241,6 +243,7 @@ impl Observer for Watcher {
             remote: self.remote,
             since: Timestamp::now(),
             types: Mutex::default(),
+            own: OnceLock::new(),
             proxy,
         });
         tracing::info!(connection = client.connection, remote = %self.remote, kind = client.proxy.kind, "discovery client connected");
@@ -248,7 +251,7 @@ impl Observer for Watcher {
         table.insert(number, client.clone());
         self.clients.metrics.clients.add(1);
         let kind = client.proxy.kind.clone();
-        self.client = Some((number, client));
+        self.client = Some((number, Arc::clone(&client)));
         drop(table);
         if !ENVOYS.contains(&kind.as_str()) {
             return Ok(None);
@@ -262,6 +265,8 @@ impl Observer for Watcher {
         credentials.add(number, Arc::clone(&shared), proxy, &self.identities);
         self.lease = Some(lease);
         self.shared = Some(Arc::clone(&shared));
+        // Told once: a stream is one client's.
+        let _ = client.own.set(Arc::clone(&shared));
         Ok(Some(shared))
     }
 

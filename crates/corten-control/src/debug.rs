@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::access::Access;
 use crate::clients::{Client, Clients};
+use crate::envoy_dump;
 use crate::http::{Answer, Request, parameter};
 use crate::issuers::Known;
 use crate::metrics::Metrics;
@@ -163,7 +164,7 @@ impl Debug {
                 let (config, known) = (self.mesh_config.load(), Arc::clone(&self.issuers.borrow()));
                 json!(config.problems.iter().chain(known.problems()).collect::<Vec<_>>())
             }
-            "config_dump" => self.config_dump(&parameter(uri, "proxyID").unwrap_or_default())?,
+            "config_dump" => self.config_dump(&parameter(uri, "proxyID").unwrap_or_default(), uri)?,
             other => {
                 let name: String = other.chars().take(100).collect();
                 return Err(Answer::error(
@@ -403,8 +404,8 @@ impl Debug {
         }
     }
 
-    /// What a client that wants everything has been sent: the store as it is.
-    fn config_dump(&self, id: &str) -> Result<Value, Answer> {
+    /// What a client is sent: of an L7 proxy what is held for it, in the form of Envoy's own dump; of others the store as it is.
+    fn config_dump(&self, id: &str, uri: &Uri) -> Result<Value, Answer> {
         let Some(client) = self.client(id) else {
             let id: String = id.chars().take(200).collect();
             let text = if id.is_empty() {
@@ -414,6 +415,11 @@ impl Debug {
             };
             return Err(Answer::error(StatusCode::NOT_FOUND, text));
         };
+        if let Some(own) = client.own.get() {
+            let wanted = parameter(uri, "types");
+            let endpoints = parameter(uri, "include_eds").is_some_and(|it| it != "false");
+            return Ok(envoy_dump::of(&client, own, wanted.as_deref(), endpoints));
+        }
         let types = client.types.lock().unwrap_or_else(PoisonError::into_inner);
         let configs = self.shared.read(|store| {
             let watched = [ADDRESS_TYPE, WORKLOAD_TYPE, AUTHORIZATION_TYPE]

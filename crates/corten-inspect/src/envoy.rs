@@ -110,7 +110,7 @@ impl Dump {
     }
 
     /// What stands at a path in each entry of some lists of a section.
-    fn entries(&self, section: &str, lists: &[(&str, &str)]) -> Vec<&Value> {
+    pub(crate) fn entries(&self, section: &str, lists: &[(&str, &str)]) -> Vec<&Value> {
         let mut found = Vec::new();
         for (list, path) in lists {
             for section in self.sections(section) {

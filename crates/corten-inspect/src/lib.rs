@@ -4,6 +4,7 @@
 //! Everything here is a function of what was read; who was asked, and how, is the caller's business.
 
 pub mod authz;
+pub mod compare;
 pub mod envoy;
 pub mod injection;
 pub mod statuses;

@@ -279,7 +279,7 @@ impl ProxyConfig {
             }
             Self::Ecds { common } => {
                 let dump = common.place.dump()?;
-                let (section, table) = envoy::extensions(&dump)?;
+                let (section, table) = envoy::extensions(&dump);
                 common.section(&section, "envoy.admin.v3.EcdsConfigDump", || table)?
             }
             Self::All {

@@ -242,7 +242,7 @@ pub(crate) struct Pod {
     pub(crate) address: String,
     pub(crate) service_account: String,
     pub(crate) labels: BTreeMap<String, String>,
-    /// Whether an injector gave it a proxy.
+    /// Whether it has a proxy of its own: given by an injector, or written by hand.
     pub(crate) has_sidecar: bool,
 }
 
@@ -263,7 +263,7 @@ impl Pod {
             } else {
                 account
             },
-            has_sidecar: labels.get(offline::TLS_MODE).is_some_and(|mode| mode == "istio"),
+            has_sidecar: labels.get(offline::TLS_MODE).is_some_and(|mode| mode == "istio") || has_proxy(pod),
             labels,
         }
     }
@@ -285,6 +285,16 @@ impl Pod {
         let labels = labels.map(|(key, value)| (key.clone(), value.clone()));
         (self.namespace.clone(), self.service_account.clone(), labels.collect())
     }
+}
+
+/// Whether a pod's manifest has a proxy's container.
+fn has_proxy(pod: &Value) -> bool {
+    let containers = ["containers", "initContainers"].map(|key| pod["spec"][key].as_array());
+    containers
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|it| it["name"] == "istio-proxy")
 }
 
 impl Known {

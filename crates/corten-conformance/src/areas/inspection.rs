@@ -181,7 +181,7 @@ fn proxy_config(line: &Line, kind: &str, text: &[u8]) -> Result<String> {
             formed(line, kind, &Value::Array(list.to_vec()), || found.table(&filter, false))
         }
         "ecds" | "ec" => {
-            let (section, table) = envoy::extensions(&Dump::parse(text)?)?;
+            let (section, table) = envoy::extensions(&Dump::parse(text)?);
             formed(line, "envoy.admin.v3.EcdsConfigDump", &section, || table)
         }
         "secret" | "secrets" | "s" => {

@@ -6,6 +6,7 @@
 mod beyond;
 mod failures;
 mod identities;
+mod inspection;
 mod routes;
 mod support;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use corten_e2e::{Namespace, eventually};
 
+use super::inspection;
 use super::support::{Answer, Pod, SETTLING, ask, asks, counts, none_rejected, service, start, until};
 
 const ROUTES: &str = "
@@ -92,6 +93,7 @@ pub(crate) fn of_a_sidecar(ns: &Namespace<'_>) {
     cross_origin(ns);
     mirrors(ns);
     none_rejected(ns, &["client"]);
+    inspection::of_the_client(ns);
 }
 
 fn matching(ns: &Namespace<'_>) {

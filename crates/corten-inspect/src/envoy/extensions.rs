@@ -1,19 +1,15 @@
 //! The table of filters that are discovered on their own (ECDS).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Dump, DumpError, PREFIX, text};
+use super::{Dump, PREFIX, text};
 use crate::table::{columns, row};
 
 const SECTION: &str = "EcdsConfigDump";
 
-/// The section, without its type, for JSON and YAML, and the table.
-///
-/// # Errors
-///
-/// The proxy has no such filters.
-pub fn extensions(dump: &Dump) -> Result<(Value, String), DumpError> {
-    let section = dump.section(SECTION).ok_or(DumpError::Nothing("ECDS filters"))?;
+/// The section, without its type, for JSON and YAML, and the table. Most proxies have no such filters.
+pub fn extensions(dump: &Dump) -> (Value, String) {
+    let section = dump.section(SECTION).unwrap_or_else(|| json!({}));
     let mut found = dump.entries(SECTION, &[("ecdsFilters", "/ecdsFilter")]);
     fn key(filter: &Value) -> (&str, &str) {
         (text(&filter["typedConfig"]["@type"]), text(&filter["name"]))
@@ -24,5 +20,5 @@ pub fn extensions(dump: &Dump) -> Result<(Value, String), DumpError> {
         let (kind, name) = key(filter);
         row([name, kind.strip_prefix(PREFIX).unwrap_or(kind)])
     }));
-    Ok((section, columns(&rows, 5)))
+    (section, columns(&rows, 5))
 }
