@@ -301,6 +301,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
             namespace: settings.namespace.clone(),
             revision: settings.revision.clone(),
             native: settings.native_sidecars,
+            compliance_policy: settings.compliance_policy.clone(),
         };
         let watched = client.clone();
         tasks.serve("injection", |drain| watcher.run(watched, known, drain));

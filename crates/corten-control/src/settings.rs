@@ -131,6 +131,8 @@ pub struct Settings {
     pub injection: bool,
     /// Whether proxies are init containers that go on running; none: where nodes are new enough.
     pub native_sidecars: Option<bool>,
+    /// The policy that injected proxies keep to, such as `fips-140-3`.
+    pub compliance_policy: Option<String>,
 }
 
 impl Settings {
@@ -194,6 +196,7 @@ impl Settings {
                 _ => Some(reader.validation_policy("CORTEN_VALIDATION_FAILURE_POLICY")),
             },
             injection: variable("INJECTION_WEBHOOK_CONFIG_NAME").as_deref() != Some(""),
+            compliance_policy: reader.text("COMPLIANCE_POLICY"),
             native_sidecars: match reader.text("ENABLE_NATIVE_SIDECARS").as_deref() {
                 None | Some("auto") => None,
                 Some(_) => Some(reader.truth("ENABLE_NATIVE_SIDECARS", false)),

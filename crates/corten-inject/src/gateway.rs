@@ -117,3 +117,37 @@ pub(crate) fn grpc(draft: &Draft<'_>) -> Value {
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::{Config, Injector, Subject};
+
+    #[test]
+    fn a_library_is_told_where_the_control_plane_is() {
+        let injector = Injector {
+            config: Config::default(),
+            mesh: json!({}),
+            revision: String::new(),
+            compliance_policy: None,
+        };
+        let pod = json!({
+            "metadata": {"name": "p", "annotations": {"inject.istio.io/templates": "grpc-simple"}},
+            "spec": {"containers": [{"name": "app"}]},
+        });
+        let made = injector.inject(&pod, &Subject::default()).unwrap();
+        let script = made["spec"]["initContainers"][0]["command"][2].as_str().unwrap();
+        let (_, rest) = script.split_once("<<END\n").unwrap();
+        let bootstrap: Value = serde_json::from_str(rest.trim_end().strip_suffix("END").unwrap()).unwrap();
+        assert_eq!(
+            bootstrap["xds_servers"][0]["server_uri"],
+            "dns:///istiod.${ISTIO_NAMESPACE}.svc:15010"
+        );
+        assert_eq!(
+            bootstrap["node"]["id"],
+            "sidecar~${INSTANCE_IP}~${POD_NAME}.${POD_NAMESPACE}~cluster.local"
+        );
+        assert_eq!(made["spec"]["containers"][0]["env"][0]["name"], "GRPC_XDS_BOOTSTRAP");
+    }
+}

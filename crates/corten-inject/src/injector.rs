@@ -21,6 +21,11 @@ pub enum InjectError {
     /// A template that is not there.
     #[error("requested template \"{0}\" not found; have {1}")]
     Template(String, String),
+    /// A template that is the installation's own.
+    #[error(
+        "template \"{0}\" is the installation's own text, and such are not rendered yet: name another in inject.istio.io/templates"
+    )]
+    OwnTemplate(String),
     /// Metrics that cannot be merged.
     #[error("invalid prometheus scrape configuration: {0}")]
     Metrics(String),
@@ -57,8 +62,6 @@ pub struct Subject<'a> {
     pub proxy_group: Option<u64>,
     /// Variables for all that is injected, of the webhook's own path.
     pub variables: BTreeMap<String, String>,
-    /// The policy of `COMPLIANCE_POLICY`.
-    pub compliance_policy: Option<&'a str>,
 }
 
 /// What an installation injects.
@@ -70,6 +73,8 @@ pub struct Injector {
     pub mesh: Value,
     /// Its revision; empty: the default one.
     pub revision: String,
+    /// The policy that its proxies keep to, such as `fips-140-3`.
+    pub compliance_policy: Option<String>,
 }
 
 /// The templates that are always there.
@@ -96,6 +101,14 @@ impl Injector {
         if !problems.is_empty() {
             return Err(InjectError::Annotations(problems));
         }
+        let own;
+        let pod = match overrides::without_platform_user(pod, subject) {
+            Some(changed) => {
+                own = changed;
+                &own
+            }
+            None => pod,
+        };
         let mut subject = subject.clone();
         if subject.proxy_config.is_null() {
             subject.proxy_config = self.mesh_proxy_config();
@@ -115,6 +128,7 @@ impl Injector {
                 config: &self.config,
                 mesh: &self.mesh,
                 revision: &self.revision,
+                compliance_policy: self.compliance_policy.as_deref(),
                 subject: &subject,
                 pod: &stripped,
             };
@@ -122,12 +136,8 @@ impl Injector {
                 "sidecar" => draft.pod(),
                 "gateway" => gateway::pod(&draft),
                 "grpc-simple" => gateway::grpc(&draft),
-                _ => {
-                    let known = BUILT_IN
-                        .into_iter()
-                        .chain(self.config.templates.keys().map(String::as_str));
-                    return Err(InjectError::Template(name, known.collect::<Vec<_>>().join(", ")));
-                }
+                _ if self.config.templates.contains_key(&name) => return Err(InjectError::OwnTemplate(name)),
+                _ => return Err(InjectError::Template(name, BUILT_IN.join(", "))),
             };
             if let Some(schema) = schema {
                 made = strategic(schema, &made, &part)?;

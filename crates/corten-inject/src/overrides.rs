@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use corten_schema::kubernetes;
 use corten_schema::patch::strategic;
 
-use crate::injector::InjectError;
+use crate::injector::{InjectError, Subject};
 use crate::object::{
     INIT, OVERRIDES, PROXY, STATUS, VALIDATION, annotation, container, containers, containers_mut, metadata_mut,
     proxy_list, proxy_mut,
@@ -111,6 +111,27 @@ pub(crate) fn reapply(
     }
     adjust_user(&mut merged, original, proxy_config);
     Ok(merged)
+}
+
+/// OpenShift gives all containers of a pod one user, the proxy's too, whose connections could then not be told from the application's: such
+/// a user is none that the proxy's container asks for.
+pub(crate) fn without_platform_user(pod: &Value, subject: &Subject<'_>) -> Option<Value> {
+    subject.proxy_user?;
+    let user = |container: &Value| container["securityContext"]["runAsUser"].clone();
+    let list = proxy_list(pod)?;
+    let own = user(container(pod, list, PROXY)?);
+    let mut others = containers(pod, "containers")
+        .iter()
+        .filter(|other| other["name"] != PROXY);
+    if own.is_null() || !others.any(|other| user(other) == own) {
+        return None;
+    }
+    let mut pod = pod.clone();
+    if let Some(security) = proxy_mut(&mut pod).and_then(|proxy| proxy["securityContext"].as_object_mut()) {
+        security.remove("runAsUser");
+        security.remove("runAsGroup");
+    }
+    Some(pod)
 }
 
 /// The init container has to know whose connections are the proxy's.

@@ -17,6 +17,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) config: &'a Config,
     pub(crate) mesh: &'a Value,
     pub(crate) revision: &'a str,
+    pub(crate) compliance_policy: Option<&'a str>,
     pub(crate) subject: &'a Subject<'a>,
     pub(crate) pod: &'a Value,
 }
@@ -438,7 +439,7 @@ impl Draft<'_> {
         put("ISTIO_META_APP_CONTAINERS", &self.applications().join(","));
         env.push(limit("GOMEMLIMIT", "limits.memory"));
         let mut put = |name: &str, value: &str| env.push(json!({"name": name, "value": value}));
-        if let Some(policy) = self.subject.compliance_policy {
+        if let Some(policy) = self.compliance_policy {
             put("COMPLIANCE_POLICY", policy);
             if policy == "fips-140-3" {
                 put("GODEBUG", "fips140=only");

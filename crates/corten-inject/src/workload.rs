@@ -30,17 +30,21 @@ fn template(kind: &str) -> Option<&'static str> {
     })
 }
 
-/// Injects one object; lists are injected item by item.
+/// Injects one object; lists are injected item by item. `prepare` says what is known of its pods beyond the object itself.
 ///
 /// # Errors
 ///
 /// A pod cannot be injected.
-pub fn objects(injector: &Injector, object: &Value, native_sidecars: bool) -> Result<Outcome, InjectError> {
+pub fn objects(
+    injector: &Injector,
+    object: &Value,
+    prepare: &dyn Fn(&mut Subject<'_>),
+) -> Result<Outcome, InjectError> {
     let kind = object["kind"].as_str().unwrap_or_default();
     if kind == "List" {
         let mut list = object.clone();
         for item in list["items"].as_array_mut().into_iter().flatten() {
-            if let Outcome::Injected(injected) = objects(injector, item, native_sidecars)? {
+            if let Outcome::Injected(injected) = objects(injector, item, prepare)? {
                 *item = injected;
             }
         }
@@ -69,12 +73,12 @@ pub fn objects(injector: &Injector, object: &Value, native_sidecars: bool) -> Re
         owner_kind: kind.to_owned(),
         owner_api_version: text(&object["apiVersion"]),
         proxy_config: injector.mesh_proxy_config(),
-        native_sidecars,
         ..Subject::default()
     };
     if kind == "Pod" {
         owner(&pod, &mut subject);
     }
+    prepare(&mut subject);
     let made = injector.inject(&pod, &subject)?;
     let mut injected = object.clone();
     if let Some(template) = injected.pointer_mut(place) {

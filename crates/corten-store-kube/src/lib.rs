@@ -28,7 +28,7 @@ pub use kinds::Kind;
 pub use leader::{Election, Leadership};
 pub use prune::Part;
 pub use referenced::{Referred, follow_references};
-pub use rights::may_list_secrets;
+pub use rights::{may, may_list_secrets};
 pub use secrets::{SecretData, SecretStore, SecretStoreError};
 pub use source::{Change, Event, Selection, Source};
 pub use status::{Condition, Merged, StatusOf, StatusWriter, Written, merge, write_status};

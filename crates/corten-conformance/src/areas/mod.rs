@@ -13,6 +13,7 @@ mod crds;
 mod files;
 mod gateway_api;
 mod gateway_deployment;
+mod injection;
 mod inspection;
 mod install;
 mod pending;
@@ -48,6 +49,7 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-ingress-conversion" => return gateway_api::run_ingress(area),
         "istio-istioctl" => return inspection::run(area),
         "istio-install" => return install::run(area),
+        "istio-sidecar-injection" => return injection::run(area),
         "istio-security-policies" => return security::run(area),
         "istio-traffic-features" => return traffic_features::run(area),
         "istio-traffic-simulation" => return simulation::run(area),
@@ -56,7 +58,6 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-xds" => return xds::run(area),
         "gateway-api-conformance" => "Gateway API controller and data plane",
         "istio-envoy-bootstrap" => "xDS generation",
-        "istio-sidecar-injection" => "sidecar injection",
         _ => "an area without a runner",
     };
     pending::run(area, feature)

@@ -96,6 +96,20 @@ impl Registration {
     }
 
     async fn lead(&self, client: &kube::Client, keys: &mut watch::Receiver<Arc<corten_ca::Published>>) {
+        // Installations that know nothing of injection do not let us see who registered for it, and there is nothing to look after then.
+        while self.task == Task::Injection {
+            match corten_store_kube::may(client, "watch", self.task.kind()).await {
+                Ok(true) => break,
+                Ok(false) => {
+                    tracing::info!("mutating webhooks are not ours to see: their registrations are left alone");
+                    return std::future::pending().await;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "it is not known whether mutating webhooks may be seen");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
         let tasks = TaskGroup::new("webhook registration");
         let selection = Selection {
             labels: Some(format!("istio.io/rev={}", self.revision)),

@@ -108,6 +108,8 @@ pub(crate) struct Watcher {
     pub(crate) revision: String,
     /// Whether proxies are init containers; none: where nodes are new enough.
     pub(crate) native: Option<bool>,
+    /// The policy that proxies keep to.
+    pub(crate) compliance_policy: Option<String>,
 }
 
 impl Watcher {
@@ -191,6 +193,7 @@ impl Watcher {
             config: Config::new(&values, &read("istio-sidecar-injector", "config")),
             mesh: read("istio", "mesh"),
             revision: suffix.trim_start_matches('-').to_owned(),
+            compliance_policy: self.compliance_policy.clone(),
         }
     }
 
@@ -247,6 +250,7 @@ mod tests {
             namespace: "istio-system".to_owned(),
             revision: "default".to_owned(),
             native: None,
+            compliance_policy: None,
         }
     }
 
