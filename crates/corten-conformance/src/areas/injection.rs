@@ -139,6 +139,12 @@ fn normal(name: &str, value: Value) -> Value {
                     kept.insert(name, value);
                 }
             }
+            // Beside the pod's template: what Go's types say of what nobody said.
+            if kept.get("spec").is_some_and(|spec| spec["template"].is_object())
+                && let Some(Value::Object(spec)) = kept.get_mut("spec")
+            {
+                spec.retain(|_, value| *value != json!(false));
+            }
             // A variable without a value is empty.
             if kept.len() == 2 && kept.get("value") == Some(&json!("")) && kept.contains_key("name") {
                 kept.remove("value");
