@@ -32,7 +32,7 @@ struct Arguments {
     /// How often each is measured; the median counts
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Of the benchmark l4, only these measurements: many, one, bulk, opening, beside, fair, idle
+    /// Only these measurements; of the benchmark l4: many, one, bulk, opening, beside, fair, idle; of control: sidecars
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -68,10 +68,12 @@ async fn run(arguments: &Arguments) -> Result<()> {
             println!(
                 "local    the small Kubernetes of `corten up` beside a real one: start, pods, memory, writes, watches"
             );
-            println!("control  the control plane on 10,000 pods beside 1,000: start, memory, changes, 1,000 clients");
+            println!(
+                "control  the control plane on 10,000 pods beside 1,000: start, memory, changes, 1,000 node proxies, 1,000 sidecars"
+            );
             return Ok(());
         }
-        Some("control") => Box::pin(control::run()).await?,
+        Some("control") => Box::pin(control::run(&arguments.only)).await?,
         Some("local") => Box::pin(local::run(arguments.lab.clone())).await?,
         Some(l4::INSIDE) => Box::pin(l4::run(arguments.ztunnel.clone(), arguments.rounds, &arguments.only)).await?,
         Some(other) => bail!("there is no benchmark {other:?}; without a name, they are listed"),

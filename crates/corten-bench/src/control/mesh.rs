@@ -11,9 +11,12 @@ use corten_apiserver::{Api, Client, Patch, ResourceId, ServerConfig, pki::Pki, r
 use corten_rt::TaskGroup;
 use serde_json::{Value, json};
 
-const PODS_PER_SERVICE: usize = 10;
+pub(super) const PODS_PER_SERVICE: usize = 10;
 const NODES: usize = 100;
-const NAMESPACES: usize = 50;
+pub(super) const NAMESPACES: usize = 50;
+
+const SIDECARS: ResourceId = ResourceId::fixed("networking.istio.io", "v1", "sidecars");
+const VIRTUAL_SERVICES: ResourceId = ResourceId::fixed("networking.istio.io", "v1", "virtualservices");
 
 /// The filled API server. It ends with this value.
 pub(crate) struct Mesh {
@@ -78,6 +81,8 @@ impl Mesh {
             let labels = json!({"istio.io/dataplane-mode": "ambient"});
             let object = json!({"metadata": {"name": format!("ns-{index}"), "labels": labels}});
             self.create(&resources::NAMESPACES, object).await?;
+            let account = json!({"metadata": {"name": "default", "namespace": format!("ns-{index}")}});
+            self.create(&resources::SERVICE_ACCOUNTS, account).await?;
         }
         for index in 0..NODES {
             let labels = json!({
@@ -180,10 +185,52 @@ impl Mesh {
         self.dir.path()
     }
 
+    /// Lets sidecars see the services of their own namespace alone.
+    pub(crate) async fn isolate(&self) -> Result<()> {
+        let sidecar = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "Sidecar",
+            "metadata": {"name": "default", "namespace": "istio-system"}, "spec": {"egress": [{"hosts": ["./*", "istio-system/*"]}]},
+        });
+        self.create(&SIDECARS, sidecar).await
+    }
+
+    /// Makes or changes a route of a namespace.
+    pub(crate) async fn route(&self, round: usize) -> Result<()> {
+        let spec = json!({
+            "hosts": ["service-0"],
+            "http": [{"timeout": format!("{}s", round + 1), "route": [{"destination": {"host": "service-0"}}]}],
+        });
+        if round == 0 {
+            let route = json!({
+                "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+                "metadata": {"name": "route", "namespace": "ns-0"}, "spec": spec,
+            });
+            return self.create(&VIRTUAL_SERVICES, route).await;
+        }
+        let patch = Patch::Merge(json!({"spec": spec}));
+        let patched = self.client.patch(&VIRTUAL_SERVICES, "ns-0", "route", None, patch).await;
+        patched.map_err(|status| anyhow!("patching the route: {status:?}"))?;
+        Ok(())
+    }
+
+    /// The node id of the sidecar of a pod.
+    pub(crate) fn sidecar(&self, number: usize) -> String {
+        let (namespace, name) = place(number);
+        format!(
+            "sidecar~{}~{name}.{namespace}~{namespace}.svc.cluster.local",
+            address(10, number)
+        )
+    }
+
     /// A node proxy's token.
     pub(crate) async fn token(&self) -> Result<String> {
+        self.token_of("istio-system", "ztunnel").await
+    }
+
+    /// A token of a service account.
+    pub(crate) async fn token_of(&self, namespace: &str, account: &str) -> Result<String> {
         let request = json!({"spec": {"audiences": ["istio-ca"], "expirationSeconds": 36000}});
-        let answer = self.client.create_token("istio-system", "ztunnel", &request).await;
+        let answer = self.client.create_token(namespace, account, &request).await;
         let answer = answer.map_err(|status| anyhow!("making a token: {status:?}"))?;
         Ok(answer["status"]["token"].as_str().context("a token")?.to_owned())
     }

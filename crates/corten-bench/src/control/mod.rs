@@ -1,4 +1,5 @@
-//! Benchmark `control`: the control plane on a mesh of 10,000 pods, from start to a change that reaches a thousand node proxies.
+//! Benchmark `control`: the control plane on a mesh of 10,000 pods, from start to a change that reaches a thousand node proxies,
+//! and the same with a thousand sidecars.
 //!
 //! The API server runs in this process and is filled directly; the control plane is the shipped binary, measured from outside.
 //! "Baseline" is the same on a mesh of a tenth of the size, in the same run: what grows with the mesh, and what does not.
@@ -6,6 +7,7 @@
 mod clients;
 mod mesh;
 mod process;
+mod sidecars;
 
 use std::time::{Duration, Instant};
 
@@ -43,18 +45,34 @@ const FIGURES: [(&str, &str); 14] = [
 ];
 
 /// Measures both sizes.
-pub(crate) async fn run() -> Result<Vec<Figure>> {
+pub(crate) async fn run(only: &[String]) -> Result<Vec<Figure>> {
+    if only.iter().any(|name| name == "sidecars") {
+        let small = only_sidecars(PODS_SMALL).await.context("on the small mesh")?;
+        let large = only_sidecars(PODS).await.context("on the large mesh")?;
+        return Ok(figures(&sidecars::FIGURES, &large, &small));
+    }
     let small = measure(PODS_SMALL).await.context("on the small mesh")?;
     let large = measure(PODS).await.context("on the large mesh")?;
-    let figures = FIGURES.iter().zip(large.iter().zip(&small));
-    Ok(figures
+    let all: Vec<(&'static str, &'static str)> = FIGURES.iter().chain(&sidecars::FIGURES).copied().collect();
+    Ok(figures(&all, &large, &small))
+}
+
+async fn only_sidecars(pods: usize) -> Result<Vec<f64>> {
+    println!("filling an API server with {pods} pods ...");
+    let mesh = Mesh::fill(pods).await?;
+    sidecars::measure(&mesh, pods / mesh::PODS_PER_SERVICE).await
+}
+
+fn figures(of: &[(&'static str, &'static str)], large: &[f64], small: &[f64]) -> Vec<Figure> {
+    let figures = of.iter().zip(large.iter().zip(small));
+    figures
         .map(|((figure, unit), (value, baseline))| Figure {
             figure: (*figure).to_owned(),
             value: *value,
             unit,
             baseline: Some(*baseline),
         })
-        .collect())
+        .collect()
 }
 
 async fn measure(pods: usize) -> Result<Vec<f64>> {
@@ -108,7 +126,8 @@ async fn measure(pods: usize) -> Result<Vec<f64>> {
     drop(clients);
     let start = control.start;
     control.stop().await?;
-    Ok(vec![
+    let of_sidecars = sidecars::measure(&mesh, pods / mesh::PODS_PER_SERVICE).await?;
+    let mut figures = vec![
         first_start.as_secs_f64(),
         start.as_secs_f64(),
         cpu_ready,
@@ -123,5 +142,7 @@ async fn measure(pods: usize) -> Result<Vec<f64>> {
         times[times.len() - 1] * 1e3,
         one * 1e3,
         bytes,
-    ])
+    ];
+    figures.extend(of_sidecars);
+    Ok(figures)
 }

@@ -286,13 +286,12 @@ impl Compiler {
                 another = true;
             }
         }
-        let mut rebased = Vec::new();
         let mut changed = false;
         let proxy = Arc::clone(&compiled.proxy);
         if is_whole(&proxy, snapshot) {
-            if let Some(class) = compiled.class.take() {
-                rebased = self.outlooks.names(&class);
+            if compiled.class.take().is_some() {
                 compiled.shared.set_base(None);
+                changed = true;
             }
             compiled.own.whole(&proxy, snapshot, news);
         } else {
@@ -305,10 +304,6 @@ impl Compiler {
                 .outlooks
                 .update(&class, snapshot, &mut self.members, &mut self.units, news);
             if compiled.class.as_ref() != Some(&class) {
-                if let Some(before) = &compiled.class {
-                    rebased = self.outlooks.names(before);
-                    rebased.extend(self.outlooks.names(&class));
-                }
                 compiled.shared.set_base(self.outlooks.base(&class));
                 compiled.class = Some(Arc::clone(&class));
                 changed = true;
@@ -319,15 +314,12 @@ impl Compiler {
         }
         self.said |= compiled.own.take_news();
         let difference: Difference = compiled.own.take_difference();
-        if !changed && difference.is_empty() && rebased.is_empty() {
+        if !changed && difference.is_empty() {
             return;
         }
         let version = format!("{}", news.version);
         compiled.shared.publish(since, |store| {
             store.set_version_info(version);
-            for (type_url, name) in &rebased {
-                store.touch(type_url, name);
-            }
             difference.apply(store);
         });
     }

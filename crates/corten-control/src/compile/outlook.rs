@@ -216,18 +216,6 @@ impl Outlooks {
         self.classes.get(key).map(|class| Arc::clone(&class.base))
     }
 
-    /// The types and names of all that a class has.
-    pub(crate) fn names(&self, key: &str) -> Vec<(&'static str, Arc<str>)> {
-        let Some(class) = self.classes.get(key) else {
-            return Vec::new();
-        };
-        let outward = class.outward.iter().map(|(_, contents)| contents);
-        let all = class.services.values().chain(outward);
-        all.flat_map(|contents| contents.iter())
-            .map(|(type_url, resource)| (type_url, Arc::clone(resource.name())))
-            .collect()
-    }
-
     /// Drops the classes that have no proxies.
     pub(crate) fn keep(&mut self, used: &HashSet<&Arc<str>>) {
         self.classes.retain(|key, _| used.contains(key));

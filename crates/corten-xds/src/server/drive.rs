@@ -76,11 +76,20 @@ impl Shared {
         }
     }
 
-    /// Puts another store below, or none. Whatever is different about it must be [touched](Store::touch) with the next
-    /// [`publish`](Self::publish), before which nobody is told.
+    /// Puts another store below, or none. Sessions are told of what is different with the next [`publish`](Self::publish).
     pub fn set_base(&self, base: Option<Base>) {
         let mut layers = self.store.write().unwrap_or_else(PoisonError::into_inner);
-        layers.base = base;
+        let before = std::mem::replace(&mut layers.base, base.clone());
+        if before.as_ref().map(Arc::as_ptr) == base.as_ref().map(Arc::as_ptr) {
+            return;
+        }
+        let before = before
+            .as_ref()
+            .map(|base| base.read().unwrap_or_else(PoisonError::into_inner));
+        let now = base
+            .as_ref()
+            .map(|base| base.read().unwrap_or_else(PoisonError::into_inner));
+        layers.own.rebase(before.as_deref(), now.as_deref());
     }
 
     /// Changes the store and tells every session. `since` is when the first event was seen that led to this.

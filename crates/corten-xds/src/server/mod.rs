@@ -4,6 +4,8 @@
 //! and what is sent next is computed when there is room to send it: a slow client gets one merged update, however much has happened.
 
 mod drive;
+#[cfg(test)]
+mod equal;
 mod look;
 mod resource;
 mod response;

@@ -144,12 +144,22 @@ impl Store {
         changed
     }
 
-    /// Something below this store has changed about a name: whoever reads both is told what is there now.
-    pub fn touch(&mut self, type_url: &str, name: &Arc<str>) {
-        let next = self.next();
-        if let Some(table) = self.table_mut(type_url) {
-            table.touch(next, name);
-            self.version = next;
+    /// What is below this store becomes another one: whoever reads both is told, of every name that either knows or has known, what
+    /// is there now.
+    pub fn rebase(&mut self, before: Option<&Store>, now: Option<&Store>) {
+        for type_url in self.types().collect::<Vec<_>>() {
+            let tables = [before, now].into_iter().flatten();
+            let names: BTreeSet<Arc<str>> = tables
+                .filter_map(|store| store.table(type_url))
+                .flat_map(|table| table.entries.keys().cloned())
+                .collect();
+            for name in names {
+                let next = self.next();
+                if let Some(table) = self.table_mut(type_url) {
+                    table.touch(next, &name);
+                    self.version = next;
+                }
+            }
         }
     }
 
