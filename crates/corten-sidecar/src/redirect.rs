@@ -269,7 +269,14 @@ pub fn redirect(flags: &Redirection, variables: &[(String, String)]) -> Result<(
         .collect();
     let addresses = own_addresses().map_err(|error| RedirectError::Addresses(error.to_string()))?;
     let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let (settings, table) = resolve(flags, &variables, &addresses, &resolvers)?;
+    let (mut settings, table) = resolve(flags, &variables, &addresses, &resolvers)?;
+    if settings.dns != Dns::Off {
+        // Led to a port where nobody answers, every name would be lost.
+        tracing::warn!(
+            "ISTIO_META_DNS_CAPTURE has no effect: this proxy answers no names, and the pod's resolvers are asked as before"
+        );
+        settings.dns = Dns::Off;
+    }
     if flags.dry_run {
         tracing::info!(rules = nftables::render(&settings), "these rules are wanted");
         return Ok(());

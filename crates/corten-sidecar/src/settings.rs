@@ -179,6 +179,41 @@ impl Settings {
                 expected: "a number of seconds",
             })?,
         };
+        let mut arguments = arguments.clone();
+        let (mut discovery, mut drain) = (discovery, Duration::from_secs(drain));
+        if let Some(text) = get("PROXY_CONFIG") {
+            let wrong = || SettingsError::Value {
+                name: "PROXY_CONFIG",
+                value: text.to_owned(),
+                expected: "a configuration of a proxy, as JSON",
+            };
+            let config: Map<String, Value> = serde_json::from_str(text).map_err(|_| wrong())?;
+            for (name, value) in &config {
+                let number = |max: u64| value.as_u64().filter(|number| *number <= max).ok_or_else(wrong);
+                match name.as_str() {
+                    "discoveryAddress" if get("DISCOVERY_ADDRESS").is_none() => {
+                        let (host, port) = value
+                            .as_str()
+                            .and_then(|text| text.rsplit_once(':'))
+                            .ok_or_else(wrong)?;
+                        discovery = (host.to_owned(), port.parse().map_err(|_| wrong())?);
+                    }
+                    "terminationDrainDuration" if get("TERMINATION_DRAIN_DURATION_SECONDS").is_none() => {
+                        let text = value.as_str().ok_or_else(wrong)?;
+                        drain = corten_core::Duration::parse_argument(text).map_err(|_| wrong())?;
+                    }
+                    "concurrency" => arguments.concurrency = u32::try_from(number(1024)?).map_err(|_| wrong())?,
+                    "proxyAdminPort" => arguments.admin_port = u16::try_from(number(65535)?).map_err(|_| wrong())?,
+                    "discoveryAddress" | "terminationDrainDuration" => {}
+                    // These are variables of their own, or were injection's to look at.
+                    "proxyMetadata" | "holdApplicationUntilProxyStarts" | "image" | "interceptionMode" | "meshId" => {}
+                    // What the control plane puts into listeners.
+                    "tracing" | "gatewayTopology" | "proxyHeaders" => {}
+                    _ => tracing::warn!("PROXY_CONFIG: {name} has no effect"),
+                }
+            }
+        }
+        let arguments = &arguments;
         let service_account = get("SERVICE_ACCOUNT").unwrap_or("default").to_owned();
         let mut metadata = metadata(variables);
         let mut put = |name: &str, value: Value| {
@@ -205,7 +240,7 @@ impl Settings {
             roots: get("CA_ROOT_CA")
                 .unwrap_or("./var/run/secrets/istio/root-cert.pem")
                 .to_owned(),
-            drain: Duration::from_secs(drain),
+            drain,
             marked: false,
             agent_port: 15020,
             probes: get("ISTIO_KUBE_APP_PROBERS").map(str::to_owned),
@@ -293,6 +328,25 @@ mod tests {
         assert_eq!(settings.metadata["ANNOTATIONS"], json!({"a": "b"}));
         assert_eq!(settings.metadata["LABELS"], json!({"app": "web", "version": "v1"}));
         assert_eq!(settings.metadata["INSTANCE_IPS"], "10.0.0.1");
+    }
+
+    #[test]
+    fn what_the_mesh_says_about_its_proxies_is_heeded() {
+        let pod = [
+            ("POD_NAME", "web-1"),
+            ("POD_NAMESPACE", "shop"),
+            ("INSTANCE_IP", "10.0.0.1"),
+        ];
+        let with = |text: &'static str| resolve(&[pod[0], pod[1], pod[2], ("PROXY_CONFIG", text)]);
+        let settings = with(
+            r#"{"concurrency":4,"discoveryAddress":"istiod.mesh.svc:15012","terminationDrainDuration":"30s","drainDuration":"1s"}"#,
+        )
+        .unwrap();
+        assert_eq!(settings.arguments.concurrency, 4);
+        assert_eq!(settings.discovery, ("istiod.mesh.svc".to_owned(), 15012));
+        assert_eq!(settings.drain, Duration::from_secs(30));
+        assert_eq!(with("{}\n").unwrap().drain, Duration::from_secs(5));
+        assert!(with("nonsense").is_err() && with(r#"{"concurrency":"many"}"#).is_err());
     }
 
     #[test]
