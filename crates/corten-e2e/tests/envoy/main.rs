@@ -9,14 +9,16 @@ mod identities;
 mod inspection;
 mod routes;
 mod support;
+mod walk;
 
-use corten_e2e::{As, Scenario, play_on};
+use corten_e2e::{As, Scenario, play_with_envoy};
 
 const SCENARIOS: &[Scenario] = &[
     ("routes_of_a_sidecar", routes::of_a_sidecar),
     ("failing_servers", failures::failing_servers),
     ("who_may_ask_what", identities::who_may_ask_what),
     ("beyond_the_mesh", beyond::the_mesh),
+    ("the_walk_through", walk::through),
     ("a_database_with_its_own_tls", beyond::a_database_with_its_own_tls),
 ];
 
@@ -25,8 +27,8 @@ fn as_root() {
     if let Err(reason) = As::Root.possible() {
         corten_rt::skip!("{reason}");
     }
-    if let Err(missing) = corten_stock_envoy::program() {
-        corten_rt::skip!("{missing}");
+    match corten_stock_envoy::program() {
+        Ok(envoy) => play_with_envoy(As::Root, &envoy, SCENARIOS),
+        Err(missing) => corten_rt::skip!("{missing}"),
     }
-    play_on(As::Root, true, SCENARIOS, &[]);
 }

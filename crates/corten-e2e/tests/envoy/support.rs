@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use corten_e2e::{Namespace, binary, eventually};
+use corten_e2e::{Namespace, eventually};
 
 /// How long a change may take to be seen everywhere on a busy machine.
 pub(crate) const SETTLING: Duration = Duration::from_secs(30);
@@ -71,71 +71,31 @@ impl<'a> Pod<'a> {
         self
     }
 
-    /// As a manifest.
+    /// As a manifest. One thread a proxy is enough here, and so a change takes effect for all of its connections at once.
     pub(crate) fn yaml(&self) -> String {
-        let Self { name, account, .. } = self;
+        let Self {
+            name,
+            labels,
+            account,
+            sidecar,
+            security,
+            ..
+        } = self;
         let app = self.app.strip_suffix('}').expect("a container in braces");
-        let mut labels = self.labels.clone();
-        let (mut init, mut proxy) = (String::new(), String::new());
-        if self.sidecar {
-            labels.push_str(", security.istio.io/tlsMode: istio");
-            let envoy = corten_stock_envoy::program().expect("it was there a moment ago");
-            let envoy = envoy.canonicalize().expect("it exists");
-            let ours = binary("corten-sidecar");
-            init = INIT.replace("SIDECAR", &ours.display().to_string());
-            proxy = PROXY
-                .replace("SIDECAR", &ours.display().to_string())
-                .replace("ENVOY", &envoy.display().to_string());
-        }
         let own = if *account == "default" {
             String::new()
         } else {
             format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {account}}}\n---\n")
         };
         format!(
-            "{own}apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{{labels}}}}}\nspec:\n\
-             \x20 serviceAccountName: {account}\n  terminationGracePeriodSeconds: 5\n\
-             {init}  containers:\n  - {app}, securityContext: {}}}\n{proxy}---\n",
-            self.security
+            "{own}apiVersion: v1\nkind: Pod\n\
+             metadata: {{name: {name}, labels: {{{labels}, sidecar.istio.io/inject: '{sidecar}'}},\n\
+             \x20 annotations: {{proxy.istio.io/config: 'concurrency: 1'}}}}\n\
+             spec:\n  serviceAccountName: {account}\n  terminationGracePeriodSeconds: 5\n  securityContext: {{fsGroup: 999}}\n\
+             \x20 containers:\n  - {app}, securityContext: {security}}}\n  volumes: [{{name: data, emptyDir: {{}}}}]\n---\n"
         )
     }
 }
-
-/// What leads a pod's connections through its proxy.
-const INIT: &str = r#"  initContainers:
-  - name: istio-init
-    image: host
-    command: [SIDECAR, istio-iptables, -p, "15001", -z, "15006", -u, "1337", -m, REDIRECT, -i, "*", -b, "*", -d, "15090,15021,15020"]
-    securityContext: {capabilities: {add: [NET_ADMIN, NET_RAW]}}
-"#;
-
-/// The proxy.
-const PROXY: &str = r"  - name: istio-proxy
-    image: host
-    command: [SIDECAR, sidecar, --envoy, ENVOY, --state, /tmp/proxy, --labels, /etc/istio/pod/labels, --concurrency, '1']
-    securityContext: {runAsUser: 1337, runAsGroup: 1337}
-    env:
-    - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
-    - {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
-    - {name: INSTANCE_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
-    - {name: SERVICE_ACCOUNT, valueFrom: {fieldRef: {fieldPath: spec.serviceAccountName}}}
-    - {name: AUTH_TOKEN, value: /var/run/secrets/tokens/istio-token}
-    - {name: CA_ROOT_CA, value: /var/run/secrets/istio/root-cert.pem}
-    volumeMounts:
-    - {name: istio-token, mountPath: /var/run/secrets/tokens}
-    - {name: istiod-ca-cert, mountPath: /var/run/secrets/istio}
-    - {name: istio-podinfo, mountPath: /etc/istio/pod}
-    readinessProbe: {httpGet: {path: /healthz/ready, port: 15021}, periodSeconds: 1}
-  securityContext: {fsGroup: 1337}
-  volumes:
-  - {name: data, emptyDir: {}}
-  - name: istio-token
-    projected: {sources: [{serviceAccountToken: {audience: istio-ca, expirationSeconds: 43200, path: istio-token}}]}
-  - name: istiod-ca-cert
-    configMap: {name: istio-ca-root-cert}
-  - name: istio-podinfo
-    downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}
-";
 
 /// A service of these pods: port 80 leads to `target`.
 pub(crate) fn service(name: &str, selector: &str, target: u16) -> String {
@@ -242,11 +202,17 @@ pub(crate) fn stat(ns: &Namespace<'_>, pod: &str, pattern: &str) -> u64 {
     stats(ns, pod, pattern).values().sum()
 }
 
-/// Starts pods and waits until they are ready.
+/// Starts pods in a namespace that gives them sidecars, and waits until they are ready.
 #[track_caller]
 pub(crate) fn start(ns: &Namespace<'_>, pods: &[Pod<'_>], more: &str) {
+    ns.corten("label", &["namespace", ns.name(), "istio-injection=enabled"])
+        .ok();
     let all: String = pods.iter().map(Pod::yaml).collect();
-    ns.apply(&format!("{all}{more}"));
+    // From the moment that the control plane answers for it, no pod is made without its proxy.
+    eventually(SETTLING, || {
+        let applied = ns.try_apply(&format!("{all}{more}"));
+        (applied.code == Some(0)).then_some(()).ok_or(applied.stderr)
+    });
     for pod in pods {
         ns.wait(&format!("pod/{}", pod.name), "condition=Ready");
     }
