@@ -160,19 +160,26 @@ fn address(ns: &Namespace<'_>) {
 /// Calls; how often each version, or each status that is not 200, came back. A line of what passed no waypoint says `direct`.
 fn calls(ns: &Namespace<'_>, from: &str, count: usize, arguments: &str) -> BTreeMap<String, usize> {
     let script = format!(
-        "for i in $(seq {count}); do curl -s -m 20 -o /dev/null -w '%{{http_code}} %header{{x-corten-pod}} %header{{server}}\\n' {arguments}; done"
+        "for i in $(seq {count}); do curl -s -m 20 -D - -o /dev/null -w 'end: %{{http_code}}\\n' {arguments}; done"
     );
     let output = ns.corten("exec", &[from, "-c", "app", "--", "sh", "-c", &script]).ok();
     let mut counts = BTreeMap::new();
+    let (mut pod, mut passed) = (String::new(), false);
     for line in output.lines() {
-        let words: Vec<&str> = line.split(' ').collect();
-        let key = match words.as_slice() {
-            [_, _, server] if *server != "istio-envoy" => "direct",
-            ["200", pod, _] => pod.split('-').nth(1).unwrap_or_default(),
-            [status, ..] => status,
-            [] => continue,
-        };
-        *counts.entry(key.to_owned()).or_default() += 1;
+        match line.trim_end().split_once(": ") {
+            Some(("server", server)) => passed = server == "istio-envoy",
+            Some(("x-corten-pod", name)) => pod = name.split('-').nth(1).unwrap_or_default().to_owned(),
+            Some(("end", status)) => {
+                let key = match status {
+                    _ if !passed => "direct",
+                    "200" => &pod,
+                    status => status,
+                };
+                *counts.entry(key.to_owned()).or_default() += 1;
+                (pod, passed) = (String::new(), false);
+            }
+            _ => {}
+        }
     }
     counts
 }
