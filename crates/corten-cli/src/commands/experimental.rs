@@ -1,6 +1,7 @@
 //! `corten experimental`: commands that istioctl has there.
 
 mod authz;
+mod check_inject;
 mod describe;
 mod precheck;
 
@@ -17,6 +18,8 @@ pub(crate) enum Experimental {
     /// Say which policies apply, and whether a call would be allowed
     #[command(subcommand)]
     Authz(Authz),
+    /// Say which webhook injects a proxy into a pod, and why the others do not
+    CheckInject(check_inject::CheckInject),
     /// Check whether the mesh can be installed or upgraded
     Precheck(precheck::Precheck),
 }
@@ -26,6 +29,7 @@ impl Experimental {
         match self {
             Self::Describe(describe) => describe.run(),
             Self::Authz(authz) => authz.run(),
+            Self::CheckInject(check) => check.run(),
             Self::Precheck(precheck) => precheck.run(),
         }
     }

@@ -28,6 +28,7 @@ mod up;
 mod validate;
 mod verify_install;
 mod wait;
+mod waypoint;
 mod ztunnel_config;
 
 use std::process::ExitCode;
@@ -103,6 +104,9 @@ pub(crate) enum Command {
     Compile(compile::Compile),
     /// Follow one call through the proxies of both sides, and say why it goes where it goes
     Explain(explain::Explain),
+    /// Show the waypoints, and whether they run
+    #[command(subcommand)]
+    Waypoint(waypoint::Waypoint),
     /// Say which calls change their outcome between two configurations, and which object is the reason
     Plan(plan::Plan),
     /// Say who may call whom, and why
@@ -148,6 +152,7 @@ impl Command {
             Self::Compile(compile) => compile.run(),
             Self::Explain(explain) => explain.run(),
             Self::Plan(plan) => plan.run(),
+            Self::Waypoint(waypoint) => waypoint.run(),
             Self::Install(install) => install.run(),
             Self::Upgrade(install) => install.upgrade(),
             Self::Uninstall(uninstall) => uninstall.run(),

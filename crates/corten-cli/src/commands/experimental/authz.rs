@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use corten_inspect::envoy::Dump;
 use corten_traffic::Policy;
 
-use crate::commands::Form;
+use crate::commands::{Form, read_file};
 use crate::mesh::explain::{Explanation, Side, Verdict, Way, Wire, action};
 use crate::mesh::{Mesh, Source};
 use crate::output;
@@ -14,7 +15,7 @@ use corten_api::yaml;
 /// What to say about authorization.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Authz {
-    /// Show the policies that a node proxy enforces for a pod
+    /// Show the policies that a node proxy enforces for a pod, or an Envoy by its dump
     Check(Check),
     /// Say whether one pod may call another, by which policy, and who they are to each other
     Explain(Explain),
@@ -26,8 +27,15 @@ pub(crate) struct Check {
     #[command(flatten)]
     source: Source,
     /// The pod, or TYPE/NAME for a pod of a workload
-    #[arg(value_name = "[TYPE/]NAME[.NAMESPACE]")]
-    pod: String,
+    #[arg(
+        value_name = "[TYPE/]NAME[.NAMESPACE]",
+        required_unless_present = "dump",
+        conflicts_with = "dump"
+    )]
+    pod: Option<String>,
+    /// The policies of an Envoy, by its dump; - for standard input
+    #[arg(long, value_name = "FILE")]
+    dump: Option<std::path::PathBuf>,
 }
 
 /// Arguments of `explain`.
@@ -64,8 +72,14 @@ impl Authz {
 
 impl Check {
     fn run(&self) -> Result<ExitCode> {
+        let Some(pod) = &self.pod else {
+            let file = self.dump.as_deref().context("name a pod, or a dump with --dump")?;
+            let dump = Dump::parse(&read_file(file)?).with_context(|| format!("reading {}", file.display()))?;
+            output::text(corten_inspect::authz::policies(&dump))?;
+            return Ok(ExitCode::SUCCESS);
+        };
         let (mesh, namespace) = self.source.open()?;
-        let (namespace, name) = mesh.pod_named(&self.pod, &namespace)?;
+        let (namespace, name) = mesh.pod_named(pod, &namespace)?;
         output::text(policies(&mesh, &namespace, &name)?)?;
         Ok(ExitCode::SUCCESS)
     }
