@@ -375,5 +375,5 @@ fn number(text: &str) -> Option<(u64, &str)> {
         return None;
     }
     // More than any count that is taken.
-    Some((digits.parse().unwrap_or(u64::from(u32::MAX)), rest))
+    Some((digits.parse().unwrap_or_else(|_| u64::from(u32::MAX)), rest))
 }
