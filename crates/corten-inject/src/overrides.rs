@@ -85,7 +85,7 @@ pub(crate) fn reapply(
                 _ => None,
             };
             let own = remembered
-                .or_else(|| elsewhere())
+                .or_else(elsewhere)
                 .or_else(|| container(original, list, name));
             let Some(mut own) = own.cloned() else { continue };
             if own["image"] == "auto"

@@ -164,8 +164,10 @@ impl Dump {
         let mut found = self.entries("RoutesConfigDump", &lists);
         let place = |route: &Value| {
             let name = text(&route["name"]);
-            name.parse::<u32>()
-                .map_or((true, 0, name.to_owned()), |number| (false, number, String::new()))
+            match name.parse::<u32>() {
+                Ok(number) => (false, number, String::new()),
+                Err(_) => (true, 0, name.to_owned()),
+            }
         };
         found.sort_by_cached_key(|route| place(route));
         filled(found, "routes")

@@ -34,7 +34,7 @@ fn addresses(listener: &Value) -> Vec<&str> {
     let first = &listener["address"];
     let own = first["socketAddress"]["address"]
         .as_str()
-        .or(first["pipe"]["path"].as_str());
+        .or_else(|| first["pipe"]["path"].as_str());
     let further = items(&listener["additionalAddresses"]).map(|it| text(&it["address"]["socketAddress"]["address"]));
     std::iter::once(own.unwrap_or_default()).chain(further).collect()
 }
