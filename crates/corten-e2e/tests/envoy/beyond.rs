@@ -81,7 +81,7 @@ spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
 }
 
 /// Wants certificates of its clients, signed by its own authority.
-const DATABASE: &str = r#"
+const DATABASE: &str = r"
       cd /data
       PATH=$(echo /usr/lib/postgresql/*/bin):$PATH
       signed() { openssl req -newkey rsa:2048 -nodes -keyout $1.key -out $1.csr -subj /CN=$1 2>/dev/null;
@@ -96,7 +96,7 @@ const DATABASE: &str = r#"
       kill $server; wait $server || true
       exec postgres -D /data/db -k /data -c listen_addresses='*' -c fsync=off -c ssl=on \
         -c ssl_cert_file=/data/db.crt -c ssl_key_file=/data/db.key -c ssl_ca_file=/data/ca.crt
-"#;
+";
 
 pub(crate) fn a_database_with_its_own_tls(ns: &Namespace<'_>) {
     if !Path::new("/usr/lib/postgresql").exists() {
