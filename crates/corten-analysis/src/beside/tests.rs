@@ -192,7 +192,7 @@ fn probes_come_from_their_own_address() {
 fn one_mode_at_a_time() {
     let namespace = |labels: &str| {
         analyze_text(&format!(
-            "- {{kind: Namespace, metadata: {{name: n, labels: {{{labels}}}}}}}"
+            "- {{kind: Namespace, metadata: {{name: shop, labels: {{{labels}}}}}}}"
         ))
     };
     let ambient = "istio.io/dataplane-mode: ambient";

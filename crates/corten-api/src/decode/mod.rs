@@ -263,11 +263,13 @@ fn flatten(node: Node, file: &Arc<str>, objects: &mut Vec<SpannedObject>, diagno
     }
     let is_list = reference.kind.ends_with("List") && matches!(node.get("items").map(|n| &n.data), Some(Data::List(_)));
     if !is_list {
-        objects.push(SpannedObject {
+        let object = SpannedObject {
             reference,
             file: Arc::clone(file),
             root: node,
-        });
+        };
+        named_otherwise(&object, diagnostics);
+        objects.push(object);
         return;
     }
     let Data::Map(entries) = node.data else { return };
@@ -276,6 +278,32 @@ fn flatten(node: Node, file: &Arc<str>, objects: &mut Vec<SpannedObject>, diagno
             for item in items {
                 flatten(item, file, objects, diagnostics);
             }
+        }
+    }
+}
+
+/// Says of names that are none: `n`, `yes` and `12` without quotes are no texts, and the object would be taken for another one.
+/// Whoever decodes an object of a kind of ours says it there.
+fn named_otherwise(object: &SpannedObject, diagnostics: &mut Vec<Diagnostic>) {
+    let version = &object.reference.api_version;
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    if crate::kind(group, &object.reference.kind).is_some() {
+        return;
+    }
+    let Some(metadata) = object.root.get("metadata") else {
+        return;
+    };
+    for field in ["name", "namespace"] {
+        if let Some(value) = metadata
+            .get(field)
+            .filter(|value| matches!(value.data, Data::Bool(_) | Data::Number(_)))
+        {
+            let message = format!(
+                "a string (put the value in quotes) expected, this is {}",
+                value.described()
+            );
+            let path = format!("metadata.{field}");
+            diagnostics.push(object.diagnostic(Code::WRONG_TYPE, Severity::Error, &path, message));
         }
     }
 }

@@ -202,3 +202,18 @@ fn objects_carry_their_names_and_places() {
     assert_eq!(pod.root.locate("spec.nodeName").to_string(), "8:5");
     assert_eq!(pod.root.locate("spec.containers[0].name").to_string(), "7:3");
 }
+
+#[test]
+fn names_that_are_no_texts_are_said() {
+    let text = "apiVersion: v1\nkind: Service\nmetadata:\n  name: 12\n  namespace: n\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: \"n\", namespace: 'yes'}\n";
+    let (found, diagnostics) = objects("f.yaml", text);
+    assert_eq!(found.len(), 2);
+    let shown: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "f.yaml:4:3: error CRT0006: Service: metadata.name: a string (put the value in quotes) expected, this is a number",
+            "f.yaml:5:3: error CRT0006: Service: metadata.namespace: a string (put the value in quotes) expected, this is a boolean",
+        ]
+    );
+}
