@@ -13,6 +13,7 @@ mod local_hosts;
 mod notice;
 pub mod offline;
 mod proxy;
+pub mod proxy_config;
 mod scope;
 mod service;
 #[cfg(test)]

@@ -6,9 +6,12 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use corten_api::{
     codec::Field,
-    decode::SpannedObject,
+    decode::{Node, SpannedObject, document},
     gateway_api::ReferenceGrant,
-    istio::{VirtualService, peer_authentication::MutualTLSMode, virtual_service::HTTPRoute},
+    istio::{
+        VirtualService, peer_authentication::MutualTLSMode, proxy_config::ProxyConfig, virtual_service::HTTPRoute,
+    },
+    validate::mesh_config::default_proxy_config,
 };
 use corten_core::{
     Host, Identity, LabelMap, Labels, Locality, Protocol, expand_trust_domains, hosts_for_namespace, intersection,
@@ -18,6 +21,7 @@ use corten_gateway_api::{
     route::order,
 };
 use corten_model::{Object, ObjectKind, Reader, input::TrafficDistribution, policy::Pattern, rules, trust_domain};
+use corten_routing::{ConfigKind, Configs, proxy_config};
 use serde_json::{Value, json};
 
 use super::{authz, cluster_rows, route_rows};
@@ -131,6 +135,8 @@ fn answer(table: &str, case: &Value) -> Option<Value> {
             };
             json!(place.matches(&Locality::from(text(&case["rule"]))))
         }
+        "proxy-config-effective" => effective_proxy_config(case),
+        "proxy-config-merge" => merged_proxy_config(case),
         "traffic-distribution" => json!(traffic_distribution(case)),
         "peerauthentication-compose" | "peerauthentication-for-port" => peer_modes(table, case),
         "trust-domain-aliases" => {
@@ -294,6 +300,47 @@ fn hosts(value: &Value) -> Vec<Host> {
 
 fn shown(hosts: &[Host]) -> Vec<&str> {
     hosts.iter().map(Host::as_str).collect()
+}
+
+/// The configuration of a workload's proxy, as far as a row says what it should be.
+fn effective_proxy_config(case: &Value) -> Value {
+    let mut configs = Configs::default();
+    for object in case["proxyConfigs"].as_array().into_iter().flatten() {
+        configs.put(ConfigKind::ProxyConfig, object);
+    }
+    let mut mesh = default_proxy_config();
+    if case["defaultConfig"].is_object() {
+        proxy_config::merge(&mut mesh, &Node::from_value(&case["defaultConfig"]));
+    }
+    let annotation = case["proxy"]["annotations"][proxy_config::ANNOTATION].as_str();
+    let annotation = annotation.and_then(|text| document("annotation", text).0);
+    let labels = labels(&case["proxy"]["labels"]);
+    let workload = proxy_config::Workload {
+        namespace: text(&case["proxy"]["namespace"]),
+        labels: &labels,
+        annotation: annotation.as_ref(),
+    };
+    let (made, _) = proxy_config::effective(&mesh, &configs.proxy_configs, "istio-system", &workload);
+    let made = made.encode();
+    let fields = case["expected"].as_object().into_iter().flatten();
+    fields.map(|(key, _)| (key.clone(), made[key].clone())).collect()
+}
+
+/// What the first says of a proxy's configuration over what the second says: the row's expectation if it means the same.
+fn merged_proxy_config(case: &Value) -> Value {
+    let over = |layers: &[&Value]| {
+        let mut made = ProxyConfig::default();
+        for layer in layers.iter().filter(|layer| layer.is_object()) {
+            proxy_config::merge(&mut made, &Node::from_value(layer));
+        }
+        made
+    };
+    let made = over(&[&case["second"], &case["first"]]);
+    if made == over(&[&case["expected"]]) {
+        case["expected"].clone()
+    } else {
+        made.encode()
+    }
 }
 
 fn labels(value: &Value) -> LabelMap {
