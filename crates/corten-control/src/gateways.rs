@@ -14,7 +14,7 @@ use corten_core::NamespacedName;
 use corten_gateway_api::input::{RegistryService, Service};
 use corten_gateway_api::reference::{Key, Kind as ReferenceKind};
 use corten_gateway_api::store::{Reference, Store};
-use corten_gateway_api::{Conversion, Inputs, Settings, StatusValue, convert, ingress};
+use corten_gateway_api::{Conversion, Inputs, Settings, StatusValue, convert, deploy, ingress};
 use corten_model::{Settings as MeshSettings, Snapshot};
 use corten_routing::{Configs, Generated, GeneratedObjects};
 use corten_store_kube::{Change, Kind, Referred, kinds};
@@ -23,6 +23,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::credentials::Credentials;
+use crate::deployer::{Workload, Workloads};
 use crate::gateway_status::{Wanted, Write};
 
 /// The objects, and what they became last.
@@ -40,6 +41,11 @@ pub(crate) struct Gateways {
     looked_for: BTreeSet<Referred>,
     /// What was said about objects already.
     said: HashSet<String>,
+    /// What gateways are deployed with; none: they are not deployed.
+    deployment: Option<deploy::Settings>,
+    workloads: Workloads,
+    /// Gateways without a workload, and why.
+    undeployed: BTreeMap<Key, String>,
     outputs: Outputs,
 }
 
@@ -50,6 +56,8 @@ pub(crate) struct Outputs {
     pub(crate) statuses: watch::Sender<Wanted>,
     /// Who reads Secrets and ConfigMaps.
     pub(crate) credentials: Arc<Credentials>,
+    /// The workloads of gateways.
+    pub(crate) workloads: watch::Sender<Arc<Workloads>>,
     /// The classes that there are.
     pub(crate) classes: watch::Sender<Arc<BTreeSet<String>>>,
 }
@@ -63,7 +71,7 @@ struct Outside {
 
 impl Gateways {
     /// Without objects.
-    pub(crate) fn new(revision: &str, outputs: Outputs) -> Gateways {
+    pub(crate) fn new(revision: &str, deployment: Option<deploy::Settings>, outputs: Outputs) -> Gateways {
         Gateways {
             store: Store::new(revision),
             outside: BTreeMap::new(),
@@ -73,6 +81,9 @@ impl Gateways {
             references: Arc::default(),
             looked_for: BTreeSet::new(),
             said: HashSet::new(),
+            deployment,
+            workloads: Workloads::default(),
+            undeployed: BTreeMap::new(),
             outputs,
         }
     }
@@ -92,6 +103,10 @@ impl Gateways {
             selector: config.ingress_selector.clone(),
         };
         self.domain.clone_from(&settings.domain);
+        if let Some(deployment) = &mut self.deployment {
+            deployment.trust_domain = mesh.trust_domain.to_string();
+            deployment.domain.clone_from(&settings.domain);
+        }
         self.store.configure(settings, ingress);
     }
 
@@ -102,6 +117,14 @@ impl Gateways {
         }
         match (kind.group, kind.kind) {
             ("", "Service") => self.put_service(object),
+            ("apps", "Deployment") => {
+                let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
+                let key = NamespacedName::new(text("namespace"), text("name"));
+                let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
+                if self.workloads.there.insert(key, generation) != Some(generation) {
+                    self.send_workloads();
+                }
+            }
             ("gateway.networking.k8s.io", "GatewayClass") => {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
                 self.outputs
@@ -117,6 +140,11 @@ impl Gateways {
         let place = Key::new(&key.namespace, &key.name);
         self.store.remove(kind.group, kind.kind, &place);
         match (kind.group, kind.kind) {
+            ("apps", "Deployment") => {
+                if self.workloads.there.remove(key).is_some() {
+                    self.send_workloads();
+                }
+            }
             ("", "Service") => {
                 self.outside.remove(&place);
                 self.store.touch();
@@ -209,6 +237,9 @@ impl Gateways {
             (inputs.secrets, inputs.config_maps) = (read.secrets, read.config_maps);
         }
         self.convert(&inputs, configs);
+        if !self.awaits_references() {
+            self.deploy(&inputs);
+        }
         true
     }
 
@@ -291,6 +322,42 @@ impl Gateways {
     /// Whether something that is referred to has not been looked for yet.
     pub(crate) fn awaits_references(&self) -> bool {
         !self.references.is_subset(&self.looked_for)
+    }
+
+    /// Finds the workloads of gateways anew.
+    fn deploy(&mut self, inputs: &Inputs) {
+        let Some(settings) = &self.deployment else { return };
+        let mut wanted = BTreeMap::new();
+        let mut problems = BTreeMap::new();
+        for deployed in self.store.workloads(inputs, settings) {
+            match deployed.workload.objects {
+                Ok(objects) => {
+                    let workload = Workload {
+                        controller: deployed.controller,
+                        claim: deployed.workload.claim,
+                        objects,
+                    };
+                    wanted.insert(deployed.gateway, Arc::new(workload));
+                }
+                Err(error) => {
+                    problems.insert(deployed.gateway, error.to_string());
+                }
+            }
+        }
+        for (gateway, problem) in &problems {
+            if self.undeployed.get(gateway) != Some(problem) {
+                tracing::warn!(%gateway, problem, "a Gateway has no workload");
+            }
+        }
+        self.undeployed = problems;
+        if wanted != self.workloads.wanted {
+            self.workloads.wanted = wanted;
+            self.send_workloads();
+        }
+    }
+
+    fn send_workloads(&self) {
+        self.outputs.workloads.send_replace(Arc::new(self.workloads.clone()));
     }
 
     /// Says what is not honoured, each once for as long as it is so.

@@ -12,6 +12,7 @@ mod clients;
 mod compile;
 mod credentials;
 mod debug;
+mod deployer;
 mod envoy_dump;
 mod faults;
 mod gateway_status;

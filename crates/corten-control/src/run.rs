@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use corten_api::resource::Kind as Defined;
+use corten_gateway_api::deploy;
 use corten_grpc::{HttpRequest, HttpResponse, Peer, Router, Status};
 use corten_model::{ObjectKind, Settings as MeshSettings, Snapshot};
 use corten_proto::discovery::{DELTA_METHOD, SOTW_METHOD};
@@ -30,6 +31,7 @@ use crate::authority::{self, AuthorityError, Callers, REVOCATION_ENTRY, ROOTS_EN
 use crate::clients::{Clients, Rejection};
 use crate::credentials::{self, Credentials};
 use crate::debug::{Debug, VERSION};
+use crate::deployer::{self, Workloads};
 use crate::gateway_status::{self, Wanted as WantedStatuses};
 use crate::gateways::{self, Gateways};
 use crate::injection::{Injection, Watcher};
@@ -195,11 +197,14 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     });
     let (wanted_statuses, statuses_wanted) = watch::channel(WantedStatuses::default());
     let (classes, known_classes) = watch::channel(Arc::default());
+    let (workloads, workloads_wanted) = watch::channel(Arc::<Workloads>::default());
     let gateways = Gateways::new(
         &settings.revision,
+        settings.deploy_gateways.then(|| deployment(settings)),
         gateways::Outputs {
             statuses: wanted_statuses,
             credentials: credentials.clone(),
+            workloads,
             classes,
         },
     );
@@ -332,6 +337,10 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         tasks.serve("gateway status", |drain| {
             gateway_status::run(client, statuses_wanted, kinds, leads, drain)
         });
+        let (deployer, leader) = (gateways.0.clone(), gateways.1.clone());
+        tasks.serve("gateway deployment", |drain| {
+            deployer::run(deployer, workloads_wanted, leader, drain)
+        });
         let (client, leads, kinds) = gateways;
         tasks.serve("gateway classes", |drain| {
             gateway_status::classes(client, known_classes, kinds, leads, drain)
@@ -403,12 +412,17 @@ fn source(namespace: &str) -> Source {
         fields: Some(format!("metadata.name={MESH_CONFIG_NAME}")),
         ..Selection::default()
     };
+    let deployments = Selection {
+        labels: Some("gateway.istio.io/managed".to_owned()),
+        ..Selection::default()
+    };
     kinds::MESH
         .into_iter()
         .chain(kinds::CONVERTED)
         .chain(ConfigKind::defined().filter_map(custom))
         .fold(Source::new(), Source::watch)
         .select(kinds::CONFIG_MAPS, configuration)
+        .select(kinds::DEPLOYMENTS, deployments)
 }
 
 /// A kind that only L7 proxies are configured from, as it is watched.
@@ -416,6 +430,29 @@ fn custom((_, defined): (ConfigKind, &'static Defined)) -> Option<kinds::Kind> {
     let is_of_model = ObjectKind::of(defined.group, defined.kind).is_some();
     let version = defined.versions.iter().find(|version| version.storage)?;
     (!is_of_model).then(|| kinds::Kind::custom(defined.group, version.name, defined.kind, defined.plural))
+}
+
+/// What gateways are deployed with.
+fn deployment(settings: &Settings) -> deploy::Settings {
+    deploy::Settings {
+        revision: Some(settings.revision.as_str())
+            .filter(|revision| *revision != "default")
+            .unwrap_or_default()
+            .to_owned(),
+        cluster: settings.cluster.clone(),
+        domain: settings.domain.clone(),
+        image: settings.proxy_image.clone(),
+        authority: match settings.revision.as_str() {
+            "default" => format!("istiod.{}.svc:15012", settings.namespace),
+            revision => format!("istiod-{revision}.{}.svc:15012", settings.namespace),
+        },
+        audience: settings
+            .token_audiences
+            .first()
+            .cloned()
+            .unwrap_or_else(|| "istio-ca".to_owned()),
+        ..deploy::Settings::default()
+    }
 }
 
 fn mesh_settings(settings: &Settings) -> MeshSettings {

@@ -121,6 +121,10 @@ pub struct Settings {
     pub keepalive_interval: Duration,
     /// Pings to clients: answer within this time.
     pub keepalive_timeout: Duration,
+    /// The image of proxies, which gateways are deployed with.
+    pub proxy_image: String,
+    /// Whether gateways of the Gateway API are deployed.
+    pub deploy_gateways: bool,
     /// Whether status conditions are written.
     pub write_status: bool,
     /// How the keys of issuers of tokens are fetched.
@@ -188,6 +192,10 @@ impl Settings {
             request_bytes_max: reader.number("ISTIO_GPRC_MAXRECVMSGSIZE", 32 << 20),
             keepalive_interval: reader.duration("GRPC_KEEPALIVE_INTERVAL", Duration::from_secs(30)),
             keepalive_timeout: reader.duration("GRPC_KEEPALIVE_TIMEOUT", Duration::from_secs(10)),
+            proxy_image: reader
+                .text("CORTEN_PROXY_IMAGE")
+                .unwrap_or_else(|| "corten.dev/proxyv2:latest".to_owned()),
+            deploy_gateways: reader.truth("PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER", true),
             write_status: reader.truth("AMBIENT_ENABLE_STATUS", true),
             issuers: reader.issuers(),
             validation: match variable("VALIDATION_WEBHOOK_CONFIG_NAME").as_deref() {

@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use crate::{
     Inputs, ObjectStatus, Settings, StatusValue,
+    deploy::{self, Deployed, Overlay},
     index::Index,
     ingress,
     input::{ConfigMap, Namespace, Secret, text},
@@ -55,6 +56,8 @@ pub struct Store {
     service_entries: Table<ServiceEntry>,
     secrets: Table<Secret>,
     config_maps: Table<ConfigMap>,
+    /// The entries of ConfigMaps.
+    overlays: Table<Overlay>,
     classes: Table<gateway_api::GatewayClass>,
     gateways: Table<gateway_api::Gateway>,
     listener_sets: Table<gateway_api::ListenerSet>,
@@ -112,7 +115,11 @@ impl Store {
                 put_view(&mut self.namespaces, name, Namespace::read(value))
             }
             ("", "Secret") => put_view(&mut self.secrets, key, Secret::read(value)),
-            ("", "ConfigMap") => put_view(&mut self.config_maps, key, ConfigMap::read(value)),
+            ("", "ConfigMap") => {
+                let entries = crate::input::strings(value, "/data");
+                let changed = put_view(&mut self.overlays, key.clone(), entries);
+                put_view(&mut self.config_maps, key, ConfigMap::read(value)) || changed
+            }
             ("networking.istio.io", "ServiceEntry") => {
                 // What is wrong with it is said by whoever reads all of Istio's kinds.
                 let (entry, _) = decode(kind, value);
@@ -174,7 +181,10 @@ impl Store {
         self.changed |= match (group, kind) {
             ("", "Namespace") => self.namespaces.remove(&key.name).is_some(),
             ("", "Secret") => self.secrets.remove(key).is_some(),
-            ("", "ConfigMap") => self.config_maps.remove(key).is_some(),
+            ("", "ConfigMap") => {
+                self.overlays.remove(key);
+                self.config_maps.remove(key).is_some()
+            }
             ("networking.istio.io", "ServiceEntry") => self.service_entries.remove(key).is_some(),
             (INGRESS_GROUP, "Ingress") => self.ingresses.remove(key).is_some(),
             (INGRESS_GROUP, "IngressClass") => self.ingress_classes.remove(key).is_some(),
@@ -228,6 +238,11 @@ impl Store {
             classes: self.ingress_classes.values().cloned().collect(),
             ..ingress::Inputs::default()
         }
+    }
+
+    /// The workloads of all gateways that are ours to make.
+    pub fn workloads(&self, inputs: &Inputs, settings: &deploy::Settings) -> Vec<Deployed> {
+        deploy::workloads(inputs, settings, |key| self.overlays.get(key).map(AsRef::as_ref))
     }
 
     /// An Ingress, with the status that it has.

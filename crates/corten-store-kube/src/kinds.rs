@@ -68,6 +68,8 @@ pub const ENDPOINT_SLICES: Kind = Kind::builtin(
     "endpointslices",
     Part::EndpointSlice,
 );
+/// Deployments, of which only the metadata is read.
+pub const DEPLOYMENTS: Kind = Kind::builtin("apps", "Deployment", "deployments", Part::Metadata);
 /// Configurations of validating webhooks.
 pub const VALIDATING_WEBHOOKS: Kind = Kind::builtin(
     "admissionregistration.k8s.io",

@@ -4,6 +4,7 @@
 //! What an object means is not known here: they are JSON values, without the parts nobody reads.
 
 mod addresses;
+mod apply;
 mod client;
 mod config_maps;
 mod definitions;
@@ -21,6 +22,7 @@ mod tokens;
 pub mod kinds;
 
 pub use addresses::write_addresses;
+pub use apply::apply_object;
 pub use client::{ClientError, Kubeconfig, client};
 pub use config_maps::{Distribution, Entries, distribute};
 pub use definitions::ServedKinds;

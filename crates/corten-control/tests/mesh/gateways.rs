@@ -339,3 +339,82 @@ async fn certificates_are_given_to_who_may_have_them() {
     control.stop().await;
     ground.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_get_a_workload() {
+    let ground = Ground::start().await;
+    infrastructure(&ground).await;
+    // Somebody's own, under the name that a gateway's would have.
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "taken-istio", "namespace": "infra"},
+        "spec": {"ports": [{"port": 1234}]},
+    });
+    ground.create_object(service).await;
+    let control = ground.control(&[]).await;
+    for name in ["front", "taken"] {
+        let mut wanted = gateway(&json!([{"name": "web", "port": 80, "protocol": "HTTP"}]));
+        wanted["metadata"]["name"] = json!(name);
+        wanted["metadata"]["annotations"] = json!({"networking.istio.io/service-type": "ClusterIP"});
+        wanted["spec"]["addresses"].take();
+        ground.create_object(wanted).await;
+    }
+    let apps = "apps/v1";
+    for (api, kind) in [("v1", "ServiceAccount"), ("v1", "Service"), (apps, "Deployment")] {
+        ground
+            .eventually(kind, async || {
+                ground.get(api, kind, "infra", "front-istio").await.is_object()
+            })
+            .await;
+    }
+    let owner = ground.get(API, "Gateway", "infra", "front").await;
+    let deployment = ground.get(apps, "Deployment", "infra", "front-istio").await;
+    assert_eq!(
+        deployment["metadata"]["ownerReferences"][0]["uid"],
+        owner["metadata"]["uid"]
+    );
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], "corten.dev/proxyv2:latest");
+    assert_eq!(container["args"][1], "router");
+    let service = ground.get("v1", "Service", "infra", "front-istio").await;
+    let ports: Vec<&Value> = service["spec"]["ports"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|port| &port["port"])
+        .collect();
+    assert_eq!(
+        (ports, &service["spec"]["type"]),
+        (vec![&json!(15021), &json!(80)], &json!("ClusterIP"))
+    );
+
+    // What is removed comes back, and what is changed is changed back.
+    ground.delete(apps, "Deployment", "infra", "front-istio").await;
+    ground
+        .eventually("the Deployment again", async || {
+            let now = ground.get(apps, "Deployment", "infra", "front-istio").await;
+            now.is_object() && now["metadata"]["uid"] != deployment["metadata"]["uid"]
+        })
+        .await;
+    let mut other = ground.get(apps, "Deployment", "infra", "front-istio").await;
+    other["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other");
+    other["metadata"]["managedFields"].take();
+    ground.replace(&other).await;
+    ground
+        .eventually("the image again", async || {
+            let now = ground.get(apps, "Deployment", "infra", "front-istio").await;
+            now["spec"]["template"]["spec"]["containers"][0]["image"] == "corten.dev/proxyv2:latest"
+        })
+        .await;
+
+    // What is somebody else's stays as it was.
+    ground
+        .eventually("the other Deployment", async || {
+            ground.get(apps, "Deployment", "infra", "taken-istio").await.is_object()
+        })
+        .await;
+    let service = ground.get("v1", "Service", "infra", "taken-istio").await;
+    assert_eq!(service["spec"]["ports"][0]["port"], 1234);
+    assert_eq!(service["metadata"]["labels"], Value::Null);
+    control.stop().await;
+    ground.stop().await;
+}

@@ -18,12 +18,12 @@ use serde_json::json;
 pub use overlay::{Overlay, RenderError};
 
 use crate::{
-    annotation,
+    Inputs, annotation,
     class::{EAST_WEST_CONTROLLER, GATEWAY_CONTROLLER, MESH_CONTROLLER, REMOTE_CONTROLLER, Role},
     conflict,
     gateway::{is_managed, workload_name},
     index::Index,
-    reference::Kind,
+    reference::{Key, Kind},
     selector,
 };
 
@@ -201,6 +201,70 @@ pub fn workload(index: &Index<'_>, request: Request<'_>) -> Option<Workload> {
     })
 }
 
+/// An object as it is applied over the one of its name; `None`: that one is not ours.
+pub fn over(mut object: Json, existing: Option<&Json>) -> Option<Json> {
+    let Some(existing) = existing else {
+        return Some(object);
+    };
+    existing["metadata"]["labels"].get(MANAGED)?;
+    // What a Deployment selects by cannot be changed; one from before keeps it.
+    let selector = &existing["spec"]["selector"];
+    let is_legacy = selector["matchLabels"][LEGACY_NAME]
+        .as_str()
+        .is_some_and(|name| !name.is_empty());
+    if object["kind"] == "Deployment" && is_legacy {
+        object["spec"]["selector"] = selector.clone();
+        let template = &existing["spec"]["template"]["metadata"]["labels"];
+        object["spec"]["template"]["metadata"]["labels"][LEGACY_NAME] = template[LEGACY_NAME].clone();
+    }
+    Some(object)
+}
+
+/// A gateway with its workload.
+#[derive(Debug)]
+pub struct Deployed {
+    /// The Gateway.
+    pub gateway: Key,
+    /// Its controller, which is the manager of the workload's fields.
+    pub controller: &'static str,
+    /// What is to be done.
+    pub workload: Workload,
+}
+
+/// The workloads of all gateways that are ours to make, without regard to what is there. `parameters` finds the entries of ConfigMaps.
+pub fn workloads<'a>(
+    inputs: &Inputs,
+    settings: &Settings,
+    parameters: impl Fn(&Key) -> Option<&'a Overlay>,
+) -> Vec<Deployed> {
+    let index = Index::new(inputs);
+    let of = |gateway: &std::sync::Arc<Gateway>| {
+        let key = crate::gateway::key(gateway);
+        let sets: Vec<&ListenerSet> = inputs.listener_sets.iter().map(AsRef::as_ref).collect();
+        let sets: Vec<&ListenerSet> = sets
+            .into_iter()
+            .filter(|set| conflict::gateway_of(set) == key)
+            .collect();
+        let infrastructure = gateway.spec.infrastructure.as_ref();
+        let named = infrastructure.and_then(|i| i.parameters_ref.as_ref());
+        let named = named.map(|named| Key::new(&key.namespace, &named.name));
+        let request = Request {
+            settings,
+            gateway,
+            sets: &sets,
+            class_defaults: None,
+            parameters: named.as_ref().and_then(&parameters),
+            existing: &[],
+        };
+        Some(Deployed {
+            controller: controller(index.role(&gateway.spec.gateway_class_name)?),
+            workload: workload(&index, request)?,
+            gateway: key,
+        })
+    };
+    inputs.gateways.iter().filter_map(of).collect()
+}
+
 /// What all objects of a workload are made from.
 struct Made<'a> {
     index: &'a Index<'a>,
@@ -308,22 +372,8 @@ impl<'a> Made<'a> {
             existing["kind"] == object["kind"] && existing["metadata"]["name"] == object["metadata"]["name"]
         };
         let existing = self.request.existing.iter().find(same);
-        if existing.is_some_and(|existing| existing["metadata"]["labels"].get(MANAGED).is_none()) {
-            return None;
-        }
         object["metadata"]["labels"][MANAGED] = json!(controller(self.role).replace('/', "-"));
-        // What a Deployment selects by cannot be changed; one from before keeps it.
-        let selector = existing
-            .filter(|_| object["kind"] == "Deployment")
-            .map(|existing| &existing["spec"]["selector"]);
-        if let Some(selector) =
-            selector.filter(|s| s["matchLabels"][LEGACY_NAME].as_str().is_some_and(|n| !n.is_empty()))
-        {
-            object["spec"]["selector"] = selector.clone();
-            let template = &existing?["spec"]["template"]["metadata"]["labels"];
-            object["spec"]["template"]["metadata"]["labels"][LEGACY_NAME] = template[LEGACY_NAME].clone();
-        }
-        Some(object)
+        over(object, existing)
     }
 
     /// Labels that objects have beside those of the gateway.
