@@ -15,7 +15,7 @@ use crate::{
 /// A code of ours: nobody, or not everybody who might be meant, acts on objects of the kind.
 const KIND_UNUSED: Code = Code("CRT0102");
 /// Kinds that say what proxies of layer 7 do with requests.
-const LAYER_7: [&str; 9] = [
+const LAYER_7: [&str; 10] = [
     "VirtualService",
     "DestinationRule",
     "Gateway",
@@ -25,6 +25,7 @@ const LAYER_7: [&str; 9] = [
     "Telemetry",
     "WasmPlugin",
     "TrafficExtension",
+    "ProxyConfig",
 ];
 /// A code of ours: an AuthorizationPolicy is not enforced as written.
 const POLICY_DIFFERS: Code = Code("CRT0103");
