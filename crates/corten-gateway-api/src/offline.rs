@@ -11,7 +11,9 @@ use crate::{
     Inputs, Settings, convert,
     deploy::{self, Overlay, Request, workload},
     index::Index,
+    ingress,
     input::{RegistryService, Service},
+    store::Store,
 };
 
 /// The objects that are looked at, from all.
@@ -104,6 +106,27 @@ pub fn generated(objects: &[Value], settings: &Settings) -> (Vec<Json>, Vec<Diag
     let routes = made.virtual_services.iter().map(|routes| routes.object.encode("v1"));
     let rules = made.destination_rules.iter().map(|object| object.encode("v1"));
     (gateways.chain(routes).chain(rules).collect(), made.diagnostics)
+}
+
+/// What the Ingresses among the objects become: Istio's objects, and what is not honoured.
+pub fn of_ingresses(objects: &[Value], settings: ingress::Settings) -> (Vec<Json>, Vec<Diagnostic>) {
+    let mut store = Store::new("default");
+    let (of_gateways, domain) = (Settings::default(), settings.domain.clone());
+    store.configure(Settings { domain, ..of_gateways }, settings);
+    for object in objects {
+        let api_version = object["apiVersion"].as_str().unwrap_or_default();
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        // What is wrong with an object is told by whoever reads all of them.
+        let _told_elsewhere = store.put(group, object["kind"].as_str().unwrap_or_default(), object);
+    }
+    let mut inputs = store.ingress_inputs();
+    let is_service = |object: &&Value| object["kind"] == "Service" && object["apiVersion"] == "v1";
+    let services = objects.iter().filter(is_service);
+    inputs.services = services.map(|object| Arc::new(Service::read(object))).collect();
+    let made = ingress::convert(&inputs);
+    let gateways = made.gateways.iter().map(|object| object.encode("v1"));
+    let routes = made.virtual_services.iter().map(|object| object.encode("v1"));
+    (gateways.chain(routes).collect(), made.diagnostics)
 }
 
 #[cfg(test)]

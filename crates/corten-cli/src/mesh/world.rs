@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, bail, ensure};
 use corten_api::diagnostic::Diagnostic;
 use corten_api::istio::mesh_config::MeshConfig;
-use corten_gateway_api::offline as gateways;
+use corten_gateway_api::{ingress, offline as gateways};
 use corten_model::{ObjectKind, Settings};
 use corten_routing::{ConfigKind, Proxy, Snapshot, World, offline};
 use futures_util::future::try_join_all;
@@ -126,12 +126,23 @@ impl Objects {
             root_namespace: system,
             ..Settings::default()
         };
+        let ingress = ingress::Settings {
+            domain: base.domain.to_string(),
+            namespace: self.istio_namespace.clone(),
+            mode: config.ingress_controller_mode,
+            class: config.ingress_class.clone(),
+            service: config.ingress_service.clone(),
+            selector: config.ingress_selector.clone(),
+        };
         let mut world = World::new(base, config);
         let mut diagnostics = world.put(&objects);
         if of_files {
             let (generated, unheard) = gateways::generated(&objects, &self.gateway_settings());
             diagnostics.extend(unheard);
             // What is wrong with them was told about what they were made from.
+            world.put(&generated);
+            let (generated, unheard) = gateways::of_ingresses(&objects, ingress);
+            diagnostics.extend(unheard);
             world.put(&generated);
         }
         objects.retain(|object| object["kind"] != "Secret");
