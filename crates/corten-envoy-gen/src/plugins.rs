@@ -354,10 +354,7 @@ fn extension(cx: &Context<'_>, plugin: &Plugin, wasm: &WasmConfig) -> TypedExten
             if network {
                 any(&NetworkWasm { config })
             } else {
-                any(&HttpWasm {
-                    config,
-                    ..HttpWasm::default()
-                })
+                any(&HttpWasm { config })
             }
         }
         Err(_) => instead(&plugin.code, network),
