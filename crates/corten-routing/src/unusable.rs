@@ -80,7 +80,7 @@ pub(crate) fn leave_out(spec: &mut VirtualServiceSpec, about: &About<'_>, said: 
             cors.allow_origins.retain(|origin| {
                 let nothing =
                     matches!(&origin.match_type, Some(StringMatchMatchType::Prefix(prefix)) if prefix.is_empty());
-                let problem = expression(origin).or(nothing.then_some(re2::Problem::Empty));
+                let problem = expression(origin).or_else(|| nothing.then_some(re2::Problem::Empty));
                 if let Some(problem) = &problem {
                     let message = format!("{problem}; such origins are not allowed");
                     said.push(about.unusable(format!("{at}.corsPolicy.allowOrigins[{index}]"), message));

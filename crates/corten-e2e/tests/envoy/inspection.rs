@@ -9,7 +9,7 @@ pub(crate) fn of_the_client(ns: &Namespace<'_>) {
     eventually(SETTLING, || {
         let status = ns.corten("proxy-status", &[&format!("client.{}", ns.name())]).ok();
         let matches = |part: &&str| status.contains(&format!("\n{part} Match"));
-        let all = ["Clusters", "Listeners", "Routes"].iter().all(|part| matches(part));
+        let all = ["Clusters", "Listeners", "Routes"].iter().all(matches);
         all.then_some(()).ok_or(status)
     });
     let shown = |what: &[&str], expected: &[&str]| {
