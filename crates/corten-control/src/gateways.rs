@@ -140,11 +140,7 @@ impl Gateways {
         let place = Key::new(&key.namespace, &key.name);
         self.store.remove(kind.group, kind.kind, &place);
         match (kind.group, kind.kind) {
-            ("apps", "Deployment") => {
-                if self.workloads.there.remove(key).is_some() {
-                    self.send_workloads();
-                }
-            }
+            ("apps", "Deployment") if self.workloads.there.remove(key).is_some() => self.send_workloads(),
             ("", "Service") => {
                 self.outside.remove(&place);
                 self.store.touch();

@@ -114,10 +114,7 @@ fn check(what: &str, others: &[Value], accepted: bool) {
     assert!(unsaid.is_empty(), "{what}: nothing is said about {unsaid:?}");
     let went_in: usize = others.iter().map(|value| value.to_string().len()).sum();
     for resources in [&sidecar, &router] {
-        let routes = resources
-            .routes
-            .values()
-            .map(|table| prost::Message::encoded_len(table));
+        let routes = resources.routes.values().map(prost::Message::encoded_len);
         let came_out: usize = routes.sum();
         assert!(
             came_out < 100_000 + 8 * went_in,

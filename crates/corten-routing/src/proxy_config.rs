@@ -162,7 +162,11 @@ mod tests {
         );
         check(&[own.clone(), later], Value::Null, (Some(3), &[("A", "mesh")], "debug"));
         let annotation = json!({ "concurrency": 4, "proxyMetadata": { "A": "pod" } });
-        check(&[own.clone()], annotation.clone(), (Some(4), &[("A", "pod")], "debug"));
+        check(
+            std::slice::from_ref(&own),
+            annotation.clone(),
+            (Some(4), &[("A", "pod")], "debug"),
+        );
         check(
             &[root, own, selected, others],
             annotation,

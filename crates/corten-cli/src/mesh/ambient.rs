@@ -87,9 +87,10 @@ impl Nodes {
         let name = |chosen: &Chosen| match (chosen.hop, &chosen.service) {
             (Next::ServiceWaypoint | Next::WorkloadWaypoint, _) => {
                 let workload = chosen.workload.as_ref();
-                workload.map_or("waypoint".to_owned(), |of| {
-                    format!("waypoint {}/{}", of.namespace, of.name)
-                })
+                workload.map_or_else(
+                    || "waypoint".to_owned(),
+                    |of| format!("waypoint {}/{}", of.namespace, of.name),
+                )
             }
             (Next::Gateway, _) => "gateway of another network".to_owned(),
             (Next::Passthrough, _) => "the address that was called".to_owned(),

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result, bail};
 use corten_api::{decode::document, validate::mesh_config::over_defaults};
 use corten_explain::{Call, Certificate, Config, Entry, Hop, Protocol, Refusal, Request, Tls, follow};
+use corten_gateway_api::{ingress, offline as gateways};
 use corten_model::Settings;
 use corten_routing::{Proxy, World};
 use serde_json::{Value, json};
@@ -56,7 +57,7 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
                     outcome,
                 });
             };
-            let missing = missing(case)?;
+            let missing = missing(case);
             if let Some(reason) = &missing {
                 let names: Vec<String> = calls(case).into_iter().map(|(call, _)| call).collect();
                 for call in if names.is_empty() { vec![String::new()] } else { names } {
@@ -112,22 +113,11 @@ fn text(value: &Value) -> &str {
 }
 
 /// What the row needs that the product does not have.
-fn missing(case: &Value) -> Result<Option<String>> {
-    if let Some((flag, _)) = case["features"].as_object().and_then(|flags| flags.iter().next()) {
-        return Ok(Some(format!(
-            "Istio's flag {flag}, which is off by default, is not supported"
-        )));
-    }
-    let not_built = |feature: &str| Ok(Some(format!("{feature} is not built yet")));
-    for object in objects(case)? {
-        if text(&object["apiVersion"]).starts_with("gateway.networking.k8s.io/") {
-            return not_built("Gateway API conversion");
-        }
-        if text(&object["kind"]) == "Ingress" {
-            return not_built("Ingress conversion");
-        }
-    }
-    Ok(None)
+fn missing(case: &Value) -> Option<String> {
+    let (flag, _) = case["features"].as_object()?.iter().next()?;
+    Some(format!(
+        "Istio's flag {flag}, which is off by default, is not supported"
+    ))
 }
 
 /// The row's objects; those without a namespace are in `default`.
@@ -157,7 +147,12 @@ fn compile(case: &Value) -> Result<Config> {
     let (root, _) = document("mesh", &case["meshConfig"].to_string());
     let mesh = root.map_or_else(Default::default, |root| over_defaults(&root).0);
     let mut world = World::new(Settings::default(), mesh);
-    world.put(&objects(case)?);
+    let objects = objects(case)?;
+    world.put(&objects);
+    let (made, _) = gateways::generated(&objects, &corten_gateway_api::Settings::default());
+    world.put(&made);
+    let (made, _) = gateways::of_ingresses(&objects, ingress::Settings::default());
+    world.put(&made);
     let snapshot = world.snapshot();
     let made = corten_envoy_gen::generate(&snapshot, &proxy(&case["proxy"])?);
     Ok(Config::new(

@@ -95,20 +95,24 @@ impl Registration {
         }
     }
 
-    async fn lead(&self, client: &kube::Client, keys: &mut watch::Receiver<Arc<corten_ca::Published>>) {
-        // Installations that know nothing of injection do not let us see who registered for it, and there is nothing to look after then.
-        while self.task == Task::Injection {
+    /// Whether we may watch what we register in; asked until there is an answer.
+    async fn may_watch(&self, client: &kube::Client) -> bool {
+        loop {
             match corten_store_kube::may(client, "watch", self.task.kind()).await {
-                Ok(true) => break,
-                Ok(false) => {
-                    tracing::info!("mutating webhooks are not ours to see: their registrations are left alone");
-                    return std::future::pending().await;
-                }
+                Ok(may) => return may,
                 Err(error) => {
                     tracing::debug!(%error, "it is not known whether mutating webhooks may be seen");
                     tokio::time::sleep(RETRY).await;
                 }
             }
+        }
+    }
+
+    async fn lead(&self, client: &kube::Client, keys: &mut watch::Receiver<Arc<corten_ca::Published>>) {
+        // Installations that know nothing of injection do not let us see who registered for it, and there is nothing to look after then.
+        if self.task == Task::Injection && !self.may_watch(client).await {
+            tracing::info!("mutating webhooks are not ours to see: their registrations are left alone");
+            return std::future::pending().await;
         }
         let tasks = TaskGroup::new("webhook registration");
         let selection = Selection {

@@ -201,11 +201,7 @@ impl Watcher {
         let (kind, key, object) = match change {
             Change::Put { kind, object } => {
                 let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-                (
-                    kind,
-                    NamespacedName::new(&text("namespace"), &text("name")),
-                    Some(object),
-                )
+                (kind, NamespacedName::new(text("namespace"), text("name")), Some(object))
             }
             Change::Removed { kind, key } => (kind, key, None),
         };
