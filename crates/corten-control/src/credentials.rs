@@ -29,6 +29,10 @@ use crate::secret::{self, AUTHORITIES, SECRET};
 /// How long an answer of the API server about an account's rights holds: that it may, and that it may not.
 const ALLOWED: Duration = Duration::from_secs(300);
 const DENIED: Duration = Duration::from_secs(60);
+/// How soon it is asked again after there was no answer.
+const RETRY: Duration = Duration::from_secs(10);
+/// How many credentials a proxy may ask for: each is looked at by a watch of its own.
+const NAMES_MAX: usize = 1024;
 
 /// Who asks for which certificates, and what is known of them.
 #[derive(Debug)]
@@ -227,7 +231,14 @@ impl Credentials {
         let mut state = self.lock();
         let State { clients, grants, .. } = &mut *state;
         let Some(client) = clients.get_mut(&number) else { return };
-        let names: BTreeSet<String> = names.iter().cloned().collect();
+        // What is no credential is none of ours, and would only cost room.
+        let credentials = names
+            .iter()
+            .filter(|name| Asked::parse(name, &client.proxy.namespace).is_some());
+        let names: BTreeSet<String> = credentials.take(NAMES_MAX).cloned().collect();
+        if names.len() == NAMES_MAX {
+            tracing::warn!(proxy = %client.proxy.name, namespace = %client.proxy.namespace, at_most = NAMES_MAX, "a proxy asks for too many credentials; the rest is left out");
+        }
         if client.asked == names {
             return;
         }
@@ -460,9 +471,11 @@ pub(crate) async fn judge(
                 }
                 let allowed = match may_list_secrets(&client, &account.namespace, &account.name).await {
                     Ok(allowed) => allowed,
+                    // Gateways that run keep what they have. One of which nothing is known gets nothing.
                     Err(error) => {
-                        tracing::warn!(%account, %error, "cannot ask whether an account may list Secrets; it may not, for now");
-                        false
+                        tracing::warn!(%account, %error, "cannot ask whether an account may list Secrets; what was known of it holds");
+                        until.insert(account.clone(), Instant::now() + RETRY);
+                        continue;
                     }
                 };
                 until.insert(account.clone(), Instant::now() + if allowed { ALLOWED } else { DENIED });

@@ -1,5 +1,5 @@
 //! The workloads of gateways: applied by one of several replicas, again when something else is wanted, or when somebody changed or removed
-//! what was applied.
+//! the Deployment.
 //!
 //! What a workload consists of is decided in `corten-gateway-api`. Nothing is deleted here: workloads belong to their Gateway and go with it.
 

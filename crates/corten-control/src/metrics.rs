@@ -277,13 +277,13 @@ impl Metrics {
         counter(
             &mut text,
             "pilot_jwks_resolver_network_fetch_success_total",
-            "Total number of successfully network fetch by pilot jwks resolver",
+            "Answers of issuers of tokens that held keys.",
             self.key_fetches.get(),
         );
         counter(
             &mut text,
             "pilot_jwks_resolver_network_fetch_fail_total",
-            "Total number of failed network fetch by pilot jwks resolver",
+            "Questions to issuers of tokens that brought no keys.",
             self.key_fetch_failures.get(),
         );
         counter(

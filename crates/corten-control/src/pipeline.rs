@@ -153,8 +153,22 @@ impl Pipeline {
     /// What L7 proxies are configured from now.
     fn configs(&mut self) -> Arc<Configs> {
         let written = &self.configs.request_authentications;
-        if self.knows_issuers() {
+        let undecided = self.known.undecided(&self.wanted);
+        if undecided.is_empty() {
             self.tokens = Arc::clone(written);
+        } else {
+            // Only those stay as they were: nobody's issuer keeps others waiting.
+            let mut tokens = (**written).clone();
+            for key in undecided.iter().filter_map(|place| place.split_once('/')) {
+                let key = (key.0.into(), key.1.into());
+                match self.tokens.get(&key) {
+                    Some(held) => drop(tokens.insert(key, Arc::clone(held))),
+                    None => drop(tokens.remove(&key)),
+                }
+            }
+            if tokens != *self.tokens {
+                self.tokens = Arc::new(tokens);
+            }
         }
         if Arc::ptr_eq(&self.tokens, written) {
             return Arc::clone(&self.configs);

@@ -598,8 +598,8 @@ async fn follow(
     loop {
         patience = patience.filter(|until| *until > Instant::now());
         // Keys and certificates are waited for (not for long), so that clients which come back are not told that there are none.
-        let is_whole = patience.is_none() || !pipeline.awaits_references();
-        if all_read && !*synced.borrow() && is_whole && pipeline.knows_issuers() {
+        let is_whole = patience.is_none() || !pipeline.awaits_references() && pipeline.knows_issuers();
+        if all_read && !*synced.borrow() && is_whole {
             let now = Instant::now();
             pipeline.push(throttle.push(now).unwrap_or(now));
             synced.send_replace(true);

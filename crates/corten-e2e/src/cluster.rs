@@ -125,7 +125,7 @@ impl<'a> Namespace<'a> {
     /// If it does not come to hold.
     #[track_caller]
     pub fn wait(&self, what: &str, condition: &str) {
-        let output = self.corten("wait", &[what, &format!("--for={condition}"), "--timeout=60s"]);
+        let output = self.corten("wait", &[what, &format!("--for={condition}"), "--timeout=180s"]);
         if output.code != Some(0) {
             let now = self.corten("get", &[what, "-o", "yaml"]).stdout;
             panic!("{what} {condition}: {}{}\n{now}", output.stdout, output.stderr);

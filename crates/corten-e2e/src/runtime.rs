@@ -227,7 +227,7 @@ impl Runtime {
         let kubeconfig = self.state(name).join("kubeconfig");
         let kubeconfig = kubeconfig.to_string_lossy();
         for part in ["deployment/istiod", "daemonset/istio-cni-node", "daemonset/ztunnel"] {
-            let place = ["-n", "istio-system", "--kubeconfig", &kubeconfig, "--timeout", "60s"];
+            let place = ["-n", "istio-system", "--kubeconfig", &kubeconfig, "--timeout", "180s"];
             self.corten(&[&["rollout", "status", part][..], &place].concat()).ok();
         }
         said

@@ -257,7 +257,10 @@ pub fn openshift_ids(annotations: &Value) -> (Option<u64>, Option<u64>) {
     let last = |name: &str| {
         let block = annotations[name].as_str()?.split(',').next()?;
         match block.split_once('/') {
-            Some((start, size)) => (start.parse::<u64>().ok()? + size.parse::<u64>().ok()?).checked_sub(1),
+            Some((start, size)) => {
+                let end = start.parse::<u64>().ok()?.checked_add(size.parse().ok()?)?;
+                end.checked_sub(1)
+            }
             None => block.split_once('-')?.1.parse().ok(),
         }
     };
@@ -268,6 +271,20 @@ pub fn openshift_ids(annotations: &Value) -> (Option<u64>, Option<u64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn proxies_get_the_last_user_of_a_range() {
+        for (range, last) in [
+            ("1000620000/10000", Some(1_000_629_999)),
+            ("1000-1999", Some(1999)),
+            ("0/0", None),
+            ("18446744073709551615/2", None),
+            ("x/1", None),
+        ] {
+            let annotations = serde_json::json!({ "openshift.io/sa.scc.uid-range": range });
+            assert_eq!(openshift_ids(&annotations), (last, last), "{range}");
+        }
+    }
 
     #[test]
     fn a_path_says_variables() {

@@ -19,8 +19,12 @@ use crate::probes::Probes;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A request is read this far.
 const BYTES_MAX: usize = 64 * 1024;
-/// Metrics of Envoy or an application that are longer are cut.
+/// Metrics of Envoy or an application, and whatever else is long, that are longer are left out.
 const METRICS_BYTES_MAX: u64 = 32 << 20;
+/// How long whoever asked may take to read the answer.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+/// From where a sidecar's Envoy calls the application for callers elsewhere.
+const HANDED_ON: [u8; 4] = [127, 0, 0, 6];
 /// Questions that are answered at a time; more wait.
 const AT_ONCE: usize = 64;
 
@@ -109,9 +113,19 @@ async fn answer(mut stream: TcpStream, from: SocketAddr, health: &Health, everyt
         "HTTP/1.1 {status} {}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n",
         reason.unwrap_or("-")
     );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.shutdown().await
+    // Whoever asks and does not read must not keep a place for ever: the kubelet's probes need one, too.
+    let told = async {
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body.as_bytes()).await?;
+        stream.shutdown().await
+    };
+    let told = tokio::time::timeout(READ_WITHIN, told).await;
+    told.map_err(|_| std::io::ErrorKind::TimedOut)?
+}
+
+/// Whether a caller is in the pod itself. What a sidecar's Envoy hands on to an application of the pod comes from an address of its own.
+fn is_of_the_pod(from: IpAddr, pod: IpAddr) -> bool {
+    from == pod || from.is_loopback() && from != IpAddr::from(HANDED_ON)
 }
 
 impl Health {
@@ -137,7 +151,7 @@ impl Health {
                 if method != "POST" {
                     return (405, "only POST changes something\n".to_owned());
                 }
-                if !from.to_canonical().is_loopback() && from.to_canonical() != self.pod {
+                if !is_of_the_pod(from.to_canonical(), self.pod) {
                     return (403, "only the pod itself may ask for that\n".to_owned());
                 }
                 if path == "/quitquitquit" {
@@ -206,6 +220,12 @@ pub(crate) fn metrics_of(text: &str) -> Vec<(u16, String)> {
     Vec::new()
 }
 
+/// Asks for something that may be long; yields status and text.
+pub(crate) async fn ask_for_all(port: u16, method: &str, path: &str) -> std::io::Result<(u16, String)> {
+    let place = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    exchange(place, method, path, METRICS_BYTES_MAX).await
+}
+
 /// Asks Envoy's administration; yields status and text.
 pub(crate) async fn ask(admin: u16, method: &str, path: &str) -> std::io::Result<(u16, String)> {
     exchange(
@@ -226,6 +246,10 @@ async fn exchange(place: SocketAddr, method: &str, path: &str, bytes_max: u64) -
         stream.write_all(request.as_bytes()).await?;
         let mut whole = Vec::new();
         stream.take(bytes_max).read_to_end(&mut whole).await?;
+        if whole.len() as u64 == bytes_max {
+            let text = format!("the answer is longer than {bytes_max} bytes");
+            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, text));
+        }
         Ok(String::from_utf8_lossy(&whole).into_owned())
     };
     let whole: std::io::Result<String> = tokio::time::timeout(PATIENCE, exchange)
@@ -272,6 +296,21 @@ async fn read_until(stream: &mut TcpStream, end: &[u8]) -> std::io::Result<Vec<u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_pod_itself_may_end_its_proxy() {
+        let pod: IpAddr = "10.0.0.7".parse().unwrap();
+        for (from, may) in [
+            ("10.0.0.7", true),
+            ("127.0.0.1", true),
+            ("::1", true),
+            // Envoy calls from there for whoever called it.
+            ("127.0.0.6", false),
+            ("10.0.0.8", false),
+        ] {
+            assert_eq!(is_of_the_pod(from.parse().unwrap(), pod), may, "{from}");
+        }
+    }
 
     #[test]
     fn metrics_are_where_injection_says() {

@@ -59,7 +59,7 @@ impl Request {
     /// The answer's text; `Err`: there is none, or it is not a success.
     pub async fn run(&self) -> Result<String, String> {
         let path = format!("/{}", self.path.trim_start_matches('/'));
-        match health::ask(self.debug_port, &self.method, &path).await {
+        match health::ask_for_all(self.debug_port, &self.method, &path).await {
             Ok((200, text)) => Ok(text),
             Ok((status, text)) => Err(format!("{} {path}: {status}: {}", self.method, text.trim())),
             Err(error) => Err(format!("{} {path}: {error}", self.method)),

@@ -63,6 +63,7 @@ fn judge(table: &Value, row: &Value) -> Result<Outcome> {
     let mesh = Mesh::new(table, row)?;
     for call in row["calls"].as_array().into_iter().flatten() {
         let arrivals = mesh.call(client, text(&row["to"]), call)?;
+        anyhow::ensure!(!arrivals.is_empty(), "{}: the call ends nowhere", text(&call["name"]));
         for expected in call["expect"].as_array().into_iter().flatten() {
             if let Some(problem) = check(&arrivals, expected)? {
                 return Ok(Outcome::Failed(format!("{}: {problem}", text(&call["name"]))));

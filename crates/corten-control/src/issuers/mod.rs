@@ -74,6 +74,15 @@ impl Known {
         wanted.keys().all(|source| self.tried.contains(source))
     }
 
+    /// The policies, as namespace/name, that wait for a first answer.
+    pub(crate) fn undecided<'a>(&self, wanted: &'a Wanted) -> BTreeSet<&'a str> {
+        let waiting = wanted.iter().filter(|(source, _)| !self.tried.contains(*source));
+        waiting
+            .flat_map(|(_, want)| &want.policies)
+            .map(String::as_str)
+            .collect()
+    }
+
     /// What is wrong, a line for each source.
     pub(crate) fn problems(&self) -> impl Iterator<Item = &String> {
         self.problems.values()

@@ -178,6 +178,10 @@ fn mirrors(ns: &Namespace<'_>) {
         let mut looks = 0;
         eventually(SETTLING, || {
             let tally = ask(ns, "client", &format!("'shadow/{path}'")).tally();
+            // A look that was not answered was not counted either.
+            if tally == 0 {
+                return Err(format!("{path}: no answer"));
+            }
             looks += 1;
             let count = tally - looks;
             let complaint = || format!("{path}: {count} of {sent} were mirrored");

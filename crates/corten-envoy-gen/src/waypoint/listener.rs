@@ -72,6 +72,9 @@ fn terminate(cx: &Context<'_>, log: &Signals) -> Listener {
         idle: None,
     }
     .manager();
+    // Where a tunnel comes from is where its connection comes from, and not what a header of it says.
+    manager.use_remote_address = boolean(true);
+    manager.skip_xff_append = true;
     manager.upgrade_configs = vec![Upgrade {
         upgrade_type: CONNECT.to_owned(),
         ..Upgrade::default()

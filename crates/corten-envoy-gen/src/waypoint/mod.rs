@@ -24,7 +24,7 @@ use corten_envoy::{
         extensions::transport_sockets::internal_upstream::v3::InternalUpstreamTransport,
     },
 };
-use corten_model::{Waypoint, WaypointAddress};
+use corten_model::Waypoint;
 use corten_routing::{MESH_GATEWAY, ProxyKind, Resolution, Service, VirtualService};
 
 pub(crate) use self::listener::listeners;
@@ -47,26 +47,11 @@ impl<'a> Behind<'a> {
         if proxy.kind != ProxyKind::Waypoint {
             return None;
         }
-        if let Some(name) = proxy.labels.get(GATEWAY_NAME) {
-            let named = model.waypoint(&format!("{}/{name}", proxy.namespace))?;
-            return Some(Behind(named));
-        }
-        // Pods that were not deployed for the gateway, but are behind its service.
-        let serves = |waypoint: &&Arc<Waypoint>| {
-            let Some(WaypointAddress::Hostname { namespace, hostname }) =
-                waypoint.address.as_ref().map(|address| &address.destination)
-            else {
-                return false;
-            };
-            let service = model.service(&format!("{namespace}/{hostname}"));
-            service.is_some_and(|service| {
-                let mut wanted = service.selector.iter();
-                *service.namespace == *proxy.namespace
-                    && !service.selector.is_empty()
-                    && wanted.all(|(key, value)| proxy.labels.get(&**key).is_some_and(|of| **of == **value))
-            })
-        };
-        model.waypoints().find(serves).map(|found| Behind(found))
+        // By its label alone: by that, policies are attached to it, too. One behind the gateway's service without the label would serve
+        // what no policy guards.
+        let name = proxy.labels.get(GATEWAY_NAME)?;
+        let named = model.waypoint(&format!("{}/{name}", proxy.namespace))?;
+        Some(Behind(named))
     }
 
     /// Whether a service's traffic comes here.

@@ -306,7 +306,11 @@ fn nested_mountpoints(mounts: &[Mount]) -> Result<(), String> {
         }
         for inner in mounts {
             let within = inner.target.strip_prefix(&outer.target).ok();
-            if let Some(within) = within.filter(|within| within.components().next().is_some()) {
+            let is_below = |within: &&Path| {
+                let mut parts = within.components().peekable();
+                parts.peek().is_some() && parts.all(|part| matches!(part, std::path::Component::Normal(_)))
+            };
+            if let Some(within) = within.filter(is_below) {
                 let place = outer.source.join(within);
                 std::fs::create_dir_all(&place).map_err(|error| format!("cannot make {}: {error}", place.display()))?;
             }
