@@ -11,6 +11,8 @@ use super::support::{Counted, ECHO, Load, SETTLING, all_enrolled, expect, join, 
 const LOAD: &str = "20s";
 /// And around a change of the root, which takes its overlap.
 const LONG_LOAD: &str = "45s";
+/// How long a rollout may take: one that does not end is a failure to be told of.
+const WITHIN: &str = "--timeout=180s";
 /// How long a call waits for its answer.
 const ANSWER: &str = "10s";
 
@@ -95,16 +97,15 @@ fn change(ns: &Namespace<'_>, object: &str) {
 
 /// Replaces a part of the mesh and waits until the new one is ready.
 fn restart(ns: &Namespace<'_>, what: &str) {
-    for verb in ["restart", "status"] {
-        in_system(ns, &["rollout", verb, what]);
-    }
+    in_system(ns, &["rollout", "restart", what]);
+    in_system(ns, &["rollout", "status", what, WITHIN]);
 }
 
 /// Client and server are replaced while they talk. A server goes on for as long as it is still called, as it has to in Kubernetes.
 pub(crate) fn rollouts(ns: &Namespace<'_>) {
     start(ns, &[("server", 2), ("other", 2), ("client", 1)]);
     ns.apply(&patient("server"));
-    ns.corten("rollout status", &["deployment/server"]).ok();
+    ns.corten("rollout status", &["deployment/server", WITHIN]).ok();
     join(ns);
     expect(ns, "client", "http://server:8080/", true);
     // Whoever starts calls at once, and would start again if a call failed.
@@ -131,7 +132,7 @@ pub(crate) fn rollouts(ns: &Namespace<'_>) {
         "deployment/caller",
     ] {
         ns.corten("rollout restart", &[deployment]).ok();
-        ns.corten("rollout status", &[deployment]).ok();
+        ns.corten("rollout status", &[deployment, WITHIN]).ok();
         for pod in pods(ns) {
             let name = pod["metadata"]["name"].as_str().unwrap_or_default();
             let again = &pod["status"]["initContainerStatuses"][0]["restartCount"];
@@ -175,7 +176,7 @@ pub(crate) fn agent_restart(ns: &Namespace<'_>) {
     });
     // New pods join again.
     ns.corten("rollout restart", &["deployment/server"]).ok();
-    ns.corten("rollout status", &["deployment/server"]).ok();
+    ns.corten("rollout status", &["deployment/server", WITHIN]).ok();
     all_enrolled(ns);
     expect(ns, "client", "http://server:8080/", true);
 }
@@ -275,13 +276,13 @@ pub(crate) fn control_plane_away(ns: &Namespace<'_>) {
         std::thread::sleep(Duration::from_secs(outage));
         replicas(1);
     });
-    in_system(ns, &["rollout", "status", "deployment/istiod"]);
+    in_system(ns, &["rollout", "status", "deployment/istiod", WITHIN]);
     ns.wait("deployment/late", "condition=Available");
     all_enrolled(ns);
     expect(ns, "client", "http://late:8080/", true);
     expect(ns, "late", "http://server:8080/", true);
     ns.corten("rollout restart", &["deployment/server"]).ok();
-    ns.corten("rollout status", &["deployment/server"]).ok();
+    ns.corten("rollout status", &["deployment/server", WITHIN]).ok();
     all_enrolled(ns);
     expect(ns, "client", "http://server:8080/", true);
 }
@@ -340,7 +341,7 @@ pub(crate) fn api_server_away(ns: &Namespace<'_>) {
         signal("-CONT");
     });
     ns.corten("rollout restart", &["deployment/server"]).ok();
-    ns.corten("rollout status", &["deployment/server"]).ok();
+    ns.corten("rollout status", &["deployment/server", WITHIN]).ok();
     all_enrolled(ns);
     expect(ns, "client", "http://server:8080/", true);
 }
@@ -424,7 +425,7 @@ pub(crate) fn root_rotated(ns: &Namespace<'_>) {
     });
     // Who starts now has never seen the old root.
     ns.corten("rollout restart", &["deployment/server"]).ok();
-    ns.corten("rollout status", &["deployment/server"]).ok();
+    ns.corten("rollout status", &["deployment/server", WITHIN]).ok();
     all_enrolled(ns);
     expect(ns, "client", "http://server:8080/", true);
 }
