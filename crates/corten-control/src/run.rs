@@ -399,7 +399,13 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     ready.send_replace(true);
     // Kept for as long as the process runs: readiness is no longer known when its sender is gone.
     tasks.serve("ready", |mut drain| async move {
-        drain.wait().await;
+        let pipeline_ended = async { while is_synced.changed().await.is_ok() {} };
+        tokio::select! {
+            biased;
+            () = drain.wait() => {}
+            // Proxies keep what they have; another replica, or whoever watches readiness, has to take over.
+            () = pipeline_ended => tracing::error!("the pipeline has failed: nothing that changes is taken up any more"),
+        }
         ready.send_replace(false);
     });
     tracing::info!(version = VERSION, took = ?began.elapsed(), "discovery is served");

@@ -84,17 +84,8 @@ fn within(hop: &Hop, facts: &Facts, destination: &Destination, endpoint: &Endpoi
 fn pass(config: &Config, call: Call, via: Option<Via>) -> (Hop, Facts) {
     let mut facts = Facts::new(&call);
     let mut hop = Hop {
-        proxy: String::new(),
         via,
-        call,
-        listener: None,
-        filter_chain: None,
-        tls: None,
-        filters: Vec::new(),
-        http: None,
-        destinations: Vec::new(),
-        tunnel: None,
-        outcome: Outcome::Forwarded,
+        ..Hop::new(String::new(), call)
     };
     hop.outcome = match enter(config, &mut hop, &mut facts) {
         Err(outcome) => outcome,

@@ -396,6 +396,23 @@ pub enum Outcome {
 }
 
 impl Hop {
+    /// A hop of which only the call and the proxy's name are known so far, and that lets the call pass.
+    pub fn new(proxy: String, call: Call) -> Hop {
+        Hop {
+            proxy,
+            via: None,
+            call,
+            listener: None,
+            filter_chain: None,
+            tls: None,
+            filters: Vec::new(),
+            http: None,
+            destinations: Vec::new(),
+            tunnel: None,
+            outcome: Outcome::Forwarded,
+        }
+    }
+
     /// Why the call ends here; `None`: it goes on, or is answered.
     pub fn refusal(&self) -> Option<Refusal> {
         match &self.outcome {

@@ -223,6 +223,8 @@ impl Settings {
         put("NAMESPACE", json!(namespace));
         put("SERVICE_ACCOUNT", json!(service_account));
         put("CLUSTER_ID", json!("Kubernetes"));
+        // Not a number alone, which istiod would take for a release of Istio and switch features by.
+        put("ISTIO_VERSION", json!(concat!("corten-", env!("CARGO_PKG_VERSION"))));
         put("NODE_NAME", json!(get("NODE_NAME").unwrap_or_default()));
         let ips: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         put("INSTANCE_IPS", json!(ips.join(",")));

@@ -253,19 +253,7 @@ fn through(call: &Call, address: SocketAddr, authority: &str, identity: &Identit
 }
 
 fn hop(of: &Pod, call: Call) -> Hop {
-    Hop {
-        proxy: format!("the node proxy of {}", of.place()),
-        via: None,
-        call,
-        listener: None,
-        filter_chain: None,
-        tls: None,
-        filters: Vec::new(),
-        http: None,
-        destinations: Vec::new(),
-        tunnel: None,
-        outcome: Outcome::Forwarded,
-    }
+    Hop::new(format!("the node proxy of {}", of.place()), call)
 }
 
 fn destination((cluster, endpoints): (String, Vec<EndpointShare>)) -> Destination {
