@@ -3,8 +3,7 @@
 //!
 //! What a workload consists of is decided in `corten-gateway-api`. Nothing is deleted here: workloads belong to their Gateway and go with it.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +24,43 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(crate) struct Workloads {
     /// By Gateway.
     pub(crate) wanted: BTreeMap<Key, Arc<Workload>>,
-    /// The generations of Deployments that were applied once.
-    pub(crate) there: BTreeMap<NamespacedName, i64>,
+    /// Deployments that were applied once.
+    seen: BTreeMap<NamespacedName, Seen>,
+    /// How often one of them was another than before.
+    sightings: u64,
+}
+
+/// A Deployment, as it was seen last.
+#[derive(Debug, Clone, PartialEq)]
+struct Seen {
+    /// Its uid and generation; `None`: it is gone.
+    version: Option<(String, i64)>,
+    /// Which sighting this was. What comes and goes between two looks is told from what never came by it.
+    number: u64,
+}
+
+impl Workloads {
+    /// Takes what became of a Deployment: its uid and generation, or that it is gone. Returns whether that is news.
+    pub(crate) fn see(&mut self, name: NamespacedName, version: Option<(String, i64)>) -> bool {
+        let before = self.seen.get(&name);
+        if before.and_then(|seen| seen.version.as_ref()) == version.as_ref() {
+            return false;
+        }
+        self.sightings += 1;
+        let number = self.sightings;
+        self.seen.insert(name, Seen { version, number });
+        true
+    }
+
+    /// Takes what is wanted from now on.
+    pub(crate) fn want(&mut self, wanted: BTreeMap<Key, Arc<Workload>>) {
+        self.wanted = wanted;
+        // Of what is gone and not wanted nothing needs to be remembered.
+        let objects = self.wanted.values().flat_map(|workload| &workload.objects);
+        let names: BTreeSet<NamespacedName> = objects.map(name).collect();
+        self.seen
+            .retain(|name, seen| seen.version.is_some() || names.contains(name));
+    }
 }
 
 /// The workload of a Gateway.
@@ -40,8 +74,8 @@ pub(crate) struct Workload {
     pub(crate) objects: Vec<Value>,
 }
 
-/// What was applied, and what was known of its Deployments then.
-type Applied = HashMap<Key, (Arc<Workload>, Vec<Option<i64>>)>;
+/// What was applied, and the sightings of its Deployments by then.
+type Applied = HashMap<Key, (Arc<Workload>, Vec<Option<u64>>)>;
 
 /// Applies while we lead, until told to stop.
 pub(crate) async fn run(
@@ -77,8 +111,8 @@ async fn apply_all(client: &Client, now: &Workloads, applied: &mut Applied) -> b
     let mut failed = false;
     for (gateway, workload) in &now.wanted {
         let deployments = workload.objects.iter().filter(|object| object["kind"] == "Deployment");
-        let there: Vec<Option<i64>> = deployments
-            .map(|object| now.there.get(&name(object)).copied())
+        let there: Vec<Option<u64>> = deployments
+            .map(|object| now.seen.get(&name(object)).map(|seen| seen.number))
             .collect();
         if applied
             .get(gateway)
@@ -135,4 +169,26 @@ async fn apply(client: &Client, gateway: &Key, workload: &Workload) -> Result<()
 fn name(object: &Value) -> NamespacedName {
     let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
     NamespacedName::new(text("namespace"), text("name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_and_goes_between_two_looks_is_noticed() {
+        let name = || NamespacedName::new("infra", "front-istio");
+        let version = |uid: &str| Some((uid.to_owned(), 1));
+        let mut workloads = Workloads::default();
+        let number = |workloads: &Workloads| workloads.seen.get(&name()).map(|seen| seen.number);
+        assert!(!workloads.see(name(), None), "it was never there");
+        assert_eq!(number(&workloads), None);
+        assert!(workloads.see(name(), version("a")) && !workloads.see(name(), version("a")));
+        assert_eq!(number(&workloads), Some(1));
+        assert!(workloads.see(name(), None) && workloads.see(name(), version("b")));
+        assert_eq!(number(&workloads), Some(3), "somebody else's of the same generation");
+        assert!(workloads.see(name(), None));
+        workloads.want(BTreeMap::new());
+        assert_eq!(number(&workloads), None, "nobody asks for it any more");
+    }
 }

@@ -121,7 +121,7 @@ impl Gateways {
                 let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
                 let key = NamespacedName::new(text("namespace"), text("name"));
                 let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
-                if self.workloads.there.insert(key, generation) != Some(generation) {
+                if self.workloads.see(key, Some((text("uid").to_owned(), generation))) {
                     self.send_workloads();
                 }
             }
@@ -140,7 +140,7 @@ impl Gateways {
         let place = Key::new(&key.namespace, &key.name);
         self.store.remove(kind.group, kind.kind, &place);
         match (kind.group, kind.kind) {
-            ("apps", "Deployment") if self.workloads.there.remove(key).is_some() => self.send_workloads(),
+            ("apps", "Deployment") if self.workloads.see(key.clone(), None) => self.send_workloads(),
             ("", "Service") => {
                 self.outside.remove(&place);
                 self.store.touch();
@@ -347,7 +347,7 @@ impl Gateways {
         }
         self.undeployed = problems;
         if wanted != self.workloads.wanted {
-            self.workloads.wanted = wanted;
+            self.workloads.want(wanted);
             self.send_workloads();
         }
     }
