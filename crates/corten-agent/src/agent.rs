@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use corten_admin::http::{Handler, Response, serve};
 use corten_enroll::zds::{Limits, Pods, Server, Workload};
 use corten_enroll::{Backend, HostNetwork, NetworkError, NoBackend};
 use corten_linux::NetNs;
@@ -287,12 +288,12 @@ async fn serve_admin(config: &Config, tasks: &TaskGroup, metrics: &Arc<Metrics>,
         problems,
     } = shown;
     let enabled = config.enabled;
-    let state: admin::Answer = Arc::new(move |path| {
+    let state = Handler::new(move |request| {
         let (mut standing, mut adopted) = (standing.clone(), adopted.clone());
         let problems = problems.clone();
-        Box::pin(async move {
-            match path.as_str() {
-                "/healthz" => Some((StatusCode::OK, "ok\n".into())),
+        async move {
+            match request.path.as_str() {
+                "/healthz" => Response::text(StatusCode::OK, "ok\n"),
                 "/readyz" => {
                     corten_rt::probe::ready_or_late(async {
                         // What is ending makes nothing of it: it is looked at below.
@@ -301,34 +302,31 @@ async fn serve_admin(config: &Config, tasks: &TaskGroup, metrics: &Arc<Metrics>,
                     })
                     .await;
                     let (standing, pods_known) = (standing.borrow(), *adopted.borrow());
-                    Some(readiness(
-                        !enabled || standing.done,
-                        pods_known,
-                        standing.trouble.as_deref(),
-                    ))
+                    readiness(!enabled || standing.done, pods_known, standing.trouble.as_deref())
                 }
                 "/problems" => {
                     let (standing, problems) = (standing.borrow(), problems.borrow());
                     let all = standing.trouble.iter().chain(problems.iter());
-                    Some((StatusCode::OK, all.map(|problem| format!("{problem}\n")).collect()))
+                    let text: String = all.map(|problem| format!("{problem}\n")).collect();
+                    Response::text(StatusCode::OK, text)
                 }
-                _ => None,
+                _ => Response::not_found(),
             }
-        })
+        }
     });
-    tasks.serve("health", |drain| admin::serve(health, state, drain));
+    tasks.serve("health", |drain| serve(health, state, drain));
     let collectors = admin::bind(config.metrics_port).await?;
     let metrics = metrics.clone();
-    let text: admin::Answer = Arc::new(move |path| {
-        let found = (path == "/metrics").then(|| (StatusCode::OK, metrics.text()));
-        Box::pin(std::future::ready(found))
+    let text = Handler::new(move |request| {
+        let found = (request.path == "/metrics").then(|| Response::text(StatusCode::OK, metrics.text()));
+        std::future::ready(found.unwrap_or_else(Response::not_found))
     });
-    tasks.serve("metrics", |drain| admin::serve(collectors, text, drain));
+    tasks.serve("metrics", |drain| serve(collectors, text, drain));
     Ok(())
 }
 
 /// What a readiness probe is told.
-fn readiness(is_installed: bool, pods_known: bool, trouble: Option<&str>) -> (StatusCode, String) {
+fn readiness(is_installed: bool, pods_known: bool, trouble: Option<&str>) -> Response {
     let status = if is_installed && pods_known {
         StatusCode::OK
     } else {
@@ -338,5 +336,5 @@ fn readiness(is_installed: bool, pods_known: bool, trouble: Option<&str>) -> (St
     if let Some(trouble) = trouble {
         text += &format!("trouble: {trouble}\n");
     }
-    (status, text)
+    Response::text(status, text)
 }

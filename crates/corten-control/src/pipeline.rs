@@ -153,17 +153,15 @@ impl Pipeline {
     /// What L7 proxies are configured from now.
     fn configs(&mut self) -> Arc<Configs> {
         let written = &self.configs.request_authentications;
-        let undecided = self.known.undecided(&self.wanted);
-        if undecided.is_empty() {
+        if self.knows_issuers() {
             self.tokens = Arc::clone(written);
         } else {
             // Only those stay as they were: nobody's issuer keeps others waiting.
             let mut tokens = (**written).clone();
-            for key in undecided.iter().filter_map(|place| place.split_once('/')) {
-                let key = (key.0.into(), key.1.into());
-                match self.tokens.get(&key) {
-                    Some(held) => drop(tokens.insert(key, Arc::clone(held))),
-                    None => drop(tokens.remove(&key)),
+            for place in self.known.undecided(&self.wanted) {
+                match self.tokens.get(place) {
+                    Some(held) => drop(tokens.insert(place.clone(), Arc::clone(held))),
+                    None => drop(tokens.remove(place)),
                 }
             }
             if tokens != *self.tokens {

@@ -234,4 +234,33 @@ impl Call {
         self.tls = Some(tls);
         self
     }
+
+    /// The call that opens a tunnel to `end` for this one: a CONNECT to `authority` over mutual TLS, by whom `identity` (a URI) names.
+    #[must_use]
+    pub fn tunnelled(self, end: SocketAddr, authority: &str, identity: String) -> Self {
+        let connect = Request {
+            method: "CONNECT".to_owned(),
+            host: authority.to_owned(),
+            path: String::new(),
+            headers: Vec::new(),
+        };
+        let tls = Tls {
+            alpn: vec!["h2".to_owned()],
+            certificate: Some(Certificate {
+                uris: vec![identity],
+                dns: Vec::new(),
+            }),
+            ..Tls::default()
+        };
+        let outer = Call {
+            source: self.source,
+            now: self.now,
+            ..Call::new(end)
+        };
+        Call {
+            protocol: Protocol::Http2,
+            inside: Some(Box::new(self)),
+            ..outer.http(connect).tls(tls)
+        }
+    }
 }

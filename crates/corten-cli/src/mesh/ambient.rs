@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use corten_core::Identity;
 use corten_explain::{
-    Call, Certificate, Choice, Destination, EndpointShare, FilterVerdict, Hop, Outcome, PolicyVerdict, Protocol,
-    Refusal, Request, Tls, Upstream, Verdict, Via,
+    Call, Choice, Destination, EndpointShare, FilterVerdict, Hop, Outcome, PolicyVerdict, Refusal, Upstream, Verdict,
+    Via,
 };
 use corten_model::Snapshot;
 use corten_traffic::{
@@ -226,30 +226,7 @@ fn through(call: &Call, address: SocketAddr, authority: &str, identity: &Identit
         destination: authority.parse().unwrap_or(call.destination),
         ..call.clone()
     };
-    let connect = Request {
-        method: "CONNECT".to_owned(),
-        host: authority.to_owned(),
-        path: String::new(),
-        headers: Vec::new(),
-    };
-    let outer = Call {
-        source: call.source,
-        now: call.now,
-        ..Call::new(address)
-    };
-    let tls = Tls {
-        alpn: vec!["h2".to_owned()],
-        certificate: Some(Certificate {
-            uris: vec![identity.to_string()],
-            dns: Vec::new(),
-        }),
-        ..Tls::default()
-    };
-    Call {
-        protocol: Protocol::Http2,
-        inside: Some(Box::new(inside)),
-        ..outer.http(connect).tls(tls)
-    }
+    inside.tunnelled(address, authority, identity.to_string())
 }
 
 fn hop(of: &Pod, call: Call) -> Hop {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use corten_api::istio::mesh_config::MeshConfig;
 use corten_core::Identity;
 use corten_envoy_gen::generate;
-use corten_explain::{Call, Certificate, Config, Outcome as End, Protocol as Speaks, Request, Tls, follow, onward};
+use corten_explain::{Call, Certificate, Config, Outcome as End, Request, follow, onward};
 use corten_model::Settings as MeshSettings;
 use corten_routing::{Proxy, Snapshot, World};
 use corten_traffic::{Authority, Connect, Outbound, Peer, Protocol, Settings, Tables};
@@ -385,28 +385,5 @@ fn tunnelled(
         }
         inside = inside.http(sent);
     }
-    let connect = Request {
-        method: "CONNECT".to_owned(),
-        host: called.to_string(),
-        path: String::new(),
-        headers: Vec::new(),
-    };
-    let tls = Tls {
-        alpn: vec!["h2".to_owned()],
-        certificate: Some(Certificate {
-            uris: vec![identity.to_string()],
-            dns: Vec::new(),
-        }),
-        ..Tls::default()
-    };
-    let call = Call {
-        source: client,
-        now: Some(NOW),
-        ..Call::new(hop)
-    };
-    Call {
-        protocol: Speaks::Http2,
-        inside: Some(Box::new(inside)),
-        ..call.http(connect).tls(tls)
-    }
+    inside.tunnelled(hop, &called.to_string(), identity.to_string())
 }

@@ -20,6 +20,7 @@ use corten_envoy_gen::security::{
     authn,
     jwks::{Cache, Fetch, Limits, Source, Step},
 };
+use corten_model::Name;
 use corten_routing::{KeySets, Table};
 use corten_rt::Drain;
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -53,8 +54,8 @@ pub(crate) type Wanted = Arc<BTreeMap<Source, Want>>;
 pub(crate) struct Want {
     /// How long an answer may take.
     timeout: Duration,
-    /// The policies, as namespace/name.
-    policies: BTreeSet<String>,
+    /// The policies, by namespace and name.
+    policies: BTreeSet<(Name, Name)>,
 }
 
 /// What is known of the keys that are wanted.
@@ -71,16 +72,13 @@ pub(crate) struct Known {
 impl Known {
     /// Whether there is an answer, or none, to everything that is wanted.
     pub(crate) fn is_decided(&self, wanted: &Wanted) -> bool {
-        wanted.keys().all(|source| self.tried.contains(source))
+        self.undecided(wanted).next().is_none()
     }
 
-    /// The policies, as namespace/name, that wait for a first answer.
-    pub(crate) fn undecided<'a>(&self, wanted: &'a Wanted) -> BTreeSet<&'a str> {
+    /// The policies, by namespace and name, that wait for a first answer; one that waits for several comes as often.
+    pub(crate) fn undecided<'a>(&'a self, wanted: &'a Wanted) -> impl Iterator<Item = &'a (Name, Name)> {
         let waiting = wanted.iter().filter(|(source, _)| !self.tried.contains(*source));
-        waiting
-            .flat_map(|(_, want)| &want.policies)
-            .map(String::as_str)
-            .collect()
+        waiting.flat_map(|(_, want)| &want.policies)
     }
 
     /// What is wrong, a line for each source.
@@ -92,11 +90,11 @@ impl Known {
 /// The sources that policies name.
 pub(crate) fn wanted(policies: &Table<RequestAuthenticationSpec>) -> Wanted {
     let mut wanted: BTreeMap<Source, Want> = BTreeMap::new();
-    for ((namespace, name), policy) in policies {
+    for (place, policy) in policies {
         for (source, timeout) in authn::sources([policy.as_ref()]) {
             let want = wanted.entry(source).or_default();
             want.timeout = want.timeout.max(timeout.min(TIMEOUT_MAX));
-            want.policies.insert(format!("{namespace}/{name}"));
+            want.policies.insert(place.clone());
         }
     }
     Arc::new(wanted)
@@ -239,7 +237,10 @@ impl Issuers {
                 None => "all its tokens are refused",
             };
             let policies = wanted.get(&source).map(|want| &want.policies);
-            let policies: Vec<&str> = policies.into_iter().flatten().map(String::as_str).collect();
+            let policies = policies.into_iter().flatten();
+            let policies: Vec<String> = policies
+                .map(|(namespace, name)| format!("{namespace}/{name}"))
+                .collect();
             let problem = format!(
                 "RequestAuthentication {}: the keys of {source} could not be fetched: {reason}; {effect}",
                 policies.join(", ")
