@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 
 use corten_api::gateway_api::ReferenceGrant;
 use corten_core::{Identity, NamespacedName};
-use corten_envoy_gen::{Context, gateway};
+use corten_envoy_gen::{
+    Context, gateway,
+    security::secret::{Keeper, Location},
+};
 use corten_gateway_api::reference::{Grants, Kind};
 use corten_routing::{Proxy, ProxyKind, Scope, Snapshot};
 use corten_rt::Drain;
@@ -74,58 +77,41 @@ struct Asker {
 /// What a proxy asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Asked {
-    scheme: Scheme,
+    keeper: Keeper,
     namespace: String,
     /// Without the ending of authorities.
     name: String,
     authorities: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scheme {
-    Gateway,
-    Secret,
-    ConfigMap,
-}
-
 impl Asked {
     /// By the name of the resource; `None`: no Secret of Kubernetes.
     fn parse(resource: &str, own: &str) -> Option<Asked> {
-        let (scheme, rest) = resource.split_once("://")?;
-        let scheme = match scheme {
-            "kubernetes-gateway" => Scheme::Gateway,
-            "kubernetes" => Scheme::Secret,
-            "configmap" => Scheme::ConfigMap,
-            _ => return None,
-        };
-        let (namespace, name) = match rest.split_once('/') {
-            Some(found) => found,
-            None if scheme == Scheme::Secret => (own, rest),
-            None => return None,
-        };
-        let plain = |text: &str| !text.is_empty() && !text.contains('/');
-        if !plain(namespace) || !plain(name) {
-            return None;
-        }
+        let Location {
+            keeper,
+            namespace,
+            name,
+        } = Location::parse(resource, own)?;
         let bare = name.strip_suffix(AUTHORITIES).filter(|bare| !bare.is_empty());
+        let authorities = bare.is_some() || keeper == Keeper::ConfigMap;
         Some(Asked {
-            scheme,
-            namespace: namespace.to_owned(),
-            name: bare.unwrap_or(name).to_owned(),
-            authorities: bare.is_some() || scheme == Scheme::ConfigMap,
+            keeper,
+            name: bare.unwrap_or(&name).to_owned(),
+            namespace,
+            authorities,
         })
     }
 
     /// The objects that it may be in, the first of which counts.
     fn places(&self) -> Vec<Referred> {
         let key = |name: &str| NamespacedName::new(&*self.namespace, name);
-        match self.scheme {
-            Scheme::ConfigMap => vec![Referred::ConfigMap(key(&self.name))],
-            Scheme::Gateway | Scheme::Secret if self.authorities => vec![
+        match self.keeper {
+            Keeper::ConfigMap => vec![Referred::ConfigMap(key(&self.name))],
+            Keeper::Gateway | Keeper::Secret if self.authorities => vec![
                 Referred::Secret(key(&format!("{}{AUTHORITIES}", self.name))),
                 Referred::Secret(key(&self.name)),
             ],
-            Scheme::Gateway | Scheme::Secret => vec![Referred::Secret(key(&self.name))],
+            Keeper::Gateway | Keeper::Secret => vec![Referred::Secret(key(&self.name))],
         }
     }
 }
@@ -144,15 +130,15 @@ impl Asker {
         let Some(account) = &self.account else {
             return Verdict::Refused("it has not proven to be a service account");
         };
-        match asked.scheme {
-            Scheme::ConfigMap => Verdict::Given,
-            Scheme::Gateway if self.verified.contains(resource) => Verdict::Given,
-            Scheme::Gateway => Verdict::Refused(
+        match asked.keeper {
+            Keeper::ConfigMap => Verdict::Given,
+            Keeper::Gateway if self.verified.contains(resource) => Verdict::Given,
+            Keeper::Gateway => Verdict::Refused(
                 "no Gateway of its own in its namespace names it, and no ReferenceGrant lets one of another namespace",
             ),
-            Scheme::Secret if asked.namespace != account.namespace => Verdict::Refused("it is in another namespace"),
-            Scheme::Secret if asked.authorities => Verdict::Given,
-            Scheme::Secret => match may_list.get(account) {
+            Keeper::Secret if asked.namespace != account.namespace => Verdict::Refused("it is in another namespace"),
+            Keeper::Secret if asked.authorities => Verdict::Given,
+            Keeper::Secret => match may_list.get(account) {
                 Some(true) => Verdict::Given,
                 Some(false) => Verdict::Refused("its service account may not list the Secrets of its namespace"),
                 None => Verdict::Open,
@@ -368,7 +354,7 @@ impl Credentials {
                             Some(object) => match secret::resource(
                                 resource,
                                 object,
-                                asked.scheme != Scheme::ConfigMap,
+                                asked.keeper != Keeper::ConfigMap,
                                 asked.authorities,
                             ) {
                                 Ok(made) => given.push(made),
@@ -409,7 +395,7 @@ impl Credentials {
                     references.extend(asked.places());
                 }
                 let is_own = client.account.as_ref().filter(|own| own.namespace == asked.namespace);
-                if let Some(own) = is_own.filter(|_| asked.scheme == Scheme::Secret && !asked.authorities) {
+                if let Some(own) = is_own.filter(|_| asked.keeper == Keeper::Secret && !asked.authorities) {
                     accounts.insert(own.clone());
                 }
             }

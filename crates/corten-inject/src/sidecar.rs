@@ -115,7 +115,7 @@ impl Draft<'_> {
             let networks = annotation(self.pod, "k8s.v1.cni.cncf.io/networks").unwrap_or_default();
             put(
                 "k8s.v1.cni.cncf.io/networks",
-                with_network(networks, "default", "istio-cni"),
+                with_network(networks, "default/istio-cni"),
             );
         }
         put("sidecar.istio.io/interceptionMode", self.mode());
@@ -732,30 +732,34 @@ fn user_volumes(pod: &Value, name: &str) -> Vec<Value> {
     named.filter(Value::is_object).collect()
 }
 
-/// Networks of a pod with one more of them, in the form that the pod has them.
-fn with_network(networks: &str, namespace: &str, name: &str) -> String {
-    let short = format!("{namespace}/{name}");
+/// A list of networks, as Multus reads it from a pod's annotation, with one more: `NAME` or `NAMESPACE/NAME`. What is in it already, or in
+/// no form that could be added to, stays as it is.
+pub fn with_network(networks: &str, network: &str) -> String {
     if networks.is_empty() {
-        return short;
+        return network.to_owned();
     }
     let Some(end) = networks.rfind(']') else {
-        let has = networks.split(',').any(|one| one.trim() == short);
+        let has = networks.split(',').any(|one| one.trim() == network);
         return if has {
             networks.to_owned()
         } else {
-            format!("{networks}, {short}")
+            format!("{networks}, {network}")
         };
     };
     let Ok(Value::Array(listed)) = serde_json::from_str(networks) else {
         return networks.to_owned();
     };
-    if listed
-        .iter()
-        .any(|one| one["name"] == name && one["namespace"] == namespace)
-    {
+    let (namespace, name) = network
+        .split_once('/')
+        .map_or((None, network), |(namespace, name)| (Some(namespace), name));
+    let is_it = |one: &Value| one["name"] == name && one["namespace"].as_str() == namespace;
+    if listed.iter().any(is_it) {
         return networks.to_owned();
     }
-    let one = format!(r#", {{"name": "{name}", "namespace": "{namespace}"}}"#);
+    let one = match namespace {
+        Some(namespace) => format!(r#", {{"name": "{name}", "namespace": "{namespace}"}}"#),
+        None => format!(r#", {{"name": "{name}"}}"#),
+    };
     format!("{}{one}{}", &networks[..end], &networks[end..])
 }
 

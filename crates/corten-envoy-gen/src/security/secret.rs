@@ -90,6 +90,52 @@ pub fn resource_name(credential: &str) -> String {
     format!("kubernetes://{credential}")
 }
 
+/// What keeps a certificate, by the scheme of a resource's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper {
+    /// A Secret that a Gateway of the Gateway API names (`kubernetes-gateway://`).
+    Gateway,
+    /// A Secret (`kubernetes://`), of the namespace of whoever asks if the name says none.
+    Secret,
+    /// A ConfigMap with authorities (`configmap://`).
+    ConfigMap,
+}
+
+/// Where a credential is, read from the name by which a proxy asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// What keeps it.
+    pub keeper: Keeper,
+    /// The namespace of that.
+    pub namespace: String,
+    /// Its name as it is written, with the ending of authorities if it has one.
+    pub name: String,
+}
+
+impl Location {
+    /// Reads the name of a resource; `own` is the namespace of whoever asks. `None`: nothing of that name is in Kubernetes.
+    pub fn parse(resource: &str, own: &str) -> Option<Location> {
+        let (scheme, rest) = resource.split_once("://")?;
+        let keeper = match scheme {
+            "kubernetes-gateway" => Keeper::Gateway,
+            "kubernetes" => Keeper::Secret,
+            "configmap" => Keeper::ConfigMap,
+            _ => return None,
+        };
+        let (namespace, name) = match rest.split_once('/') {
+            Some(found) => found,
+            None if keeper == Keeper::Secret => (own, rest),
+            None => return None,
+        };
+        let plain = |text: &str| !text.is_empty() && !text.contains('/');
+        (plain(namespace) && plain(name)).then(|| Location {
+            keeper,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+}
+
 /// Whether every proxy may read a credential: authorities in a ConfigMap are no secret.
 pub fn is_public(credential: &str) -> bool {
     credential.starts_with("configmap://")
