@@ -1,10 +1,10 @@
-//! A stock Envoy as waypoint, between node proxies that know nothing of requests: policies about requests and routes are followed on
-//! the way, for services and for workloads that are called by their own address.
+//! A Gateway becomes a waypoint, whose stock Envoy stands between node proxies that know nothing of requests: policies about requests and
+//! routes are followed on the way, for services and for workloads that are called by their own address.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use corten_e2e::{As, Namespace, Scenario, binary, eventually, play_on};
+use corten_e2e::{As, Namespace, Scenario, eventually, play_with_envoy};
 
 const SCENARIOS: &[Scenario] = &[("requests_pass_a_waypoint", requests_pass_a_waypoint)];
 
@@ -16,17 +16,14 @@ fn as_root() {
     if let Err(reason) = As::Root.possible() {
         corten_rt::skip!("{reason}");
     }
-    if let Err(missing) = corten_stock_envoy::program() {
-        corten_rt::skip!("{missing}");
+    match corten_stock_envoy::program() {
+        Ok(envoy) => play_with_envoy(As::Root, &envoy, SCENARIOS),
+        Err(missing) => corten_rt::skip!("{missing}"),
     }
-    play_on(As::Root, true, SCENARIOS, &[]);
 }
 
-/// Two versions of a service, two callers, and the waypoint's gateway with its service and its pod.
+/// Two versions of a service, two callers, and the Gateway that becomes their waypoint.
 fn mesh(namespace: &str) -> String {
-    let envoy = corten_stock_envoy::program().expect("it was there a moment ago");
-    let (sidecar, envoy) = (binary("corten-sidecar"), envoy.canonicalize().expect("it exists"));
-    let sidecar = std::path::absolute(sidecar).expect("there is a working directory");
     let version = |version: &str| {
         format!(
             "
@@ -72,89 +69,12 @@ metadata: {{name: waypoint}}
 spec:
   gatewayClassName: istio-waypoint
   listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: waypoint}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: waypoint, labels: {{gateway.istio.io/managed: istio.io-mesh-controller}}}}
-spec:
-  selector: {{gateway.networking.k8s.io/gateway-name: waypoint}}
-  ports: [{{name: mesh, port: 15008, appProtocol: hbone}}]
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: waypoint}}
-spec:
-  selector: {{matchLabels: {{gateway.networking.k8s.io/gateway-name: waypoint}}}}
-  template:
-    metadata: {{labels: {{gateway.networking.k8s.io/gateway-name: waypoint, istio.io/dataplane-mode: none}}}}
-    spec:
-      serviceAccountName: waypoint
-      terminationGracePeriodSeconds: 10
-      containers:
-      - name: istio-proxy
-        image: host
-        command: [{}, waypoint, --envoy, {}, --state, /tmp/proxy, --labels, /etc/istio/pod/labels]
-        env:
-        - {{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}
-        - {{name: POD_NAMESPACE, valueFrom: {{fieldRef: {{fieldPath: metadata.namespace}}}}}}
-        - {{name: INSTANCE_IP, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}
-        - {{name: SERVICE_ACCOUNT, valueFrom: {{fieldRef: {{fieldPath: spec.serviceAccountName}}}}}}
-        - {{name: AUTH_TOKEN, value: /var/run/secrets/tokens/istio-token}}
-        - {{name: CA_ROOT_CA, value: /var/run/secrets/istio/root-cert.pem}}
-        volumeMounts:
-        - {{name: istio-token, mountPath: /var/run/secrets/tokens}}
-        - {{name: istiod-ca-cert, mountPath: /var/run/secrets/istio}}
-        - {{name: istio-podinfo, mountPath: /etc/istio/pod}}
-        readinessProbe: {{httpGet: {{path: /healthz/ready, port: 15021}}, periodSeconds: 1}}
-      volumes:
-      - name: istio-token
-        projected: {{sources: [{{serviceAccountToken: {{audience: istio-ca, expirationSeconds: 43200, path: istio-token}}}}]}}
-      - name: istiod-ca-cert
-        configMap: {{name: istio-ca-root-cert}}
-      - name: istio-podinfo
-        downwardAPI: {{items: [{{path: labels, fieldRef: {{fieldPath: metadata.labels}}}}]}}
 ",
         version("v1"),
         version("v2"),
         caller("friend"),
         caller("foe"),
-        sidecar.display(),
-        envoy.display(),
     )
-}
-
-/// Says in the gateway's status where it is, as whoever deploys gateways does.
-fn address(ns: &Namespace<'_>) {
-    let kubeconfig = ns.runtime().kubeconfig();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let config = kube::config::Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
-        let config = kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default())
-            .await
-            .expect("a cluster");
-        let client = kube::Client::try_from(config).expect("a client");
-        let kind = kube::core::GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "Gateway");
-        let kind = kube::core::ApiResource::from_gvk(&kind);
-        let gateways: kube::Api<kube::core::DynamicObject> = kube::Api::namespaced_with(client, ns.name(), &kind);
-        let status = serde_json::json!({"status": {"addresses": [
-            {"type": "Hostname", "value": format!("waypoint.{}.svc.cluster.local", ns.name())},
-        ]}});
-        gateways
-            .patch_status(
-                "waypoint",
-                &kube::api::PatchParams::default(),
-                &kube::api::Patch::Merge(&status),
-            )
-            .await
-            .expect("the status is written");
-    });
 }
 
 /// Calls; how often each version, or each status that is not 200, came back. A line of what passed no waypoint says `direct`.
@@ -227,7 +147,7 @@ fn requests_pass_a_waypoint(ns: &Namespace<'_>) {
     for pod in ["friend", "foe"] {
         ns.wait(&format!("pod/{pod}"), "condition=Ready");
     }
-    address(ns);
+    ns.wait("gateway/waypoint", "condition=Programmed");
     let ratings = "reviews:9080/ratings";
     eventually(SETTLING, || {
         let counts = calls(ns, "foe", 10, ratings);
@@ -307,4 +227,23 @@ spec:
     let (_, waypoint) = pod(ns, "waypoint-");
     let place = [&waypoint, "-c", "istio-proxy", "--", "sh", "-c", rejected];
     assert_eq!(ns.corten("exec", &place).ok().trim(), "");
+    let told = "curl -s istiod.istio-system:15014/metrics | grep '^pilot_total_xds_rejects{' | grep -v ' 0$' || true";
+    assert_eq!(
+        ns.corten("exec", &["foe", "-c", "app", "--", "sh", "-c", told])
+            .ok()
+            .trim(),
+        ""
+    );
+    assert!(
+        ns.corten("proxy-status", &[&format!("{waypoint}.{}", ns.name())])
+            .ok()
+            .contains("LDS")
+    );
+
+    // The workload goes with its Gateway.
+    ns.corten("delete", &["gateway", "waypoint"]).ok();
+    eventually(SETTLING, || {
+        let left = ns.corten("get", &["deployment", "-o", "name"]).ok();
+        if left.contains("/waypoint") { Err(left) } else { Ok(()) }
+    });
 }

@@ -26,13 +26,19 @@ pub fn bootstrap(settings: &Settings, socket: &Path) -> Value {
     };
     let name = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"].map(label);
     let name = name.into_iter().find(|name| !name.is_empty()).unwrap_or("istio-proxy");
+    let told = settings
+        .arguments
+        .service_cluster
+        .clone()
+        .filter(|told| !told.is_empty());
+    let cluster = told.unwrap_or_else(|| format!("{name}.{}", settings.namespace));
     let secret = |name: &str| json!({"name": name, "sdsConfig": from_agent()});
     let (host, port) = &settings.discovery;
     let source = json!({"ads": {}, "initialFetchTimeout": "0s", "resourceApiVersion": "V3"});
     let mut made = json!({
         "node": {
             "id": id,
-            "cluster": format!("{name}.{}", settings.namespace),
+            "cluster": cluster,
             "metadata": settings.metadata,
         },
         "admin": {"address": {"socketAddress": {"address": "127.0.0.1", "portValue": settings.arguments.admin_port}}},

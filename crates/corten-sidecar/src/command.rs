@@ -93,6 +93,13 @@ mod tests {
         assert_eq!(arguments.kind, Kind::Sidecar);
         assert_eq!(arguments.envoy.to_str(), Some("/opt/envoy"));
         assert_eq!(arguments.domain.as_deref(), Some("shop.svc.cluster.local"));
+        let deployed = "--envoy=/opt/envoy proxy waypoint --domain shop.svc.cluster.local --serviceCluster waypoint.shop --proxyLogLevel \
+             warning --proxyComponentLogLevel misc:error --log_output_level default:info --log_as_json";
+        let Command::Run(arguments) = parse(deployed) else {
+            panic!("it runs");
+        };
+        assert_eq!(arguments.kind, Kind::Waypoint);
+        assert_eq!(arguments.service_cluster.as_deref(), Some("waypoint.shop"));
         assert!(matches!(parse("router --envoy envoy"), Command::Run(of) if of.kind == Kind::Router));
         assert!(matches!(parse(""), Command::Run(of) if of.kind == Kind::Sidecar));
         assert!(matches!(parse("wait"), Command::Wait(_)));

@@ -26,6 +26,9 @@ pub struct Arguments {
     /// The end of names in the pod's namespace [default: NAMESPACE.svc.cluster.local]
     #[arg(long, value_name = "DOMAIN")]
     pub domain: Option<String>,
+    /// The cluster that it says it is of [default: what its workload is called, and where]
+    #[arg(long = "serviceCluster", value_name = "NAME")]
+    pub service_cluster: Option<String>,
     /// Where its bootstrap and the socket of its certificates are kept
     #[arg(long, value_name = "DIR", default_value = "./etc/istio/proxy")]
     pub state: PathBuf,
