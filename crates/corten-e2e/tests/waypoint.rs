@@ -22,7 +22,7 @@ fn as_root() {
     }
 }
 
-/// Two versions of a service, two callers, and the Gateway that becomes their waypoint.
+/// Two versions of a service, and two callers.
 fn mesh(namespace: &str) -> String {
     let version = |version: &str| {
         format!(
@@ -56,19 +56,12 @@ spec: {{serviceAccountName: {name}, containers: [{{name: app, image: host, comma
         "
 apiVersion: v1
 kind: Namespace
-metadata: {{name: {namespace}, labels: {{istio.io/dataplane-mode: ambient, istio.io/use-waypoint: waypoint}}}}
+metadata: {{name: {namespace}, labels: {{istio.io/dataplane-mode: ambient}}}}
 ---{}{}{}{}
 apiVersion: v1
 kind: Service
 metadata: {{name: reviews}}
 spec: {{selector: {{app: reviews}}, ports: [{{name: http, port: 9080, targetPort: 8080}}, {{name: tcp, port: 9000}}]}}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {{name: waypoint}}
-spec:
-  gatewayClassName: istio-waypoint
-  listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]
 ",
         version("v1"),
         version("v2"),
@@ -141,13 +134,17 @@ fn pod(ns: &Namespace<'_>, prefix: &str) -> (String, String) {
 
 fn requests_pass_a_waypoint(ns: &Namespace<'_>) {
     ns.apply(&mesh(ns.name()));
+    let made = ns.corten("waypoint apply", &["--enroll-namespace", "--wait"]).ok();
+    assert!(
+        made.contains("is ready") && made.contains("istio.io/use-waypoint=waypoint"),
+        "{made}"
+    );
     for deployment in ["reviews-v1", "reviews-v2", "waypoint"] {
         ns.wait(&format!("deployment/{deployment}"), "condition=Available");
     }
     for pod in ["friend", "foe"] {
         ns.wait(&format!("pod/{pod}"), "condition=Ready");
     }
-    ns.wait("gateway/waypoint", "condition=Programmed");
     let ratings = "reviews:9080/ratings";
     eventually(SETTLING, || {
         let counts = calls(ns, "foe", 10, ratings);
@@ -199,16 +196,10 @@ spec:
     assert!(bytes(ns, "friend"), "a rule of ports alone lets bytes through");
     assert!(!bytes(ns, "foe"), "and nobody else's");
 
-    // Workloads by their own addresses: nothing but the gateway's own policies is about them.
+    // Workloads by their own addresses too: nothing but the gateway's own policies is about them.
+    ns.corten("waypoint apply", &["--for", "all"]).ok();
     ns.apply(
         "
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: waypoint, labels: {istio.io/waypoint-for: all}}
-spec:
-  gatewayClassName: istio-waypoint
-  listeners: [{name: mesh, port: 15008, protocol: HBONE}]
----
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: admin}
@@ -241,7 +232,7 @@ spec:
     );
 
     // The workload goes with its Gateway.
-    ns.corten("delete", &["gateway", "waypoint"]).ok();
+    ns.corten("waypoint delete", &["waypoint"]).ok();
     eventually(SETTLING, || {
         let left = ns.corten("get", &["deployment", "-o", "name"]).ok();
         if left.contains("/waypoint") { Err(left) } else { Ok(()) }

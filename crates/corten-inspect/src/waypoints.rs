@@ -33,6 +33,11 @@ pub fn is_programmed(gateway: &Value) -> bool {
     programmed(gateway).is_some_and(|it| it["status"] == "True")
 }
 
+/// What is said about whether a waypoint runs.
+pub fn message(gateway: &Value) -> &str {
+    programmed(gateway).map_or("no control plane has looked at it", |it| text(&it["message"]))
+}
+
 /// The table of waypoints, with their namespaces where those of several are shown.
 pub fn list(waypoints: &[&Value], namespaces: bool) -> String {
     let heading = row(["NAMESPACE", "NAME", "REVISION", "TRAFFIC TYPE", "PROGRAMMED"]);

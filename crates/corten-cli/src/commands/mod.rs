@@ -104,7 +104,7 @@ pub(crate) enum Command {
     Compile(compile::Compile),
     /// Follow one call through the proxies of both sides, and say why it goes where it goes
     Explain(explain::Explain),
-    /// Show the waypoints, and whether they run
+    /// Make waypoints, and show whether they run
     #[command(subcommand)]
     Waypoint(waypoint::Waypoint),
     /// Say which calls change their outcome between two configurations, and which object is the reason
