@@ -22,7 +22,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let variable = |name: &str| std::env::var(name).ok();
     let levels = arguments.log.or_else(|| variable("RUST_LOG"));
-    if let Err(problem) = corten_rt::log::start(levels.as_deref()) {
+    let levels = corten_store_kube::log_levels(levels.as_deref().unwrap_or("info"));
+    if let Err(problem) = corten_rt::log::start(Some(&levels)) {
         tracing::warn!("{problem}");
     }
     let config = match Config::read(&variable) {

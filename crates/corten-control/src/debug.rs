@@ -11,6 +11,7 @@ use corten_model::Snapshot;
 use corten_proto::client_status::{ClientConfig, ConfigStatus, GenericXdsConfig, UpdateFailureState};
 use corten_proto::discovery::Node;
 use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, CLIENT_CONFIG_TYPE, DEBUG_TYPE, Message, WORKLOAD_TYPE};
+use corten_store_kube::{Refusal, Refusals};
 use corten_xds::server::{Answer as Tool, Resource, Shared};
 use http::{StatusCode, Uri};
 use serde_json::{Value, json};
@@ -35,6 +36,8 @@ pub(crate) struct Debug {
     pub(crate) issuers: tokio::sync::watch::Receiver<Arc<Known>>,
     pub(crate) access: Arc<Access>,
     pub(crate) ready: tokio::sync::watch::Receiver<bool>,
+    /// What may not be read.
+    pub(crate) refusals: Refusals,
     pub(crate) started: Instant,
     /// Whether `/debug` is served at all.
     pub(crate) enabled: bool,
@@ -62,7 +65,7 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ("mesh", "the mesh's configuration"),
     (
         "problemz",
-        "what is wrong with the mesh's configuration, what of it needs a restart, and keys of issuers that cannot be had",
+        "what is wrong with the mesh's configuration, what of it needs a restart, keys of issuers that cannot be had, and rights that are missing",
     ),
     ("registryz", "services"),
     ("syncz", "what was sent to each proxy, and what it acknowledged"),
@@ -102,11 +105,16 @@ impl Debug {
             let _ = ready.wait_for(|ready| *ready).await;
         })
         .await;
+        let lines = |refusals: Vec<Refusal>| refusals.iter().map(|one| format!("{one}\n")).collect::<String>();
         if *self.ready.borrow() {
-            Answer::text("")
-        } else {
-            Answer::error(StatusCode::SERVICE_UNAVAILABLE, "objects are still being read\n")
+            return Answer::text(lines(self.refusals.all()));
         }
+        let missing = lines(self.refusals.needed());
+        let reason = match missing.is_empty() {
+            true => "objects are still being read\n".to_owned(),
+            false => format!("nothing is served before everything that keeps the mesh safe can be read:\n{missing}"),
+        };
+        Answer::error(StatusCode::SERVICE_UNAVAILABLE, reason)
     }
 
     /// Callers on this machine may look; others must be of the system namespace, or ask about a proxy of their own namespace.
@@ -162,7 +170,13 @@ impl Debug {
             "mesh" => json!(self.mesh_config.load().text),
             "problemz" => {
                 let (config, known) = (self.mesh_config.load(), Arc::clone(&self.issuers.borrow()));
-                json!(config.problems.iter().chain(known.problems()).collect::<Vec<_>>())
+                let refused = self.refusals.all();
+                let refused = refused.iter().map(|one| match one.needed {
+                    true => one.to_string(),
+                    false => format!("{one}: these objects are taken for none"),
+                });
+                let problems = config.problems.iter().chain(known.problems()).cloned();
+                json!(problems.chain(refused).collect::<Vec<_>>())
             }
             "config_dump" => self.config_dump(&parameter(uri, "proxyID").unwrap_or_default(), uri)?,
             other => {

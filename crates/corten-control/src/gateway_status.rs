@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use crate::gateways::encode;
+use crate::revision::Revision;
 
 /// Writes under way at most.
 const IN_FLIGHT_MAX: usize = 8;
@@ -51,6 +52,11 @@ impl Write {
             version,
             status: patch(&encode(live), wanted.status.encode()),
         })
+    }
+
+    /// Whether it is for this revision to write it.
+    pub(crate) fn is_of(&self, revision: &Revision) -> bool {
+        revision.owns(self.kind, &Key::new(&self.object.namespace, &self.object.name))
     }
 
     /// What makes the status of an Ingress the wanted one; `None`: it is.

@@ -25,10 +25,13 @@ use tokio::sync::watch;
 use crate::credentials::Credentials;
 use crate::deployer::{Workload, Workloads};
 use crate::gateway_status::{Wanted, Write};
+use crate::revision::Revision;
 
 /// The objects, and what they became last.
 pub(crate) struct Gateways {
     store: Store,
+    /// Whose gateways are ours.
+    revision: Revision,
     outside: BTreeMap<Key, Outside>,
     /// The services that gateways are reached by, by namespace and host name, as they were last seen.
     reached: BTreeMap<(String, String), Option<Arc<RegistryService>>>,
@@ -71,9 +74,10 @@ struct Outside {
 
 impl Gateways {
     /// Without objects.
-    pub(crate) fn new(revision: &str, deployment: Option<deploy::Settings>, outputs: Outputs) -> Gateways {
+    pub(crate) fn new(revision: Revision, deployment: Option<deploy::Settings>, outputs: Outputs) -> Gateways {
         Gateways {
-            store: Store::new(revision),
+            store: Store::new(revision.name()),
+            revision,
             outside: BTreeMap::new(),
             reached: BTreeMap::new(),
             generated: Generated::default(),
@@ -110,16 +114,24 @@ impl Gateways {
         self.store.configure(settings, ingress);
     }
 
+    /// The name of the revision whose objects are read.
+    pub(crate) fn revision(&self) -> &str {
+        self.revision.name()
+    }
+
     /// Takes an object; those of other kinds are passed over.
     pub(crate) fn put(&mut self, kind: Kind, object: &Value) {
+        let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
+        let key = NamespacedName::new(text("namespace"), text("name"));
+        if self.revision.see(kind, &key, Some(object)) {
+            self.store.touch();
+        }
         for diagnostic in self.store.put(kind.group, kind.kind, object) {
             tracing::warn!("{diagnostic}");
         }
         match (kind.group, kind.kind) {
             ("", "Service") => self.put_service(object),
             ("apps", "Deployment") => {
-                let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
-                let key = NamespacedName::new(text("namespace"), text("name"));
                 let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
                 if self.workloads.see(key, Some((text("uid").to_owned(), generation))) {
                     self.send_workloads();
@@ -137,6 +149,9 @@ impl Gateways {
 
     /// An object is gone.
     pub(crate) fn removed(&mut self, kind: Kind, key: &NamespacedName) {
+        if self.revision.see(kind, key, None) {
+            self.store.touch();
+        }
         let place = Key::new(&key.namespace, &key.name);
         self.store.remove(kind.group, kind.kind, &place);
         match (kind.group, kind.kind) {
@@ -267,12 +282,14 @@ impl Gateways {
             .want(made.statuses)
             .into_iter()
             .filter_map(|(wanted, live, version)| Write::of(&wanted, live.as_ref(), version))
+            .filter(|write| write.is_of(&self.revision))
             .collect();
         for (key, status) in of_ingresses.statuses {
             writes.extend(
                 self.store
                     .ingress(&key)
-                    .and_then(|live| Write::of_ingress(&key, live, status)),
+                    .and_then(|live| Write::of_ingress(&key, live, status))
+                    .filter(|write| write.is_of(&self.revision)),
             );
         }
         tracing::debug!(statuses = writes.len(), took = ?began.elapsed(), "gateways and routes were converted");
@@ -326,6 +343,9 @@ impl Gateways {
         let mut wanted = BTreeMap::new();
         let mut problems = BTreeMap::new();
         for deployed in self.store.workloads(inputs, settings) {
+            if !self.revision.owns(kinds::GATEWAYS, &deployed.gateway) {
+                continue;
+            }
             match deployed.workload.objects {
                 Ok(objects) => {
                     let workload = Workload {

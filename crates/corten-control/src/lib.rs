@@ -25,6 +25,7 @@ mod metrics;
 mod pipeline;
 mod readable;
 mod resources;
+mod revision;
 mod run;
 mod secret;
 mod settings;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use corten_api::{diagnostic::Diagnostic, istio::request_authentication::RequestAuthenticationSpec};
 use corten_core::NamespacedName;
+use corten_model::input::{Object, ServiceEntry};
 use corten_model::{Change, Mesh, ObjectKey, ObjectKind, Reader, Settings as MeshSettings, Snapshot};
 use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
 use corten_routing::{ConfigKey, ConfigKind, Configs, Table};
@@ -24,6 +25,7 @@ use crate::faults::Faults;
 use crate::gateways::Gateways;
 use crate::issuers::{self, Known, Wanted};
 use crate::metrics::Metrics;
+use crate::revision;
 use crate::statuses;
 use crate::trust_domains::TrustDomains;
 use crate::views::Views;
@@ -46,6 +48,9 @@ pub(crate) struct Pipeline {
     tokens: Arc<Table<RequestAuthenticationSpec>>,
     /// What of that is made of the Gateway API and Ingress.
     gateways: Gateways,
+    /// ServiceEntries that are for another revision: of them only the addresses count, which are given once for all revisions.
+    entries_of_others: BTreeMap<ObjectKey, Arc<ServiceEntry>>,
+    entries_changed: bool,
     outputs: Outputs,
     pushes: u64,
     /// What was wrong with objects when they were read, until they change.
@@ -111,6 +116,8 @@ impl Pipeline {
             wanted: Wanted::default(),
             tokens: Arc::default(),
             gateways,
+            entries_of_others: BTreeMap::new(),
+            entries_changed: false,
             outputs,
             pushes: 0,
             diagnostics: HashMap::new(),
@@ -182,6 +189,10 @@ impl Pipeline {
         if kind == kinds::CONFIG_MAPS {
             return self.configure(object["data"]["mesh"].as_str().unwrap_or_default());
         }
+        if !revision::is_read(self.gateways.revision(), kind, object) {
+            return self.put_of_others(kind, object);
+        }
+        self.forget_of_others(kind, &key_of(object));
         self.gateways.put(kind, object);
         let (routing, whole) = (ConfigKind::of(kind.group, kind.kind), kind);
         let Some(kind) = ObjectKind::of(kind.group, kind.kind) else {
@@ -216,6 +227,32 @@ impl Pipeline {
         if kind == kinds::CONFIG_MAPS {
             return self.configure("");
         }
+        self.forget_of_others(kind, key);
+        self.gone(kind, key);
+    }
+
+    /// An object that is for another revision: here it is as if it were not there.
+    fn put_of_others(&mut self, kind: Kind, object: &Value) {
+        let key = key_of(object);
+        if kind == kinds::SERVICE_ENTRIES
+            && let Some(Object::ServiceEntry(entry)) = self.reader.read_kind(ObjectKind::ServiceEntry, object).object
+        {
+            let name = ObjectKey::new(ObjectKind::ServiceEntry, &key.namespace, &key.name);
+            self.entries_of_others.insert(name, entry);
+            self.entries_changed = true;
+        }
+        tracing::debug!(kind = kind.kind, object = %key, "is for another revision, by its label istio.io/rev");
+        self.gone(kind, &key);
+    }
+
+    fn forget_of_others(&mut self, kind: Kind, key: &NamespacedName) {
+        if kind == kinds::SERVICE_ENTRIES && !self.entries_of_others.is_empty() {
+            let name = ObjectKey::new(ObjectKind::ServiceEntry, &key.namespace, &key.name);
+            self.entries_changed |= self.entries_of_others.remove(&name).is_some();
+        }
+    }
+
+    fn gone(&mut self, kind: Kind, key: &NamespacedName) {
         self.gateways.removed(kind, key);
         self.faults.forget(kind.group, kind.kind, &key.namespace, &key.name);
         if let Some(routing) = ConfigKind::of(kind.group, kind.kind) {
@@ -345,10 +382,11 @@ impl Pipeline {
             Change::Remove(key) => key.kind == ObjectKind::ServiceEntry,
             Change::Settings(_) => false,
         };
-        let entries_changed = self.pending.iter().any(of_entry);
+        let entries_changed = std::mem::take(&mut self.entries_changed) || self.pending.iter().any(of_entry);
         let delta = self.mesh.apply(self.pending.drain(..));
         if let Some(entries) = self.outputs.entries.as_ref().filter(|_| entries_changed) {
-            entries.send_replace(Arc::new(self.mesh.service_entries().cloned().collect()));
+            let all = self.mesh.service_entries().chain(self.entries_of_others.values());
+            entries.send_replace(Arc::new(all.cloned().collect()));
         }
         // A first push is large; what is kept for the next ones shall not be.
         self.pending.shrink_to(1024);
@@ -421,6 +459,11 @@ impl Pipeline {
         metrics.triggers.add(if changed > 0 { "config" } else { "none" }, 1);
         tracing::debug!(changed, took = ?began.elapsed(), "pushed");
     }
+}
+
+fn key_of(object: &Value) -> NamespacedName {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    NamespacedName::new(text("namespace"), text("name"))
 }
 
 fn encode(type_url: &str, resource: corten_xds_gen::Resource) -> Resource {

@@ -17,8 +17,8 @@ use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, WORKLOAD_TYPE};
 use corten_routing::ConfigKind;
 use corten_rt::{Drain, TaskGroup};
 use corten_store_kube::{
-    Change, ClientError, Distribution, Election, Event, Kubeconfig, SecretStore, Selection, Source, StatusWriter,
-    TokenReviewer, follow_references, kinds,
+    Change, ClientError, Distribution, Election, Event, Kubeconfig, SecretStore, Selection, Source, Started,
+    StatusWriter, TokenReviewer, follow_references, kinds,
 };
 use corten_xds::server::{Shared, Store, Stream, TypeConfig, Variant, View, connect};
 use tokio::net::TcpListener;
@@ -38,6 +38,7 @@ use crate::injection::{Injection, Watcher};
 use crate::issuers::{Issuers, Known, Wanted};
 use crate::metrics::Metrics;
 use crate::pipeline::{MeshConfig, Outputs, Pipeline};
+use crate::revision::{self, Revision};
 use crate::settings::Settings;
 use crate::throttle::Throttle;
 use crate::trust_domains::TrustDomains;
@@ -52,7 +53,7 @@ const REJECTIONS_MAX: usize = 1024;
 const REFERENCES_MAX: usize = 64;
 /// How long the start waits for what objects refer to: a proxy that comes back would take a missing certificate for gone.
 const REFERENCES_PATIENCE: Duration = Duration::from_secs(5);
-/// The ConfigMap of the mesh's configuration.
+/// The ConfigMap of the mesh's configuration; that of a revision ends with its name.
 const MESH_CONFIG_NAME: &str = "istio";
 
 /// The control plane cannot run.
@@ -123,7 +124,11 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         .clone()
         .map_or(Kubeconfig::InCluster, Kubeconfig::File);
     let client = corten_store_kube::client(&kubeconfig).await?;
-    let (events, served) = source(&settings.namespace).start_telling(&client, tasks);
+    let Started {
+        events,
+        served,
+        refusals,
+    } = source(settings).start_telling(&client, tasks);
 
     let (ready, is_ready) = watch::channel(false);
     let metrics = Arc::new(Metrics::new());
@@ -161,7 +166,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
 
     // What names and signs identities must be known before anything is served.
     let secrets = SecretStore::new(client.clone(), &settings.namespace);
-    let configured = secrets.config_map(MESH_CONFIG_NAME).await;
+    let configured = secrets.config_map(&mesh_config_name(&settings.revision)).await;
     let configured = configured.map_err(|error| RunError::Configuration(Box::new(error)))?;
     let text = configured
         .and_then(|mut entries| entries.remove("mesh"))
@@ -199,7 +204,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     let (classes, known_classes) = watch::channel(Arc::default());
     let (workloads, workloads_wanted) = watch::channel(Arc::<Workloads>::default());
     let gateways = Gateways::new(
-        &settings.revision,
+        Revision::new(&settings.revision, &settings.namespace),
         settings.deploy_gateways.then(|| deployment(settings)),
         gateways::Outputs {
             statuses: wanted_statuses,
@@ -262,6 +267,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         issuers,
         access: access.clone(),
         ready: is_ready,
+        refusals,
         started: began,
         enabled: settings.debug,
         namespace: settings.namespace.clone(),
@@ -328,25 +334,24 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         tasks.serve("webhooks", |drain| http::serve(listener, port, handler, drain));
     }
 
-    let (leadership, leads) = watch::channel(false);
+    let leads = Leads::stand(settings, &client, tasks);
     if settings.write_status {
-        let (client, leads) = (client.clone(), leads.clone());
-        let gateways = (client.clone(), leads.clone(), served.clone());
-        tasks.serve("addresses", |drain| assignment::run(client, entries, leads, drain));
-        let (client, leads, kinds) = gateways.clone();
+        let (writer, lead) = (client.clone(), leads.of_mesh.clone());
+        tasks.serve("addresses", |drain| assignment::run(writer, entries, lead, drain));
+        let (writer, lead, kinds) = (client.clone(), leads.of_revision.clone(), served.clone());
         tasks.serve("gateway status", |drain| {
-            gateway_status::run(client, statuses_wanted, kinds, leads, drain)
+            gateway_status::run(writer, statuses_wanted, kinds, lead, drain)
         });
-        let (deployer, leader) = (gateways.0.clone(), gateways.1.clone());
+        let (deployer, lead) = (client.clone(), leads.of_revision.clone());
         tasks.serve("gateway deployment", |drain| {
-            deployer::run(deployer, workloads_wanted, leader, drain)
+            deployer::run(deployer, workloads_wanted, lead, drain)
         });
-        let (client, leads, kinds) = gateways;
+        let (maker, lead) = (client.clone(), leads.of_mesh.clone());
         tasks.serve("gateway classes", |drain| {
-            gateway_status::classes(client, known_classes, kinds, leads, drain)
+            gateway_status::classes(maker, known_classes, served, lead, drain)
         });
     }
-    start_leading(settings, tasks, client, &ca.authority, writer, leadership, leads);
+    start_leading(settings, tasks, client, &ca.authority, writer, &leads);
 
     if is_synced.wait_for(|synced| *synced).await.is_err() {
         // The pipeline has ended: the process is being stopped.
@@ -412,27 +417,69 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     Ok(addresses)
 }
 
-fn source(namespace: &str) -> Source {
+/// The ConfigMap of the mesh's configuration.
+fn mesh_config_name(revision: &str) -> String {
+    match revision {
+        "" | "default" => MESH_CONFIG_NAME.to_owned(),
+        revision => format!("{MESH_CONFIG_NAME}-{revision}"),
+    }
+}
+
+/// What is watched. Of kinds that may not be read, those that say who may do what, and where connections end, are waited for: without
+/// them a mesh would be more open than it was configured. Without the others it does less.
+fn source(settings: &Settings) -> Source {
+    let only = |name: &str| Some(format!("metadata.name={name}"));
     let configuration = Selection {
-        namespace: Some(namespace.to_owned()),
-        fields: Some(format!("metadata.name={MESH_CONFIG_NAME}")),
+        namespace: Some(settings.namespace.clone()),
+        fields: only(&mesh_config_name(&settings.revision)),
         ..Selection::default()
     };
     let deployments = Selection {
         labels: Some("gateway.istio.io/managed".to_owned()),
         ..Selection::default()
     };
-    kinds::MESH
+    let default_validator = Selection {
+        fields: only(revision::DEFAULT_VALIDATOR),
+        ..Selection::default()
+    };
+    let tags = Selection {
+        labels: Some(revision::TAG.to_owned()),
+        ..Selection::default()
+    };
+    let configured = ConfigKind::defined().filter_map(|(kind, defined)| Some((kind, custom(defined)?)));
+    let configured = configured.map(|(kind, watched)| (watched, is_for_safety(kind)));
+    // Of nodes only localities are read; a workload without one is reached like any other.
+    let model = kinds::MESH.into_iter().map(|kind| (kind, kind != kinds::NODES));
+    // Routes that are not known lead nowhere; a backend's TLS that is not known would be plaintext.
+    let converted = kinds::CONVERTED
         .into_iter()
-        .chain(kinds::CONVERTED)
-        .chain(ConfigKind::defined().filter_map(custom))
-        .fold(Source::new(), Source::watch)
+        .map(|kind| (kind, kind.kind == "BackendTLSPolicy"));
+    model
+        .chain(converted)
+        .chain(configured)
+        .fold(Source::new(), |source, (kind, needed)| {
+            if needed {
+                source.watch(kind)
+            } else {
+                source.optional(kind, Selection::default())
+            }
+        })
         .select(kinds::CONFIG_MAPS, configuration)
-        .select(kinds::DEPLOYMENTS, deployments)
+        .optional(kinds::DEPLOYMENTS, deployments)
+        .optional(revision::DEFAULT_WEBHOOKS, default_validator)
+        .optional(revision::TAG_WEBHOOKS, tags)
+}
+
+/// Whether a mesh would be more open without a kind than with it.
+fn is_for_safety(kind: ConfigKind) -> bool {
+    !matches!(
+        kind,
+        ConfigKind::VirtualService | ConfigKind::Gateway | ConfigKind::Telemetry | ConfigKind::ProxyConfig
+    )
 }
 
 /// A kind that only L7 proxies are configured from, as it is watched.
-fn custom((_, defined): (ConfigKind, &'static Defined)) -> Option<kinds::Kind> {
+fn custom(defined: &'static Defined) -> Option<kinds::Kind> {
     let is_of_model = ObjectKind::of(defined.group, defined.kind).is_some();
     let version = defined.versions.iter().find(|version| version.storage)?;
     (!is_of_model).then(|| kinds::Kind::custom(defined.group, version.name, defined.kind, defined.plural))
@@ -485,6 +532,32 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
     }
 }
 
+/// What this replica leads in.
+struct Leads {
+    /// What is done once for all revisions.
+    of_mesh: watch::Receiver<bool>,
+    /// What each revision does for itself: its webhooks, and the gateways that are its own. Another revision would leave them as they are.
+    of_revision: watch::Receiver<bool>,
+}
+
+impl Leads {
+    /// Stands in the elections.
+    fn stand(settings: &Settings, client: &kube::Client, tasks: &TaskGroup) -> Leads {
+        let stand = |task: &'static str, name: &str| {
+            let election = Election::new(&settings.namespace, name, &settings.pod);
+            let (leadership, leads) = watch::channel(false);
+            let candidate = client.clone();
+            tasks.serve(task, |drain| election.run(candidate, leadership, drain));
+            leads
+        };
+        let revision = format!("istio-revision-leader-{}", settings.revision);
+        Leads {
+            of_mesh: stand("election", "istio-status-leader"),
+            of_revision: stand("election of the revision", &revision),
+        }
+    }
+}
+
 /// What only one of several replicas does: status conditions, and the roots in every namespace.
 fn start_leading(
     settings: &Settings,
@@ -492,41 +565,24 @@ fn start_leading(
     client: kube::Client,
     authority: &Arc<corten_ca::Authority>,
     writer: Option<Arc<StatusWriter>>,
-    leadership: watch::Sender<bool>,
-    leads: watch::Receiver<bool>,
+    leads: &Leads,
 ) {
-    let election = Election::new(&settings.namespace, "istio-status-leader", &settings.pod);
-    let candidate = client.clone();
-    tasks.serve("election", |drain| election.run(candidate, leadership, drain));
     let validation = settings.validation.map(Task::Validation);
     let injection = settings.injection.then_some(Task::Injection);
     let care: Vec<Task> = validation.into_iter().chain(injection).collect();
     if settings.https.is_some() && !care.is_empty() {
-        let mut leads = leads.clone();
-        // Statuses and roots are written once for all revisions; webhooks are each revision's own, and the one that leads there
-        // would leave them as they are.
-        if settings.revision != "default" {
-            let name = format!("istio-webhook-leader-{}", settings.revision);
-            let election = Election::new(&settings.namespace, &name, &settings.pod);
-            let (leadership, own) = watch::channel(false);
-            leads = own;
-            let candidate = client.clone();
-            tasks.serve("election for webhooks", |drain| {
-                election.run(candidate, leadership, drain)
-            });
-        }
         for task in care {
             let registration = Registration {
                 namespace: settings.namespace.clone(),
                 revision: settings.revision.clone(),
                 task,
             };
-            let (client, keys, leads) = (client.clone(), authority.subscribe(), leads.clone());
+            let (client, keys, leads) = (client.clone(), authority.subscribe(), leads.of_revision.clone());
             tasks.serve("registration", |drain| registration.run(client, keys, leads, drain));
         }
     }
     if let Some(writer) = writer {
-        let (client, leads) = (client.clone(), leads.clone());
+        let (client, leads) = (client.clone(), leads.of_mesh.clone());
         tasks.serve("status", |drain| writer.run(client, leads, drain));
     }
     let roots = |published: &corten_ca::Published| Some([(ROOTS_ENTRY.to_owned(), published.roots_pem.clone())].into());
@@ -542,7 +598,7 @@ fn start_leading(
         ),
         ("revocation lists", Distribution::revocation_lists(), lists),
     ] {
-        let (client, published, leads) = (client.clone(), authority.subscribe(), leads.clone());
+        let (client, published, leads) = (client.clone(), authority.subscribe(), leads.of_mesh.clone());
         tasks.serve(name, |drain| {
             distribute(client, distribution, published, entries, leads, drain)
         });

@@ -221,6 +221,10 @@ impl Settings {
 
 /// The log levels: istiod's `default:LEVEL` is that level for everything, and further scopes of its are passed over.
 pub fn log_levels(arguments: &Arguments) -> String {
+    corten_store_kube::log_levels(&own_log_levels(arguments))
+}
+
+fn own_log_levels(arguments: &Arguments) -> String {
     let text = arguments.log_output_level.as_deref().unwrap_or("info");
     if text.contains("::") || !text.contains(':') {
         return text.to_owned();

@@ -86,7 +86,7 @@ macro_rules! tables {
 }
 
 impl Store {
-    /// Nothing is there yet. Objects that are for another revision are passed over.
+    /// Nothing is there yet. Objects that are for another revision are passed over, but for Gateways.
     pub fn new(revision: &str) -> Store {
         Store {
             revision: revision.to_owned(),
@@ -104,8 +104,10 @@ impl Store {
     /// Takes an object; what is wrong with it is returned. Those of other kinds are passed over.
     pub fn put(&mut self, group: &str, kind: &str, value: &Value) -> Vec<Diagnostic> {
         let key = Key::new(&text(value, "/metadata/namespace"), &text(value, "/metadata/name"));
-        let rev = &value["metadata"]["labels"][REVISION];
-        if rev.as_str().is_some_and(|rev| rev != self.revision) && (group, kind) != ("", "Namespace") {
+        let rev = value["metadata"]["labels"][REVISION].as_str();
+        // A Gateway is read by all revisions, so that its proxies keep what they have while its label changes.
+        let of_any = group != GATEWAY_GROUP && group != "networking.istio.io" || kind == "Gateway";
+        if rev.is_some_and(|rev| rev != self.revision) && !of_any {
             self.remove(group, kind, &key);
             return Vec::new();
         }

@@ -39,6 +39,14 @@ pub enum ClientError {
     },
 }
 
+/// Log levels with those of the client's own words: what it says of every attempt is said here once.
+pub fn log_levels(levels: &str) -> String {
+    if levels.contains("kube") {
+        return levels.to_owned();
+    }
+    format!("{levels},kube_runtime::watcher=error")
+}
+
 /// A client. Nothing is sent yet.
 pub async fn client(place: &Kubeconfig) -> Result<kube::Client, ClientError> {
     let config = match place {

@@ -21,6 +21,7 @@ use crate::kinds::{DEFINITIONS, Kind};
 use crate::known::Known;
 use crate::object::{self, Form, Object};
 use crate::prune::Part;
+use crate::refused::{Refusal, Refusals, Teller, forbidden};
 
 /// Changes told together at most.
 const BATCH_MAX: usize = 256;
@@ -33,6 +34,10 @@ const PAGE_SIZE_DEFINITIONS: u32 = 20;
 /// Pauses between attempts to reach the API server.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Longest pause between attempts to read what may not be read.
+const REFUSED_MAX: Duration = Duration::from_secs(30);
+/// A watch that has not been refused for so long is allowed.
+const ALLOWED_AFTER: Duration = Duration::from_secs(5);
 
 /// Pause before a kind is looked for again that the API server does not have.
 const NOT_SERVED_PAUSE: Duration = Duration::from_secs(30);
@@ -79,7 +84,27 @@ pub struct Selection {
 /// The watches to be started.
 #[derive(Debug, Default)]
 pub struct Source {
-    kinds: Vec<(Kind, Selection)>,
+    kinds: Vec<Asked>,
+}
+
+/// Objects that are asked for.
+#[derive(Debug)]
+struct Asked {
+    kind: Kind,
+    selection: Selection,
+    /// Whether they are waited for where they may not be read.
+    needed: bool,
+}
+
+/// What comes of started watches.
+#[derive(Debug)]
+pub struct Started {
+    /// What they tell.
+    pub events: mpsc::Receiver<Event>,
+    /// Which custom kinds are served.
+    pub served: ServedKinds,
+    /// What may not be read.
+    pub refusals: Refusals,
 }
 
 impl Source {
@@ -97,7 +122,22 @@ impl Source {
     /// Watches some objects of a kind.
     #[must_use]
     pub fn select(mut self, kind: Kind, selection: Selection) -> Source {
-        self.kinds.push((kind, selection));
+        self.kinds.push(Asked {
+            kind,
+            selection,
+            needed: true,
+        });
+        self
+    }
+
+    /// Watches some objects of a kind. Where they may not be read, they are taken for none, and not waited for.
+    #[must_use]
+    pub fn optional(mut self, kind: Kind, selection: Selection) -> Source {
+        self.kinds.push(Asked {
+            kind,
+            selection,
+            needed: false,
+        });
         self
     }
 
@@ -120,24 +160,28 @@ impl Source {
 
     /// Starts the watches. They end with the group, or when the receiver is dropped.
     pub fn start(self, client: &Client, tasks: &TaskGroup) -> mpsc::Receiver<Event> {
-        self.start_telling(client, tasks).0
+        self.start_telling(client, tasks).events
     }
 
-    /// As [`start`](Self::start); tells which custom kinds are served, too.
-    pub fn start_telling(self, client: &Client, tasks: &TaskGroup) -> (mpsc::Receiver<Event>, ServedKinds) {
+    /// As [`start`](Self::start); tells which custom kinds are served, and what may not be read, too.
+    pub fn start_telling(self, client: &Client, tasks: &TaskGroup) -> Started {
         let (events, receiver) = mpsc::channel(QUEUE_MAX);
         let (definitions, served) = Definitions::new();
-        if self.kinds.iter().any(|(kind, _)| kind.custom) {
-            let client = client.clone();
+        let (teller, refusals) = Teller::new();
+        if self.kinds.iter().any(|asked| asked.kind.custom) {
+            let (client, teller) = (client.clone(), teller.clone());
             tasks.serve("watch definitions", |drain| {
-                follow_definitions(client, definitions, drain)
+                follow_definitions(client, definitions, teller, drain)
             });
         }
         let waiting = Arc::new(AtomicUsize::new(self.kinds.len()));
-        for (kind, selection) in self.kinds {
+        for asked in self.kinds {
+            let kind = asked.kind;
             let watch = Watch {
                 kind,
-                selection,
+                selection: asked.selection,
+                needed: asked.needed,
+                teller: teller.clone(),
                 client: client.clone(),
                 out: Out {
                     kind,
@@ -150,7 +194,11 @@ impl Source {
             let served = served.clone();
             tasks.serve(format!("watch {}", kind.plural), |drain| watch.run(served, drain));
         }
-        (receiver, ServedKinds(served))
+        Started {
+            events: receiver,
+            served: ServedKinds(served),
+            refusals,
+        }
     }
 }
 
@@ -211,6 +259,9 @@ impl Out {
 struct Watch {
     kind: Kind,
     selection: Selection,
+    /// Whether it is waited for where it may not be read.
+    needed: bool,
+    teller: Teller,
     client: Client,
     out: Out,
     known: Known,
@@ -289,16 +340,35 @@ impl Watch {
                 Some(event) => event,
                 None => {
                     self.out.flush().await?;
-                    stream.next().await
+                    if self.teller.has(&self.kind, &self.selection) {
+                        // A watch that is allowed again is silent until something changes.
+                        match tokio::time::timeout(ALLOWED_AFTER, stream.next()).await {
+                            Ok(event) => event,
+                            Err(_) => {
+                                self.allowed();
+                                continue;
+                            }
+                        }
+                    } else {
+                        stream.next().await
+                    }
                 }
             };
             match event {
                 None => return Ok(()),
                 Some(Ok(event)) => {
-                    retry = Retry::default();
+                    // That a list begins does not mean that there is an answer.
+                    if !matches!(event, WatchEvent::Init) {
+                        retry = Retry::default();
+                        self.allowed();
+                    }
                     self.see(event).await?;
                 }
-                Some(Err(error)) if !self.kind.custom && is_not_served(&error) => {
+                Some(Err(error)) if let Some(verb) = forbidden(&error) => {
+                    self.refused(verb, &error).await?;
+                    tokio::time::sleep(retry.pause(REFUSED_MAX)).await;
+                }
+                Some(Err(error)) if is_not_served(&error) && !self.awaits_definition() => {
                     // Not every API server has every kind of Kubernetes' own.
                     for key in self.known.clear() {
                         self.out.removed(key).await?;
@@ -307,7 +377,7 @@ impl Watch {
                     tokio::time::sleep(NOT_SERVED_PAUSE).await;
                 }
                 Some(Err(error)) => {
-                    let (plural, pause) = (self.kind.plural, retry.pause());
+                    let (plural, pause) = (self.kind.plural, retry.pause(RETRY_MAX));
                     if retry.attempts == 1 {
                         tracing::debug!(kind = plural, %error, "watch interrupted");
                     } else {
@@ -318,6 +388,42 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// Whether it will be known when the kind is served.
+    fn awaits_definition(&self) -> bool {
+        self.kind.custom && !self.teller.is_refused(&DEFINITIONS)
+    }
+
+    /// The objects may be read.
+    fn allowed(&self) {
+        if self.teller.clear(&self.kind, &self.selection) {
+            tracing::info!(kind = self.kind.plural, "can be read now");
+        }
+    }
+
+    /// The objects may not be read. What is known of them stays as it is: a right that is taken away takes no policy with it.
+    async fn refused(&mut self, verb: &'static str, error: &watcher::Error) -> Result<(), Closed> {
+        let refusal = Refusal {
+            kind: self.kind,
+            verb,
+            namespace: self.selection.namespace.clone(),
+            needed: self.needed,
+        };
+        if self.teller.tell(&refusal) {
+            let needed = self.needed;
+            tracing::warn!(
+                needed,
+                %error,
+                "{refusal}: give it to this program's service account; asked again every {} s at most",
+                REFUSED_MAX.as_secs()
+            );
+        }
+        self.out.flush().await?;
+        if !self.needed {
+            self.out.synced().await?;
+        }
+        Ok(())
     }
 
     async fn see<F: Form>(&mut self, event: WatchEvent<Object<F>>) -> Result<(), Closed> {
@@ -361,11 +467,9 @@ struct Retry {
 }
 
 impl Retry {
-    fn pause(&mut self) -> Duration {
+    fn pause(&mut self, longest: Duration) -> Duration {
         self.attempts += 1;
-        RETRY_MIN
-            .saturating_mul(1 << (self.attempts - 1).min(16))
-            .min(RETRY_MAX)
+        RETRY_MIN.saturating_mul(1 << (self.attempts - 1).min(16)).min(longest)
     }
 }
 
@@ -405,11 +509,14 @@ pub(crate) fn objects<F: Form>(
 }
 
 /// Keeps the table of served kinds.
-async fn follow_definitions(client: Client, mut definitions: Definitions, mut drain: Drain) {
+async fn follow_definitions(client: Client, mut definitions: Definitions, teller: Teller, mut drain: Drain) {
     let (events, mut changes) = mpsc::channel(QUEUE_MAX);
     let watch = Watch {
         kind: DEFINITIONS,
         selection: Selection::default(),
+        // Without it, kinds are found by trying.
+        needed: true,
+        teller,
         client,
         out: Out {
             kind: DEFINITIONS,

@@ -10,6 +10,8 @@ use corten_rt::{Drain, TaskGroup};
 use corten_store_kube::{Change, Event, Kind, Selection, Source, kinds};
 use serde_json::{Value, json};
 
+use crate::revision;
+
 /// The kind that says how proxies of some pods run.
 const PROXY_CONFIGS: Kind = Kind::custom("networking.istio.io", "v1beta1", "ProxyConfig", "proxyconfigs");
 /// The first version of a kubelet that runs init containers beside the others as it should.
@@ -122,9 +124,9 @@ impl Watcher {
         };
         let source = Source::new()
             .select(kinds::CONFIG_MAPS, here)
-            .watch(kinds::NODES)
+            .optional(kinds::NODES, Selection::default())
             .watch(kinds::NAMESPACES)
-            .watch(PROXY_CONFIGS);
+            .optional(PROXY_CONFIGS, Selection::default());
         let mut events = source.start(&client, &tasks);
         let (mut now, mut texts) = (self.nothing(), BTreeMap::new());
         let mut synced = false;
@@ -201,7 +203,10 @@ impl Watcher {
         let (kind, key, object) = match change {
             Change::Put { kind, object } => {
                 let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-                (kind, NamespacedName::new(text("namespace"), text("name")), Some(object))
+                let key = NamespacedName::new(text("namespace"), text("name"));
+                // What is for another revision is as if it were not there.
+                let ours = revision::is_read(&self.revision, kind, &object);
+                (kind, key, ours.then_some(object))
             }
             Change::Removed { kind, key } => (kind, key, None),
         };
@@ -301,6 +306,13 @@ mod tests {
                 "shop",
                 "here",
                 json!({"concurrency": 3, "environmentVariables": {"B": "here"}}),
+            ),
+            (
+                PROXY_CONFIGS,
+                json!({
+                    "metadata": {"namespace": "shop", "name": "canary", "labels": {"istio.io/rev": "canary"}},
+                    "spec": {"selector": {"matchLabels": {"app": "web"}}, "concurrency": 5},
+                }),
             ),
             config(
                 "shop",

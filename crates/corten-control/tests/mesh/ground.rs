@@ -1,7 +1,10 @@
 //! What the tests stand on: an API server in this process, a control plane beside it, and raw discovery streams.
 
+mod front;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +22,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+pub(crate) use front::Front;
+
 /// Nothing of these tests takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -29,6 +34,13 @@ pub(crate) struct Ground {
     kube: kube::Client,
     tasks: TaskGroup,
     dir: tempfile::TempDir,
+}
+
+/// A control plane that is not ready yet.
+pub(crate) struct Starting {
+    http: SocketAddr,
+    started: tokio::sync::oneshot::Receiver<Addresses>,
+    tasks: TaskGroup,
 }
 
 /// A control plane.
@@ -238,38 +250,48 @@ impl Ground {
         self.started(&[], &[], pod).await
     }
 
+    /// Starts a control plane that reaches the API server by its front only.
+    pub(crate) fn start_behind(&self, front: &Front) -> Starting {
+        let kubeconfig = self.dir.path().join("front");
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "front",
+            "clusters": [{"name": "front", "cluster": {"server": format!("http://{}", front.address)}}],
+            "contexts": [{"name": "front", "context": {"cluster": "front", "user": ""}}],
+            "users": [{"name": "", "user": {}}],
+        });
+        std::fs::write(&kubeconfig, text.to_string()).expect("it is written");
+        // Its port must be known before it is ready. No other program uses such an address.
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let http: SocketAddr = ([127, 99, high, low], 8080).into();
+        let settings = resolved(&kubeconfig, &["--httpAddr", &http.to_string()], &[], "istiod");
+        let tasks = TaskGroup::new("control");
+        let (sender, started) = tokio::sync::oneshot::channel();
+        let group = tasks.clone();
+        tasks.serve("start", async move |_| {
+            let addresses = corten_control::start(&settings, &group).await.expect("it starts");
+            let _ = sender.send(addresses);
+        });
+        Starting { http, started, tasks }
+    }
+
     async fn started(&self, arguments: &[&str], variables: &[(&str, &str)], pod: &str) -> Control {
-        let kubeconfig = self.dir.path().join("kubeconfig");
-        let own = [
-            "corten-control",
-            "--grpcAddr=127.0.0.1:0",
-            "--secureGRPCAddr=127.0.0.1:0",
-            "--monitoringAddr=",
-            "--httpAddr=127.0.0.1:0",
-            "--httpsAddr=127.0.0.1:0",
-            "--kubeconfig",
-            kubeconfig.to_str().expect("a path in UTF-8"),
-        ];
-        let arguments = Arguments::try_parse_from(own.iter().chain(arguments)).expect("valid arguments");
-        let own = [("POD_NAME", pod)];
-        let variable = |name: &str| {
-            let mut all = own.iter().chain(variables);
-            all.find(|(known, _)| *known == name)
-                .map(|(_, value)| (*value).to_owned())
-        };
-        let settings = Settings::resolve(&arguments, variable).expect("valid settings");
+        let settings = resolved(&self.dir.path().join("kubeconfig"), arguments, variables, pod);
         let tasks = TaskGroup::new("control");
         let started = tokio::time::timeout(PATIENCE, corten_control::start(&settings, &tasks)).await;
         let addresses = started.expect("it starts in time").expect("it starts");
-        let secret = self.get("v1", "Secret", "istio-system", "istio-ca-secret").await;
-        let entry = &secret["data"]["ca-cert.pem"];
-        let roots = entry.as_str().unwrap_or_else(|| panic!("no root in {secret}"));
-        let roots = String::from_utf8(decode_base64(roots)).expect("PEM");
         Control {
             addresses,
             tasks,
-            roots,
+            roots: self.roots().await,
         }
+    }
+
+    /// The roots of the authority that a control plane made.
+    async fn roots(&self) -> String {
+        let secret = self.get("v1", "Secret", "istio-system", "istio-ca-secret").await;
+        let entry = &secret["data"]["ca-cert.pem"];
+        let roots = entry.as_str().unwrap_or_else(|| panic!("no root in {secret}"));
+        String::from_utf8(decode_base64(roots)).expect("PEM")
     }
 
     /// A delta stream as the node proxy of `n1`, with a token for the audience (none where it is empty).
@@ -338,28 +360,76 @@ impl Ground {
     }
 }
 
+/// The settings of a control plane with ports of its own.
+fn resolved(kubeconfig: &Path, arguments: &[&str], variables: &[(&str, &str)], pod: &str) -> Settings {
+    let own = [
+        "corten-control",
+        "--grpcAddr=127.0.0.1:0",
+        "--secureGRPCAddr=127.0.0.1:0",
+        "--monitoringAddr=",
+        "--httpAddr=127.0.0.1:0",
+        "--httpsAddr=127.0.0.1:0",
+        "--kubeconfig",
+        kubeconfig.to_str().expect("a path in UTF-8"),
+    ];
+    let given = |name: &str| arguments.contains(&name);
+    let own = own
+        .iter()
+        .filter(|own| !(given("--httpAddr") && own.starts_with("--httpAddr=")));
+    let arguments = Arguments::try_parse_from(own.chain(arguments)).expect("valid arguments");
+    let own = [("POD_NAME", pod)];
+    let variable = |name: &str| {
+        let mut all = own.iter().chain(variables);
+        all.find(|(known, _)| *known == name)
+            .map(|(_, value)| (*value).to_owned())
+    };
+    Settings::resolve(&arguments, variable).expect("valid settings")
+}
+
+impl Starting {
+    /// A GET on the HTTP port: status and body; `None`: it does not listen yet.
+    pub(crate) async fn try_get(&self, path: &str) -> Option<(u16, String)> {
+        tokio::net::TcpStream::connect(self.http).await.ok()?;
+        Some(get(self.http, path).await)
+    }
+
+    /// Waits until it serves.
+    pub(crate) async fn ready(self, ground: &Ground) -> Control {
+        let started = tokio::time::timeout(PATIENCE, self.started).await;
+        let addresses = started.expect("it starts in time").expect("it starts");
+        Control {
+            addresses,
+            tasks: self.tasks,
+            roots: ground.roots().await,
+        }
+    }
+}
+
 impl Control {
     /// A GET on the HTTP port: status and body.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
-        let address: SocketAddr = self.addresses.http.expect("it listens");
-        let mut stream = tokio::net::TcpStream::connect(address).await.expect("it accepts");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("it is sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .expect("a status");
-        (status, body.to_owned())
+        get(self.addresses.http.expect("it listens"), path).await
     }
 
     pub(crate) async fn stop(self) {
         let late = self.tasks.shutdown(Duration::from_secs(15)).await;
         assert_eq!(late, Vec::<String>::new(), "these did not end");
     }
+}
+
+async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("it accepts");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .expect("a status");
+    (status, body.to_owned())
 }
 
 /// A web server with one page, for as long as the page can be written.

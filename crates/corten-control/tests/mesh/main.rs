@@ -4,6 +4,8 @@ mod admission;
 mod envoy;
 mod gateways;
 mod ground;
+mod revisions;
+mod rights;
 
 use std::time::Duration;
 

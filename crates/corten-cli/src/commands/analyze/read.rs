@@ -129,6 +129,8 @@ fn is_meant(item: &Value, input: Input, revision: &str) -> bool {
     if input.kind == "Secret" && OTHER_SECRETS.iter().any(|kind| item["type"] == *kind) {
         return false;
     }
+    // What runs is of no revision, and Gateways are read by all.
+    let of_any = input.is_of_running_cluster() || (input.group, input.kind) == ("gateway.networking.k8s.io", "Gateway");
     let label = item["metadata"]["labels"]["istio.io/rev"].as_str();
-    input.is_of_running_cluster() || label.is_none_or(|label| label == revision)
+    of_any || label.is_none_or(|label| label == revision)
 }
