@@ -29,7 +29,7 @@ use corten_envoy::envoy::config::{
     cluster::v3::Cluster, core::v3::TypedExtensionConfig, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener,
     route::v3::RouteConfiguration,
 };
-use corten_routing::{Proxy, Scope, Snapshot};
+use corten_routing::{Proxy, ProxyKind, Scope, Snapshot};
 
 use self::patch::Patches;
 pub use self::references::dangling;
@@ -51,10 +51,10 @@ impl Context<'_> {
         &self.snapshot.catalog.mesh
     }
 
-    /// Whether the proxy makes tunnels towards workloads that take them.
+    /// Whether the proxy makes tunnels towards workloads that take them: waypoints do, and others that say they know tunnels.
     pub(crate) fn tunnels(&self) -> bool {
         let said = &self.proxy.metadata["DISABLE_HBONE_SEND"];
-        !(said == true || said == "true")
+        (self.proxy.kind == ProxyKind::Waypoint || self.proxy.hbone) && !(said == true || said == "true")
     }
 
     /// How long connections of the proxy may be idle, where its metadata says so.

@@ -39,7 +39,8 @@ impl Case {
     }
 
     /// What comes of it: the tables that the head names under `routes`; the clusters that it names under `clusters`, or the names of
-    /// all if it says `clusters: names`; and the endpoints of the clusters that it names under `endpoints`.
+    /// all if it says `clusters: names`; the endpoints of the clusters that it names under `endpoints`; and the listeners that it names
+    /// under `listeners`, or all of them if it says `listeners: true`.
     pub(crate) fn answer(&self) -> Value {
         let scope = Scope::of(&self.snapshot.catalog, &self.proxy);
         let cx = Context {
@@ -72,10 +73,13 @@ impl Case {
             let found = endpoint::load_assignment(&cx, name);
             answer["endpoints"][name] = message_to_json(&found).expect("JSON");
         }
-        if self.head["listeners"] == true {
+        let wanted = &self.head["listeners"];
+        if !wanted.is_null() {
             let listeners = listener::listeners(&cx);
+            let named = |name: &str| wanted.as_array().is_none_or(|names| names.contains(&json!(name)));
             let shown = listeners
                 .iter()
+                .filter(|listener| named(&listener.name))
                 .map(|listener| message_to_json(listener).expect("JSON"));
             answer["listeners"] = shown.collect();
         }

@@ -1,8 +1,8 @@
 //! Area `istio-ambient-traffic`: who may reach whom, from the resources to the verdict of the node proxy's own tables, without a packet.
 //!
 //! Each request gets a mesh of its own: the environment of the area, its policies with the placeholders filled in, everything that the control
-//! plane derives from them as it goes over the wire, and the decisions on the way: where the client's node sends the call, what a waypoint's
-//! Envoy does with it, and what the server's node says to it.
+//! plane derives from them as it goes over the wire, and the decisions on the way: where the client's node, its sidecar or the gateway sends
+//! the call, what a waypoint's Envoy does with it, and what the server's node or sidecar says to it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use corten_api::istio::mesh_config::MeshConfig;
 use corten_core::Identity;
-use corten_envoy_gen::generate;
-use corten_explain::{Call, Certificate, Config, Outcome as End, Request, follow, onward};
+
+use corten_explain::{Call, Certificate, Outcome as End, Request, follow, onward};
 use corten_model::Settings as MeshSettings;
-use corten_routing::{Proxy, Snapshot, World};
+use corten_routing::{Snapshot, World};
 use corten_traffic::{Authority, Connect, Outbound, Peer, Protocol, Settings, Tables};
 use serde_json::{Value, json};
 
@@ -37,7 +37,13 @@ const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 /// Long after the tokens of the data were made, and long before those that are good end.
 const NOW: u64 = 1_750_000_000;
 /// Service ports of the environment, and where they lead.
-const PORTS: [(&str, u16, u16); 2] = [("http", 80, 18080), ("tcp", 9090, 19090)];
+const PORTS: [(&str, u16, u16); 3] = [("http", 80, 18080), ("http-other", 85, 18085), ("tcp", 9090, 19090)];
+/// The gateway's namespace, pod and service account, its place in the addresses, and where it takes requests.
+const GATEWAY: (&str, &str, u8, u16) = ("istio-system", "istio-ingressgateway", 8, 8080);
+/// The workload with a sidecar.
+const SIDECAR: &str = "sidecar";
+
+mod proxies;
 
 /// Runs the requests of all tables, each a case.
 pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
@@ -68,13 +74,11 @@ fn text(value: &Value) -> &str {
 
 fn judge(config: &str, request: &Value) -> Result<Outcome> {
     let (from, to) = (text(&request["from"]), text(&request["to"]));
-    if let Some(feature) = needs(from, to) {
-        return Ok(Outcome::Skipped(feature.to_owned()));
-    }
     let config = config
         .replace("{FROM}", from)
         .replace("{TO}", to)
-        .replace("{WAYPOINT}", "waypoint");
+        .replace("{WAYPOINT}", "waypoint")
+        .replace("{INGRESS_SA}", GATEWAY.1);
     let mesh = Ambient::new(&config)?;
     let expected = request["allow"]
         .as_bool()
@@ -97,15 +101,6 @@ fn judge(config: &str, request: &Value) -> Result<Outcome> {
         }
     }
     Ok(Outcome::Passed)
-}
-
-/// The feature that a request needs beyond node proxies and waypoints. A client outside the mesh goes past waypoints.
-fn needs(from: &str, to: &str) -> Option<&'static str> {
-    match (from, to) {
-        ("ingress-gateway", _) => Some("ingress gateway"),
-        ("sidecar", _) | (_, "sidecar") => Some("sidecar"),
-        _ => None,
-    }
 }
 
 /// Namespaces, pods and services of the area's description.
@@ -136,7 +131,7 @@ fn environment() -> Vec<Value> {
     objects.push(pod(waypoint, place, &gateway_label(), &json!({})));
     for (name, place) in WORKLOADS {
         // What the node agent says once a pod's traffic is redirected.
-        let captured = !matches!(name, "uncaptured" | "sidecar");
+        let captured = !matches!(name, "uncaptured" | SIDECAR);
         let annotations = if captured {
             json!({"ambient.istio.io/redirection": "enabled"})
         } else {
@@ -145,6 +140,11 @@ fn environment() -> Vec<Value> {
         let mut labels = json!({"app": name});
         if name == "workload-waypoint" {
             labels[USE_WAYPOINT] = json!(waypoint);
+        }
+        if name == SIDECAR {
+            // What injection adds in a mesh where proxies know tunnels.
+            labels["security.istio.io/tlsMode"] = json!("istio");
+            labels["networking.istio.io/tunnel"] = json!("http");
         }
         objects.push(pod(name, place, &labels, &annotations));
         let ports = PORTS.map(|(name, port, target)| json!({"name": name, "port": port, "targetPort": target}));
@@ -160,7 +160,23 @@ fn environment() -> Vec<Value> {
             },
         }));
     }
+    let (namespace, name, place, _) = GATEWAY;
+    let mut gateway = pod(name, place, &ingress_label(), &json!({}));
+    gateway["metadata"]["namespace"] = json!(namespace);
+    objects.push(gateway);
+    objects.push(json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "selector": ingress_label(), "ports": [{"name": "http2", "port": 80, "targetPort": GATEWAY.3}],
+            "clusterIP": format!("10.1.0.{place}"),
+        },
+    }));
     objects
+}
+
+/// The labels of the gateway's pod.
+fn ingress_label() -> Value {
+    json!({"istio": "ingressgateway"})
 }
 
 /// The labels of the waypoint's pod.
@@ -225,6 +241,9 @@ impl Ambient {
 
     /// How a call ends.
     fn call(&self, from: &str, to: &str, scheme: &str, request: &Value) -> Result<Ended> {
+        if from == "ingress-gateway" || from == SIDECAR {
+            return self.by_proxy(from, to, scheme, request);
+        }
         let (source, server) = (self.workload(from)?, self.workload(to)?);
         let (client, address) = (source.addresses[0], server.addresses[0]);
         let port = PORTS
@@ -268,7 +287,13 @@ impl Ambient {
                     if !upstream.expected.contains(&server.identity) {
                         return Ok(Ended::new(false, "the client's node expects another identity"));
                     }
-                    return self.arrive(client, &source.identity, *hop, &authority.text(hop.ip()));
+                    let authority = authority.text(hop.ip());
+                    if to == SIDECAR {
+                        let client = SocketAddr::new(client, 40_000);
+                        let called = authority.parse().context("the authority is no address")?;
+                        return self.at_sidecar(tunnelled(client, &source.identity, *hop, called, scheme, request));
+                    }
+                    return self.arrive(client, &source.identity, *hop, &authority);
                 }
                 (Protocol::Tcp, _, Connect::Address(hop)) => destination = *hop,
                 other => bail!("{other:?} is no hop of this mesh"),
@@ -276,6 +301,10 @@ impl Ambient {
         }
         if destination != SocketAddr::new(address, port.2) {
             bail!("{destination} is not the port of {to}");
+        }
+        if to == SIDECAR {
+            let client = SocketAddr::new(client, 40_000);
+            return self.at_sidecar(sent(client, destination, scheme, request).inbound());
         }
         Ok(self.judged(server, client, None, destination))
     }
@@ -326,14 +355,7 @@ impl Ambient {
             hop.ip(),
             WAYPOINT.0
         );
-        let proxy = Proxy::of_node(&id, &json!({"NAMESPACE": NAMESPACE, "LABELS": gateway_label()}))?;
-        let made = generate(&self.snapshot, &proxy);
-        let config = Config::new(
-            made.listeners,
-            made.routes.into_values(),
-            made.clusters,
-            made.endpoints.into_values(),
-        );
+        let config = self.made(&id, &json!({"NAMESPACE": NAMESPACE, "LABELS": gateway_label()}))?;
         let trace = follow(&config, &tunnelled(client, identity, hop, called, scheme, request));
         let end = trace.ends().next().context("the call goes nowhere")?;
         if let End::Refused { status, why, .. } = &end.outcome {
@@ -367,7 +389,12 @@ fn tunnelled(
     scheme: &str,
     request: &Value,
 ) -> Call {
-    let mut inside = Call {
+    sent(client, called, scheme, request).tunnelled(hop, &called.to_string(), identity.to_string())
+}
+
+/// A call as its client makes it.
+fn sent(client: SocketAddr, called: SocketAddr, scheme: &str, request: &Value) -> Call {
+    let call = Call {
         source: client,
         now: Some(NOW),
         ..Call::new(called)
@@ -383,7 +410,7 @@ fn tunnelled(
         for (name, value) in request["headers"].as_object().into_iter().flatten() {
             sent = sent.header(name, text(value));
         }
-        inside = inside.http(sent);
+        return call.http(sent);
     }
-    inside.tunnelled(hop, &called.to_string(), identity.to_string())
+    call
 }

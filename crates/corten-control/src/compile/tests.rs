@@ -74,6 +74,9 @@ impl Seed {
                 );
                 pod["metadata"]["labels"] =
                     json!({ "app": app, "version": version, "security.istio.io/tlsMode": pick(&["istio", "none"], c) });
+                if a.wrapping_add(b).is_multiple_of(2) {
+                    pod["metadata"]["annotations"] = json!({ "ambient.istio.io/redirection": "enabled" });
+                }
                 pod["status"] = json!({
                     "phase": "Running", "podIP": address, "podIPs": [{ "ip": address }],
                     "conditions": [{ "type": "Ready", "status": pick(&["True", "True", "False"], a) }],
@@ -253,7 +256,11 @@ fn proxies() -> Vec<Proxy> {
     let proxy = |kind: &str, address: &str, place: &str, labels: Value| {
         let (name, namespace) = place.split_once('.').expect("name.namespace");
         let id = format!("{kind}~{address}~{name}.{namespace}~{namespace}.svc.cluster.local");
-        let metadata = json!({ "NAMESPACE": namespace, "LABELS": labels, "NODE_NAME": "n1", "MESH_ID": "m", "WORKLOAD_NAME": name });
+        let mut metadata = json!({ "NAMESPACE": namespace, "LABELS": labels, "NODE_NAME": "n1", "MESH_ID": "m", "WORKLOAD_NAME": name });
+        // Others of the same kind know no tunnels.
+        if ["elsewhere.bank", "edge.istio-system"].contains(&place) {
+            metadata["ENABLE_HBONE"] = json!("true");
+        }
         Proxy::of_node(&id, &metadata).expect("a proxy")
     };
     vec![

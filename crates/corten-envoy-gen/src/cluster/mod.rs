@@ -34,7 +34,7 @@ use corten_routing::{ProxyKind, Service, ServicePort, for_port, merge_policies};
 pub use self::{diagnostics::diagnostics, stat::Stat};
 pub(crate) use self::{outbound::Way, waypoint::of_waypoint};
 use crate::{
-    Context,
+    Context, listener,
     names::{self, Parsed},
     waypoint::Behind,
 };
@@ -67,6 +67,12 @@ pub(crate) fn own(cx: &Context<'_>) -> Vec<Cluster> {
         made.extend(special::dynamic_dns(cx));
         made.extend(inbound::clusters(cx));
         made.push(special::inbound_passthrough(cx));
+        if listener::takes_tunnels(cx) {
+            made.push(waypoint::inside(cx, names::MAIN, names::MAIN));
+        }
+    }
+    if cx.tunnels() {
+        made.push(waypoint::originate(cx));
     }
     made
 }

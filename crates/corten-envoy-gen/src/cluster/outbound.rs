@@ -317,7 +317,7 @@ fn secure(
         http2: http.is_http2(),
         original_destination: found == Found::Called,
         dynamic: found == Found::Dynamic,
-        tunnels: cx.proxy.kind == ProxyKind::Waypoint && !vip && cx.tunnels(),
+        tunnels: !vip && cx.tunnels() && (cx.proxy.kind == ProxyKind::Waypoint || found == Found::Told),
         credentials: cx.proxy.kind != ProxyKind::Sidecar || selects,
         files: tls::files(cx).as_ref(),
         defaults: cx.mesh().tls_defaults.as_ref(),

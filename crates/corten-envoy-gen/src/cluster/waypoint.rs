@@ -96,7 +96,7 @@ fn beyond<'a>(
 }
 
 /// To a listener of the proxy's own.
-fn inside(cx: &Context<'_>, name: &str, listener: &str) -> Cluster {
+pub(super) fn inside(cx: &Context<'_>, name: &str, listener: &str) -> Cluster {
     let mut cluster = Cluster {
         name: name.to_owned(),
         alt_stat_name: stat_name(name),
@@ -114,7 +114,7 @@ fn inside(cx: &Context<'_>, name: &str, listener: &str) -> Cluster {
 /// Out of the proxy, in a tunnel to the address that the connection was made to.
 ///
 /// Whose certificate is believed: any of the mesh's. The address is all that is known of the other end here.
-fn originate(cx: &Context<'_>) -> Cluster {
+pub(super) fn originate(cx: &Context<'_>) -> Cluster {
     let prefixes: Vec<String> = tls::trust_domains(cx.mesh())
         .iter()
         .map(|domain| format!("spiffe://{domain}/"))

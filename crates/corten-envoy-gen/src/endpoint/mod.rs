@@ -26,7 +26,7 @@ use corten_model::{
     Scope as Near,
     input::{PeerAuthentication, TrafficDistribution},
 };
-use corten_routing::{self as routing, Endpoint, Health, ProxyKind, Service, ServicePort, tls_mode};
+use corten_routing::{self as routing, Endpoint, Health, Resolution, Service, ServicePort, tls_mode};
 
 use self::locality::Preference;
 use crate::{
@@ -265,13 +265,14 @@ impl<'a> Of<'a> {
         peer::of_port(&modes, endpoint.port) != MutualTLSMode::Disable
     }
 
-    /// Where the tunnel leads by which a waypoint reaches the endpoint, `ADDRESS:PORT`; `None`: the endpoint takes none, or takes
-    /// the mutual TLS of sidecars, which another service's policies expect.
+    /// Where the tunnel leads by which the endpoint is reached, `ADDRESS:PORT`; `None`: it or the proxy knows none, or it takes the
+    /// mutual TLS of sidecars, which then goes before: what a service's policies say of its own port is seen by both sides.
     fn tunnel(&self, endpoint: &Endpoint) -> Option<String> {
         let address = endpoint.address.ip()?;
+        // Envoy resolves the addresses of such clusters, and a listener of its own has none.
+        let resolved = matches!(self.service.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
         let prefers = matches!(self.way, Way::Vip(_)) || self.way == Way::Outbound && !endpoint.tls;
-        let takes =
-            self.cx.proxy.kind == ProxyKind::Waypoint && prefers && self.cx.tunnels() && endpoint.is_tunnelled();
+        let takes = !resolved && prefers && self.cx.tunnels() && endpoint.is_tunnelled();
         takes.then(|| names::with_port(&address.to_string(), endpoint.port))
     }
 

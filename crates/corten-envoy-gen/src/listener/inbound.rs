@@ -12,7 +12,7 @@ use corten_envoy::{
     boolean, duration,
     envoy::{
         config::{
-            core::v3::TrafficDirection,
+            core::v3::{CidrRange, TrafficDirection},
             listener::v3::{
                 Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate,
                 listener_filter_chain_match_predicate::{MatchSet, Rule},
@@ -25,10 +25,11 @@ use corten_envoy::{
 };
 use corten_model::{Labels, Name, rules::PeerModes};
 use corten_routing::{Interception, Service, ServicePort};
+use ipnet::IpNet;
 
 use super::{
     OWN_PORTS, blackhole,
-    draft::PLAIN_HTTP,
+    draft::{PLAIN_HTTP, cidr},
     filters::{self, Http, Routes, Side},
     port_or,
     targets::targets,
@@ -43,6 +44,7 @@ use crate::{
         peer,
         tls::{self, Inbound},
     },
+    waypoint,
 };
 
 /// The port that redirected inbound connections come to, unless the mesh says otherwise.
@@ -153,7 +155,7 @@ struct Maker<'a> {
 
 /// The listeners for inbound connections.
 pub(super) fn listeners(cx: &Context<'_>, log: &Signals) -> Vec<Listener> {
-    let maker = Maker::new(cx, log);
+    let maker = Maker::new(cx, log, Peer::Certificate);
     let (bound, redirected): (Vec<Served>, Vec<Served>) =
         served(cx).into_iter().partition(|served| served.bind.is_some());
     let mut made = Vec::new();
@@ -280,8 +282,45 @@ fn served(cx: &Context<'_>) -> Vec<Served> {
     of.collect()
 }
 
+/// The listener for what comes out of tunnels that end here: no TLS is left, and who calls is whom the tunnel is of.
+pub(super) fn tunnelled(cx: &Context<'_>, log: &Signals) -> Listener {
+    let maker = Maker {
+        modes: PeerModes {
+            mode: MutualTLSMode::Disable,
+            ..PeerModes::default()
+        },
+        ..Maker::new(cx, log, Peer::Tunnel)
+    };
+    let of_ports = served(cx).into_iter().filter(|served| served.bind.is_none());
+    let mut chains: Vec<FilterChain> = of_ports.flat_map(|served| maker.chains(&served)).collect();
+    chains.extend(maker.passthrough(0));
+    // Whoever opens a tunnel says where it leads, which must be here.
+    let own: Vec<CidrRange> = cx
+        .proxy
+        .addresses
+        .iter()
+        .map(|address| cidr(&IpNet::from(*address)))
+        .collect();
+    for wanted in chains.iter_mut().filter_map(|chain| chain.filter_chain_match.as_mut()) {
+        wanted.transport_protocol.clear();
+        wanted.prefix_ranges.clone_from(&own);
+    }
+    Listener {
+        name: names::MAIN.to_owned(),
+        listener_specifier: Some(waypoint::internal()),
+        listener_filters: [vec![filters::original_dst()], inspectors(&chains)].concat(),
+        filter_chains: chains,
+        listener_filters_timeout: Some(detection_timeout(cx)),
+        continue_on_listener_filters_timeout: true,
+        access_log: log.unrouted.clone(),
+        traffic_direction: TrafficDirection::Inbound.into(),
+        ..Listener::default()
+    }
+}
+
 impl<'a> Maker<'a> {
-    fn new(cx: &'a Context<'a>, log: &'a Signals) -> Maker<'a> {
+    /// `peer`: whose identity policies are about.
+    fn new(cx: &'a Context<'a>, log: &'a Signals, peer: Peer) -> Maker<'a> {
         let catalog = &cx.snapshot.catalog;
         let pairs = cx.proxy.labels.iter();
         let labels = Labels::new(pairs.map(|(key, value)| (Name::from(key.as_str()), Name::from(value.as_str()))));
@@ -291,11 +330,7 @@ impl<'a> Maker<'a> {
             log,
             modes: peer::of_workload(policies, &cx.proxy.namespace, &labels, &catalog.settings.root_namespace),
             trust_domains: tls::trust_domains(cx.mesh()),
-            enforcement: Enforcement::new(
-                cx,
-                Place::of(cx.proxy, &catalog.settings.root_namespace),
-                Peer::Certificate,
-            ),
+            enforcement: Enforcement::new(cx, Place::of(cx.proxy, &catalog.settings.root_namespace), peer),
         }
     }
 

@@ -32,7 +32,13 @@ const OWN_PORTS: [u16; 5] = [15001, 15006, 15020, 15021, 15090];
 pub fn listeners(cx: &Context<'_>) -> Vec<Listener> {
     match cx.proxy.kind {
         ProxyKind::Sidecar => {}
-        ProxyKind::Router => return gateway::listeners(cx),
+        ProxyKind::Router => {
+            let mut made = gateway::listeners(cx);
+            if cx.tunnels() {
+                made.push(waypoint::originate(&Signals::of(cx, WorkloadMode::Client)));
+            }
+            return made;
+        }
         ProxyKind::Waypoint => return waypoint::listeners(cx),
     }
     let mut made = outward(cx);
@@ -48,6 +54,9 @@ pub fn outward(cx: &Context<'_>) -> Vec<Listener> {
         made.push(virtual_outbound(cx, &log));
     }
     for_all_families(cx, &mut made);
+    if cx.tunnels() {
+        made.push(waypoint::originate(&log));
+    }
     made
 }
 
@@ -56,7 +65,16 @@ pub fn inward(cx: &Context<'_>) -> Vec<Listener> {
     let log = Signals::of(cx, WorkloadMode::Server);
     let mut made = inbound::listeners(cx, &log);
     for_all_families(cx, &mut made);
+    if takes_tunnels(cx) {
+        made.push(waypoint::terminate(cx, &log));
+        made.push(inbound::tunnelled(cx, &log));
+    }
     made
+}
+
+/// Whether tunnels end at a sidecar: it must say that it knows them, and connections must come to it rather than to its workload.
+pub(crate) fn takes_tunnels(cx: &Context<'_>) -> bool {
+    cx.proxy.kind == ProxyKind::Sidecar && cx.proxy.hbone && cx.proxy.interception != Interception::None
 }
 
 fn for_all_families(cx: &Context<'_>, made: &mut [Listener]) {

@@ -1,4 +1,4 @@
-//! The listeners of a waypoint at which tunnels end and begin.
+//! The listeners at which tunnels end and begin: a waypoint's, and those of other proxies that know tunnels.
 
 use corten_api::istio::telemetry::WorkloadMode;
 use corten_envoy::{
@@ -58,7 +58,7 @@ pub(crate) fn listeners(cx: &Context<'_>) -> Vec<Listener> {
 }
 
 /// Ends tunnels: the caller must show a certificate of the mesh, and names the address it wants to reach.
-fn terminate(cx: &Context<'_>, log: &Signals) -> Listener {
+pub(crate) fn terminate(cx: &Context<'_>, log: &Signals) -> Listener {
     let mut manager = Http {
         side: Side::Inbound,
         stat_prefix: names::TERMINATE.to_owned(),
@@ -143,7 +143,7 @@ fn to_main() -> RouteConfiguration {
 }
 
 /// Begins tunnels, to the address that the connection has inside the proxy.
-fn originate(log: &Signals) -> Listener {
+pub(crate) fn originate(log: &Signals) -> Listener {
     let tunnel = TcpOptions {
         tunneling: Some(TunnelingConfig {
             hostname: "%DOWNSTREAM_LOCAL_ADDRESS%".to_owned(),
@@ -166,7 +166,7 @@ fn originate(log: &Signals) -> Listener {
 }
 
 /// A listener that only clusters of the same proxy send to.
-pub(super) fn internal() -> ListenerSpecifier {
+pub(crate) fn internal() -> ListenerSpecifier {
     ListenerSpecifier::InternalListener(InternalListenerConfig::default())
 }
 

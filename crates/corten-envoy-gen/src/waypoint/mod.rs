@@ -27,7 +27,7 @@ use corten_envoy::{
 use corten_model::Waypoint;
 use corten_routing::{MESH_GATEWAY, ProxyKind, Resolution, Service, VirtualService};
 
-pub(crate) use self::listener::listeners;
+pub(crate) use self::listener::{internal, listeners, originate, terminate};
 use crate::{Context, security::tls};
 
 /// The port on which tunnels are taken.
