@@ -1,7 +1,7 @@
 //! Developer commands: `cargo xtask COMMAND`.
 //!
 //! This crate depends on no product crate, so that it builds at once; what needs product code is a binary of its own
-//! (`corten-conformance`, `corten-bench`) that a command here builds and runs.
+//! (`corten-conformance`, `corten-fields`, `corten-bench`) that a command here builds and runs.
 
 mod cargo;
 mod demo;
@@ -31,6 +31,8 @@ usage: cargo xtask COMMAND
                                          two-node cluster of ../shared/kubernetes/lab.sh
   conformance [--data DIR] [--area A] [--json FILE] [--verbose]
                                          judge the product by the data in DIR (default ../shared/testdata)
+  fields [--check] [KIND...]             judge every field of every resource and write docs/fields.md; with --check, or for some kinds,
+                                         only say what is ignored
   bench NAME [--json FILE]               run a benchmark beside its baseline; without NAME, list them
   image [--output FILE] [--tests]        the container images as one OCI archive; --help lists the rest
   fuzz [TARGET] [--seconds N]            run the fuzz targets (default: each for 60 s)
@@ -59,6 +61,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             Some((first, rest)) if first == "--kubernetes" => kubernetes::run(&kubernetes::parse(rest)?),
             _ => test::run(rest),
         },
+        "fields" => cargo::run_tool("corten-fields", &[], rest),
         "conformance" => cargo::run_tool("corten-conformance", &[], rest),
         "bench" => cargo::run_tool("corten-bench", &["--release"], rest),
         "image" => image::run(rest),

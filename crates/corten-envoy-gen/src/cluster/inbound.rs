@@ -63,6 +63,7 @@ pub(super) fn clusters(cx: &Context<'_>) -> Vec<Cluster> {
             number,
             protocol: first.port.protocol,
             of: Some(first),
+            listed: None,
             loops: !local,
             at: local.then(|| endpoint::socket(cx.proxy.loopback(), number)),
         };
@@ -89,6 +90,7 @@ fn of_ingress(cx: &Context<'_>, targets: &[Target], ingress: &IstioIngressListen
         number,
         protocol: Protocol::parse(&port.protocol),
         of,
+        listed: Some(&port.name),
         loops: !local,
         at: at.map(|at| match at {
             At::Ip(address, port) => endpoint::socket(&address.to_string(), port),
@@ -139,6 +141,8 @@ struct Inbound<'a> {
     number: u16,
     protocol: Protocol,
     of: Option<&'a Target>,
+    /// The name that the Sidecar gives the port which it lists.
+    listed: Option<&'a str>,
     /// Redirection would send what goes there back here.
     loops: bool,
     /// Where the application listens; `None`: where the connection was made to.
@@ -168,12 +172,10 @@ impl Inbound<'_> {
         cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
         super::name_services(&mut cluster, services);
         let pattern = &cx.mesh().inbound_cluster_stat_name;
-        if let Some(target) = self.of.filter(|_| !pattern.is_empty()) {
-            let stat = Stat {
-                target_port: self.number,
-                ..Stat::of(&target.service, &target.port)
-            };
-            cluster.alt_stat_name = stat_name(&stat.fill(pattern));
+        if !pattern.is_empty()
+            && let Some(filled) = self.stat(cx, pattern)
+        {
+            cluster.alt_stat_name = stat_name(&filled);
         }
         let mut http = Http::of_port(cx, self.protocol);
         let pool = self.pool(cx, &mut cluster);
@@ -183,6 +185,33 @@ impl Inbound<'_> {
         }
         special::set_http(&mut cluster, http);
         cluster
+    }
+
+    /// A pattern of names in statistics, filled; a port that a Sidecar lists is called as it is there, also where no service leads to it.
+    fn stat(&self, cx: &Context<'_>, pattern: &str) -> Option<String> {
+        let of_service = self.of.map(|target| Stat {
+            target_port: self.number,
+            ..Stat::of(&target.service, &target.port)
+        });
+        let Some(port_name) = self.listed else {
+            return of_service.map(|stat| stat.fill(pattern));
+        };
+        let sidecar = cx.scope.sidecar.as_ref()?;
+        let host = format!("{}.{}", sidecar.name, sidecar.namespace);
+        let of_sidecar = Stat {
+            host: &host,
+            service: None,
+            subset: "",
+            port: self.number,
+            port_name,
+            target_port: self.number,
+        };
+        let stat = of_service.map_or(of_sidecar, |stat| Stat {
+            port: self.number,
+            port_name,
+            ..stat
+        });
+        Some(stat.fill(pattern))
     }
 
     /// Limits on connections: the Sidecar's for the port, its own for all, what clients are told, the mesh's.

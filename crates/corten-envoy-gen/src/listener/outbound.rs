@@ -55,6 +55,7 @@ pub(super) fn listeners(cx: &Context<'_>, log: &Signals) -> Vec<Listener> {
             .filter(|service| service.resolution != Resolution::Alias)
         {
             for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
+                let port = &as_written(port, egress);
                 for (bind, draft) in of_port(cx, egress, service, port, &lookups, log) {
                     let number = egress.port().filter(|number| *number != 0).unwrap_or(port.number);
                     if may_listen(cx, &bind, number, &draft) {
@@ -74,6 +75,16 @@ pub(super) fn listeners(cx: &Context<'_>, log: &Signals) -> Vec<Listener> {
         .into_iter()
         .map(|((bind, port), (draft, name))| draft.build(name, &bind, port, detection))
         .collect()
+}
+
+/// A service's port as a listener of a Sidecar takes it: what is spoken there is the listener's to say, where it has a port.
+fn as_written(port: &ServicePort, egress: &EgressListener) -> ServicePort {
+    let written = egress.written.as_ref().and_then(|written| written.port.as_ref());
+    let said = written.filter(|written| written.number.is_given());
+    ServicePort {
+        protocol: said.map_or(port.protocol, |written| Protocol::parse(&written.protocol)),
+        ..port.clone()
+    }
 }
 
 /// Whether a listener is possible: for one that listens by itself the proxy needs the right to, and the proxy's own ports are taken.

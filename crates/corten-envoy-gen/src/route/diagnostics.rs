@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use corten_api::{
     diagnostic::Diagnostic,
     istio::{
+        destination_rule::{ConnectionPoolSettings, HTTPSettingsH2UpgradePolicy},
         sidecar::{OutboundTrafficPolicyMode, SidecarSpec},
         virtual_service::{
             AbortErrorType, DelayHttpDelayType, HTTPFaultInjection, HTTPMatchRequest, HTTPRetry, HTTPRoute, Headers,
@@ -354,7 +355,10 @@ impl<'a> Object<'a> {
                 "defaultEndpoint says where requests go",
                 &[("targetPort", target)],
             );
+            let pool = listener.connection_pool.as_ref();
+            self.inbound_pool(&format!("{at}.connectionPool"), pool);
         }
+        self.inbound_pool("spec.inboundConnectionPool", spec.inbound_connection_pool.as_ref());
         for (index, listener) in spec.egress.iter().enumerate() {
             let target = listener.port.as_ref().is_some_and(|port| port.target_port.is_given());
             let at = format!("spec.egress[{index}].port");
@@ -364,6 +368,18 @@ impl<'a> Object<'a> {
                 &[("targetPort", target)],
             );
         }
+    }
+}
+
+impl Object<'_> {
+    /// A pool towards the application: what it speaks is the port's to say.
+    fn inbound_pool(&mut self, at: &str, pool: Option<&ConnectionPoolSettings>) {
+        let upgrade = pool
+            .and_then(|pool| pool.http.as_ref())
+            .is_some_and(|http| http.h2_upgrade_policy == HTTPSettingsH2UpgradePolicy::Upgrade);
+        let why =
+            "the application is spoken to as its port's protocol says, or with useClientProtocol as the client speaks";
+        self.unused(&format!("{at}.http"), why, &[("h2UpgradePolicy", upgrade)]);
     }
 }
 

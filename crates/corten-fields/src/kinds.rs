@@ -1,0 +1,79 @@
+//! The kinds whose fields are judged.
+
+use corten_api::{
+    codec::{Field, SchemaCx},
+    istio::mesh_config::MeshConfig,
+};
+use serde_json::Value;
+
+use crate::schema::{Leaf, leaves};
+
+/// A kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Judged {
+    /// The group; empty for what is no object of Kubernetes.
+    pub(crate) group: &'static str,
+    /// The kind, which its folder below `testdata` is called after.
+    pub(crate) kind: &'static str,
+}
+
+/// The group that the mesh's own documents are given, which have none.
+pub(crate) const MESH_GROUP: &str = "mesh.istio.io";
+
+const NETWORKING: &str = "networking.istio.io";
+
+/// All kinds, in the order of the table.
+pub(crate) const KINDS: &[Judged] = &[
+    Judged {
+        group: NETWORKING,
+        kind: "VirtualService",
+    },
+    Judged {
+        group: NETWORKING,
+        kind: "DestinationRule",
+    },
+    Judged {
+        group: NETWORKING,
+        kind: "ServiceEntry",
+    },
+    Judged {
+        group: NETWORKING,
+        kind: "Gateway",
+    },
+    Judged {
+        group: NETWORKING,
+        kind: "Sidecar",
+    },
+];
+
+/// The experimental channel has all that the standard one has.
+fn cx(version: &'static str) -> SchemaCx {
+    SchemaCx {
+        experimental: true,
+        version,
+    }
+}
+
+impl Judged {
+    /// The fields of its spec.
+    pub(crate) fn leaves(&self) -> Vec<Leaf> {
+        if self.group == MESH_GROUP {
+            return leaves(&self.document(), &["spec"]);
+        }
+        let Some(registered) = corten_api::kind(self.group, self.kind) else {
+            return Vec::new();
+        };
+        let version = registered.kind.versions.iter().find(|version| version.storage);
+        leaves(
+            &(registered.spec_schema)(&cx(version.map_or("v1", |version| version.name))),
+            &["spec"],
+        )
+    }
+
+    fn document(&self) -> Value {
+        match self.kind {
+            "MeshConfig" => MeshConfig::schema(&cx("v1alpha1")),
+            _ => Value::Null,
+        }
+    }
+}
