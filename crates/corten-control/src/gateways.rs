@@ -14,7 +14,7 @@ use corten_core::NamespacedName;
 use corten_gateway_api::input::{RegistryService, Service};
 use corten_gateway_api::reference::{Key, Kind as ReferenceKind};
 use corten_gateway_api::store::{Reference, Store};
-use corten_gateway_api::{Conversion, Inputs, Settings, StatusValue, convert, deploy, ingress};
+use corten_gateway_api::{Conversion, Inputs, Settings, StatusValue, checked, convert, deploy, ingress};
 use corten_model::{Settings as MeshSettings, Snapshot};
 use corten_routing::{Configs, Generated, GeneratedObjects};
 use corten_store_kube::{Change, Kind, Referred, kinds};
@@ -171,15 +171,9 @@ impl Gateways {
 
     /// What is told of a service elsewhere is noticed there ([`service_changed`](Self::service_changed)).
     fn put_service(&mut self, object: &Value) {
-        let list = |path: &str| object.pointer(path).and_then(Value::as_array).into_iter().flatten();
-        let load_balancer = object["spec"]["type"] == "LoadBalancer";
-        let given = list("/status/loadBalancer/ingress").filter(|_| load_balancer);
-        let given = given.filter_map(|one| one["ip"].as_str().or_else(|| one["hostname"].as_str()));
+        let (addresses, load_balancer) = corten_gateway_api::service::outside(object);
         let outside = Outside {
-            addresses: given
-                .chain(list("/spec/externalIPs").filter_map(Value::as_str))
-                .map(str::to_owned)
-                .collect(),
+            addresses,
             load_balancer,
         };
         let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
@@ -271,7 +265,7 @@ impl Gateways {
                 .map(|routes| routes.object)
                 .chain(of_ingresses.virtual_services)
                 .collect(),
-            destination_rules: made.destination_rules,
+            destination_rules: checked(made.destination_rules),
         };
         if let Some(changed) = configs.with_generated(&mut self.generated, now) {
             *configs = Arc::new(changed);

@@ -7,7 +7,10 @@ use corten_envoy::envoy::config::route::v3::{
     DirectResponseAction, RedirectAction, RetryPolicy, Route, RouteAction,
     redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier},
     route::Action,
-    route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, hash_policy::PolicySpecifier},
+    route_action::{
+        ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy,
+        hash_policy::PolicySpecifier,
+    },
     route_match::PathSpecifier,
     weighted_cluster::{ClusterWeight, cluster_weight},
 };
@@ -18,11 +21,14 @@ use crate::network::Ended;
 use crate::regexes::substitute;
 use crate::route::fraction;
 use crate::text::{duration, percent};
-use crate::trace::{Answer, Destination, Outcome, Refusal, RouteTaken, Setting};
+use crate::trace::{Answer, Destination, HeaderChange, Outcome, Refusal, Retries, RouteTaken, Setting};
 use crate::{Config, Request, cluster, format, host};
 
 /// What Envoy waits for an answer where a route does not say.
 const TIMEOUT_DEFAULT: &str = "15s";
+const TIMEOUT_DEFAULT_MS: u64 = 15_000;
+/// What is added to the host of a copy, so that its server can tell.
+const COPY_SUFFIX: &str = "-shadow";
 
 /// Does what the route says for its share of calls, and shows it.
 pub(crate) fn run(
@@ -49,7 +55,7 @@ pub(crate) fn run(
                 let answer = Answer {
                     status: redirect_status(redirect),
                     location: Some(location.clone()),
-                    body: String::new(),
+                    ..Answer::default()
                 };
                 shown.action = format!("redirects to {location} ({})", answer.status);
                 shown.answer = Some(answer.clone());
@@ -77,8 +83,8 @@ fn answer(direct: &DirectResponseAction) -> Answer {
     };
     Answer {
         status: u16::try_from(direct.status).unwrap_or_default(),
-        location: None,
         body,
+        ..Answer::default()
     }
 }
 
@@ -162,6 +168,8 @@ fn forward(
     hop: &mut Ended,
 ) -> Outcome {
     shown.settings = settings(scope, route, action);
+    shown.timeout_ms = Some(action.timeout.as_ref().map_or(TIMEOUT_DEFAULT_MS, milliseconds));
+    shown.retries = retry_policy(scope, action).and_then(retried);
     let choices = match choices(action, facts) {
         Ok(choices) => choices,
         Err(why) => {
@@ -196,11 +204,31 @@ fn forward(
             }
         };
         let upstream = cluster::upstream(config, &choice.cluster, facts, Some(&request), hop);
+        for mirror in mirror_policies(scope, action) {
+            let copy = copied(mirror, &request);
+            let name = if mirror.cluster.is_empty() {
+                facts
+                    .header(&mirror.cluster_header.to_ascii_lowercase())
+                    .unwrap_or_default()
+            } else {
+                mirror.cluster.clone()
+            };
+            shown.mirrors.push(Destination {
+                upstream: cluster::upstream(config, &name, facts, Some(&copy), hop),
+                cluster: name,
+                share: share * choice.share * fraction(mirror.runtime_fraction.as_ref()),
+                request: Some(copy),
+                response: Vec::new(),
+            });
+        }
+        let mut response = facts.response.clone();
+        response.extend(changes(scope, route, &choice, facts));
         hop.destinations.push(Destination {
             cluster: choice.cluster,
             share: share * choice.share,
             request: Some(request),
             upstream,
+            response,
         });
     }
     let missing = match action.cluster_not_found_response_code() {
@@ -303,10 +331,7 @@ fn mutated(
             .config
             .map(|config| (&config.request_headers_to_add, &config.request_headers_to_remove)),
     );
-    if scope
-        .config
-        .is_some_and(|config| config.most_specific_header_mutations_wins)
-    {
+    if is_reversed(scope) {
         scopes.reverse();
     }
     for (add, remove) in scopes {
@@ -333,6 +358,113 @@ fn mutated(
         request.host = host;
     }
     Ok(request)
+}
+
+/// Whether the most specific of headers' changes has the last word.
+fn is_reversed(scope: Scope<'_>) -> bool {
+    scope
+        .config
+        .is_some_and(|config| config.most_specific_header_mutations_wins)
+}
+
+/// What is done to the headers of an answer, in order.
+fn changes(scope: Scope<'_>, route: &Route, choice: &Choice<'_>, facts: &Facts) -> Vec<HeaderChange> {
+    let mut scopes = Vec::new();
+    if let Some(weighted) = choice.weighted {
+        scopes.push((&weighted.response_headers_to_add, &weighted.response_headers_to_remove));
+    }
+    scopes.push((&route.response_headers_to_add, &route.response_headers_to_remove));
+    scopes.extend(
+        scope
+            .host
+            .map(|host| (&host.response_headers_to_add, &host.response_headers_to_remove)),
+    );
+    scopes.extend(
+        scope
+            .config
+            .map(|config| (&config.response_headers_to_add, &config.response_headers_to_remove)),
+    );
+    if is_reversed(scope) {
+        scopes.reverse();
+    }
+    let mut changes = Vec::new();
+    for (add, remove) in scopes {
+        changes.extend(
+            remove
+                .iter()
+                .map(|name| HeaderChange::Remove(name.to_ascii_lowercase())),
+        );
+        changes.extend(add.iter().filter_map(|option| change(option, facts)));
+    }
+    changes
+}
+
+fn change(option: &HeaderValueOption, facts: &Facts) -> Option<HeaderChange> {
+    let header = option.header.as_ref()?;
+    let (name, value) = (
+        header.key.to_ascii_lowercase(),
+        format::filled(&header.value, facts, true),
+    );
+    if value.is_empty() && !option.keep_empty_value {
+        return None;
+    }
+    let append = option.append.as_ref().map(|append| append.value);
+    Some(match (append, option.append_action()) {
+        (Some(false), _) | (None, HeaderAppendAction::OverwriteIfExistsOrAdd) => HeaderChange::Set(name, value),
+        (None, HeaderAppendAction::AddIfAbsent) => HeaderChange::Default(name, value),
+        (None, HeaderAppendAction::OverwriteIfExists) => HeaderChange::Replace(name, value),
+        _ => HeaderChange::Add(name, value),
+    })
+}
+
+fn mirror_policies<'a>(scope: Scope<'a>, action: &'a RouteAction) -> &'a [RequestMirrorPolicy] {
+    let own = &action.request_mirror_policies;
+    match scope.host {
+        Some(host) if own.is_empty() => &host.request_mirror_policies,
+        _ => own,
+    }
+}
+
+/// A copy of a request as it is sent to whom it is mirrored to.
+fn copied(mirror: &RequestMirrorPolicy, request: &Request) -> Request {
+    let mut copy = request.clone();
+    if !mirror.disable_shadow_host_suffix_append && !copy.host.is_empty() {
+        let bare = host::without_port(&copy.host).len();
+        copy.host.insert_str(bare, COPY_SUFFIX);
+    }
+    copy
+}
+
+fn retry_policy<'a>(scope: Scope<'a>, action: &'a RouteAction) -> Option<&'a RetryPolicy> {
+    action
+        .retry_policy
+        .as_ref()
+        .or_else(|| scope.host.and_then(|host| host.retry_policy.as_ref()))
+}
+
+/// When a policy tries again; `None`: never.
+fn retried(policy: &RetryPolicy) -> Option<Retries> {
+    let conditions = policy.retry_on.split(',').map(str::trim);
+    let retries = Retries {
+        times: policy.num_retries.as_ref().map_or(1, |times| times.value),
+        on: conditions
+            .filter(|condition| !condition.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        statuses: policy
+            .retriable_status_codes
+            .iter()
+            .filter_map(|status| u16::try_from(*status).ok())
+            .collect(),
+        each_ms: policy.per_try_timeout.as_ref().map_or(0, milliseconds),
+    };
+    (retries.times > 0 && !retries.on.is_empty()).then_some(retries)
+}
+
+fn milliseconds(time: &corten_envoy::google::protobuf::Duration) -> u64 {
+    let seconds = u64::try_from(time.seconds).unwrap_or_default();
+    let nanos = u64::try_from(time.nanos).unwrap_or_default();
+    seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000)
 }
 
 fn add_header(request: &mut Request, option: &HeaderValueOption, facts: &Facts) {
@@ -407,18 +539,9 @@ fn settings(scope: Scope<'_>, route: &Route, action: &RouteAction) -> Vec<Settin
         "idle timeout",
         action.idle_timeout.as_ref().map_or(String::new(), duration),
     );
-    let retry = action
-        .retry_policy
-        .as_ref()
-        .or_else(|| scope.host.and_then(|host| host.retry_policy.as_ref()));
+    let retry = retry_policy(scope, action);
     push("retries", retry.map_or_else(|| "none".to_owned(), retries));
-    let own = &action.request_mirror_policies;
-    let mirrors = if own.is_empty() {
-        scope.host.map_or(own, |host| &host.request_mirror_policies)
-    } else {
-        own
-    };
-    for mirror in mirrors {
+    for mirror in mirror_policies(scope, action) {
         let to = if mirror.cluster.is_empty() {
             format!("what the header {:?} says", mirror.cluster_header)
         } else {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Map, Value};
 
-use crate::{Call, Request, Tls};
+use crate::{Call, HeaderChange, Request, Tls};
 
 /// What is known of a call while a proxy handles it. Filters add to it.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Facts {
     pub(crate) state: BTreeMap<String, Noted>,
     /// What filters wrote down about the request, by filter.
     pub(crate) metadata: Map<String, Value>,
+    /// What filters do to the headers of the answer.
+    pub(crate) response: Vec<HeaderChange>,
 }
 
 /// A note about a connection.
@@ -70,6 +72,7 @@ impl Facts {
             scheme: "http".to_owned(),
             state: state.collect(),
             metadata: Map::new(),
+            response: Vec::new(),
         }
     }
 

@@ -23,7 +23,7 @@ use crate::facts::Facts;
 use crate::headers::judge_header;
 use crate::route::share_of;
 use crate::strings::string_matches;
-use crate::trace::{Answer, FilterVerdict, Refusal, Verdict};
+use crate::trace::{Answer, FilterVerdict, HeaderChange, Refusal, Verdict};
 use crate::values::judge_metadata;
 use crate::{jwt, listener, rbac};
 
@@ -349,7 +349,7 @@ fn local_limit(filter: &HttpFilter, config: &LocalRateLimit) -> FilterVerdict {
     }
 }
 
-fn cors(filter: &HttpFilter, policy: Option<&CorsPolicy>, facts: &Facts) -> (FilterVerdict, Left) {
+fn cors(filter: &HttpFilter, policy: Option<&CorsPolicy>, facts: &mut Facts) -> (FilterVerdict, Left) {
     let said = |verdict: Verdict, why: String| FilterVerdict {
         name: filter.name.clone(),
         verdict,
@@ -376,21 +376,38 @@ fn cors(filter: &HttpFilter, policy: Option<&CorsPolicy>, facts: &Facts) -> (Fil
         .forward_not_matching_preflights
         .as_ref()
         .is_none_or(|value| value.value);
+    let header = |name: &str, value: &str| (format!("access-control-{name}"), value.to_owned());
+    let mut headers = vec![header("allow-origin", &origin)];
+    if policy.allow_credentials.as_ref().is_some_and(|value| value.value) {
+        headers.push(header("allow-credentials", "true"));
+    }
     if preflight && (known || !forwards) {
+        let given = [
+            ("allow-methods", &policy.allow_methods),
+            ("allow-headers", &policy.allow_headers),
+            ("max-age", &policy.max_age),
+        ];
+        let given = given.iter().filter(|(_, value)| !value.is_empty());
+        headers.extend(given.map(|(name, value)| header(name, value)));
         let answer = Answer {
             status: 200,
-            location: None,
-            body: String::new(),
+            headers: if known { headers } else { Vec::new() },
+            ..Answer::default()
         };
         return (
             said(Verdict::Allowed, format!("{why}; the preflight is answered here")),
             Left::Answered(answer),
         );
     }
-    (
-        said(if known { Verdict::Allowed } else { Verdict::Passed }, why),
-        Left::On,
-    )
+    if !known {
+        return (said(Verdict::Passed, why), Left::On);
+    }
+    if !policy.expose_headers.is_empty() {
+        headers.push(header("expose-headers", &policy.expose_headers));
+    }
+    let changes = headers.into_iter().map(|(name, value)| HeaderChange::Set(name, value));
+    facts.response.extend(changes);
+    (said(Verdict::Allowed, why), Left::On)
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ pub(crate) fn manage(
             return Ok(Outcome::Answered(Answer {
                 status: 307,
                 location,
-                body: String::new(),
+                ..Answer::default()
             }));
         }
     }
@@ -239,6 +239,9 @@ impl<'a> Routing<'a> {
                 action: String::new(),
                 settings: Vec::new(),
                 answer: None,
+                timeout_ms: None,
+                retries: None,
+                mirrors: Vec::new(),
             };
             let ends = action::run(
                 config,

@@ -43,7 +43,8 @@ pub use self::{
     follow::follow,
     onward::onward,
     trace::{
-        Answer, ChainMatched, Choice, Destination, EndpointShare, FilterVerdict, Hop, HttpTrace, ListenerMatched,
-        Outcome, PassedOver, PolicyVerdict, Refusal, RouteTaken, Setting, TlsTerminated, Trace, Upstream, Verdict, Via,
+        Answer, ChainMatched, Choice, Destination, EndpointShare, FilterVerdict, HeaderChange, Hop, HttpTrace,
+        ListenerMatched, Outcome, PassedOver, PolicyVerdict, Refusal, Retries, RouteTaken, Setting, TlsTerminated,
+        Trace, Upstream, Verdict, Via,
     },
 };

@@ -170,6 +170,7 @@ fn forward(config: &Config, proxy: &TcpProxy, facts: &Facts, hop: &mut Ended) ->
             share,
             request: None,
             upstream,
+            response: Vec::new(),
         });
     }
     cluster::outcome(&hop.destinations, None)

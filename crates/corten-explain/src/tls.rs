@@ -5,7 +5,7 @@ use corten_envoy::envoy::extensions::transport_sockets::internal_upstream::v3::I
 use corten_envoy::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use corten_envoy::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, UpstreamTlsContext,
-    common_tls_context::ValidationContextType,
+    certificate_validation_context::TrustChainVerification, common_tls_context::ValidationContextType,
 };
 
 use crate::Tls;
@@ -31,6 +31,7 @@ pub(crate) fn open(
             .require_client_certificate
             .as_ref()
             .is_some_and(|value| value.value),
+        authorities: authorities(&common),
         peer: call
             .and_then(|tls| tls.certificate.as_ref())
             .map_or(Vec::new(), |certificate| certificate.uris.clone()),
@@ -122,6 +123,29 @@ fn validation(common: &CommonTlsContext) -> Option<CertificateValidationContext>
     }
 }
 
+/// The secret with the authorities that the other side's certificate must be of; empty: any will do.
+fn authorities(common: &CommonTlsContext) -> String {
+    let of = |context: &CertificateValidationContext| match &context.trusted_ca {
+        _ if context.trust_chain_verification() == TrustChainVerification::AcceptUntrusted => None,
+        Some(_) => Some("inline".to_owned()),
+        None => Some(String::new()),
+    };
+    match &common.validation_context_type {
+        Some(ValidationContextType::ValidationContextSdsSecretConfig(secret)) => secret.name.clone(),
+        Some(ValidationContextType::ValidationContext(context)) => of(context).unwrap_or_default(),
+        Some(ValidationContextType::CombinedValidationContext(combined)) => {
+            let default = combined.default_validation_context.clone().unwrap_or_default();
+            let secret = combined.validation_context_sds_secret_config.as_ref();
+            match (of(&default), secret) {
+                (None, _) => String::new(),
+                (Some(_), Some(secret)) => secret.name.clone(),
+                (Some(inline), None) => inline,
+            }
+        }
+        _ => String::new(),
+    }
+}
+
 fn certificate(common: &CommonTlsContext) -> String {
     match common.tls_certificate_sds_secret_configs.first() {
         Some(secret) => secret.name.clone(),
@@ -156,6 +180,8 @@ pub(crate) fn upstream(socket: Option<&TransportSocket>) -> Choice {
                 .filter_map(|san| san.matcher.as_ref())
                 .map(plain_words)
                 .collect(),
+            certificate: certificate(&common),
+            authorities: authorities(&common),
             alpn: common.alpn_protocols,
         };
     }

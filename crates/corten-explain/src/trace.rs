@@ -100,6 +100,9 @@ pub struct TlsTerminated {
     pub certificate: String,
     /// Whether a client must show a certificate.
     pub asks_for_certificate: bool,
+    /// The secret with the authorities that a client's certificate must be of; empty: whatever is shown will do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub authorities: String,
     /// Who the client is, by its certificate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peer: Vec<String>,
@@ -201,6 +204,50 @@ pub struct RouteTaken {
     /// What is answered here, where nothing is forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
+    /// How long the answer may take with all attempts, in milliseconds; 0: as long as it takes. `None`: nothing is forwarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// When and how often it is tried again; `None`: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<Retries>,
+    /// Whom a copy is sent to, whose answer nobody waits for, and for which share of such calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<Destination>,
+}
+
+/// When and how often a request is tried again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retries {
+    /// How often at most, besides the first time.
+    pub times: u32,
+    /// On which conditions, by Envoy's names.
+    pub on: Vec<String>,
+    /// The statuses that `retriable-status-codes` means.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub statuses: Vec<u16>,
+    /// How long each attempt may take, in milliseconds; 0: as long as all of them.
+    #[serde(default)]
+    pub each_ms: u64,
+}
+
+impl Retries {
+    /// Whether an answer with this status is a reason to try again.
+    pub fn on_status(&self, status: u16) -> bool {
+        self.on.iter().any(|condition| match &**condition {
+            "5xx" => (500..600).contains(&status),
+            "gateway-error" => (502..=504).contains(&status),
+            "retriable-4xx" => status == 409,
+            "retriable-status-codes" => self.statuses.contains(&status),
+            other => other.parse() == Ok(status),
+        })
+    }
+
+    /// Whether a connection that is closed before any answer is a reason to try again.
+    pub fn on_reset(&self) -> bool {
+        let conditions = ["5xx", "gateway-error", "reset", "reset-before-request"];
+        self.on.iter().any(|condition| conditions.contains(&&**condition))
+    }
 }
 
 /// A setting, for people.
@@ -235,6 +282,42 @@ pub struct Destination {
     /// What the cluster is; `None`: the proxy does not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,
+    /// What is done to the headers of the answer on its way back, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub response: Vec<HeaderChange>,
+}
+
+/// A change of a header; names are in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeaderChange {
+    /// It is taken away.
+    Remove(String),
+    /// It has this value and no other.
+    Set(String, String),
+    /// It has this value if it is there.
+    Replace(String, String),
+    /// It has this value if it is not there.
+    Default(String, String),
+    /// This value is added to those that it has.
+    Add(String, String),
+}
+
+impl HeaderChange {
+    /// Makes the change.
+    pub fn apply(&self, headers: &mut Vec<(String, String)>) {
+        let has = |headers: &[(String, String)], name: &str| headers.iter().any(|(key, _)| key == name);
+        match self {
+            Self::Remove(name) => headers.retain(|(key, _)| key != name),
+            Self::Replace(name, _) if !has(headers, name) => {}
+            Self::Set(name, value) | Self::Replace(name, value) => {
+                headers.retain(|(key, _)| key != name);
+                headers.push((name.clone(), value.clone()));
+            }
+            Self::Default(name, _) if has(headers, name) => {}
+            Self::Default(name, value) | Self::Add(name, value) => headers.push((name.clone(), value.clone())),
+        }
+    }
 }
 
 /// What a cluster is.
@@ -298,10 +381,16 @@ pub struct Choice {
     /// The protocols offered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alpn: Vec<String>,
+    /// The secret with the certificate that is shown; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub certificate: String,
+    /// The secret with the authorities that the server's certificate must be of; empty: any will do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub authorities: String,
 }
 
 /// An answer that the proxy itself gives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The status.
     pub status: u16,
@@ -311,6 +400,9 @@ pub struct Answer {
     /// The body.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub body: String,
+    /// Further headers, with names in lower case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
 }
 
 /// Why a call ends at a proxy.

@@ -25,11 +25,13 @@ mod policy;
 pub mod reference;
 pub mod route;
 mod selector;
+pub mod service;
 pub mod store;
 mod tls;
 
 pub use convert::{Conversion, ObjectStatus, StatusValue, convert};
 pub use input::{Inputs, Settings};
+pub use policy::rule::checked;
 pub use route::{EndpointPicker, Routes};
 
 #[cfg(test)]

@@ -8,11 +8,12 @@ use corten_api::{codec::Json, decode::SpannedObject, diagnostic::Diagnostic};
 use serde_json::Value;
 
 use crate::{
-    Inputs, Settings, convert,
+    Conversion, Inputs, Settings, checked, convert,
     deploy::{self, Overlay, Request, workload},
     index::Index,
     ingress,
     input::{RegistryService, Service},
+    service,
     store::Store,
 };
 
@@ -26,15 +27,26 @@ fn inputs(objects: &[Value], settings: &Settings) -> Inputs {
         // What is wrong with an object is told by whoever reads all of them.
         let _told_elsewhere = inputs.add(&SpannedObject::from_value(object));
     }
-    let service = |service: &Arc<Service>| RegistryService {
-        hostname: format!("{}.{}.svc.{}", service.name, service.namespace, settings.domain),
-        namespace: service.namespace.clone(),
-        labels: service.labels.clone(),
-        ports: service.ports.iter().map(|(_, port)| *port).collect(),
-        endpoints: service.ports.iter().map(|(_, port)| (*port, vec![*port])).collect(),
-        ..RegistryService::default()
+    let is_service = |object: &&Value| object["kind"] == "Service" && object["apiVersion"] == "v1";
+    let service = |object: &Value| {
+        let service = Service::read(object);
+        let (external_addresses, _) = service::outside(object);
+        let inside = object["spec"]["clusterIP"]
+            .as_str()
+            .filter(|ip| !ip.is_empty() && *ip != "None");
+        RegistryService {
+            hostname: format!("{}.{}.svc.{}", service.name, service.namespace, settings.domain),
+            ports: service.ports.iter().map(|(_, port)| *port).collect(),
+            endpoints: service.ports.iter().map(|(_, port)| (*port, vec![*port])).collect(),
+            addresses: inside.map(str::to_owned).into_iter().collect(),
+            external_addresses,
+            // Files have no addresses to wait for.
+            load_balancer: false,
+            namespace: service.namespace,
+            labels: service.labels,
+        }
     };
-    let mut registry: Vec<RegistryService> = inputs.services.iter().map(service).collect();
+    let mut registry: Vec<RegistryService> = objects.iter().filter(is_service).map(service).collect();
     for entry in &inputs.service_entries {
         let ports: Vec<u16> = entry.spec.ports.iter().map(|port| port.number.0).collect();
         registry.extend(entry.spec.hosts.iter().map(|host| RegistryService {
@@ -99,12 +111,18 @@ pub fn workloads(objects: &[Value], settings: &Settings) -> Vec<Json> {
     made
 }
 
+/// What the objects of the Gateway API become, with the status of each.
+pub fn converted(objects: &[Value], settings: &Settings) -> Conversion {
+    convert(&inputs(objects, settings))
+}
+
 /// What the objects of the Gateway API become: Istio's objects, and what is not honoured.
 pub fn generated(objects: &[Value], settings: &Settings) -> (Vec<Json>, Vec<Diagnostic>) {
-    let made = convert(&inputs(objects, settings));
+    let made = converted(objects, settings);
     let gateways = made.gateways.iter().map(|object| object.encode("v1"));
     let routes = made.virtual_services.iter().map(|routes| routes.object.encode("v1"));
-    let rules = made.destination_rules.iter().map(|object| object.encode("v1"));
+    let rules = checked(made.destination_rules);
+    let rules = rules.iter().map(|object| object.encode("v1"));
     (gateways.chain(routes).chain(rules).collect(), made.diagnostics)
 }
 

@@ -246,6 +246,7 @@ fn destination((cluster, endpoints): (String, Vec<EndpointShare>)) -> Destinatio
             note: String::new(),
             endpoints,
         }),
+        response: Vec::new(),
     }
 }
 

@@ -12,6 +12,7 @@ mod cni;
 mod crds;
 mod files;
 mod gateway_api;
+mod gateway_conformance;
 mod gateway_deployment;
 mod injection;
 mod injection_rows;
@@ -39,6 +40,7 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
     let feature = match area.name.as_str() {
         "istio-config-files" | "istio-samples" => return files::run(area),
         "crds" => return crds::run(area),
+        "gateway-api-conformance" => return gateway_conformance::run(area),
         "istio-ambient-model" => return ambient::run_model(area),
         "istio-ambient-policy" => return ambient::run_policy(area),
         "istio-ambient-traffic" => return ambient_traffic::run(area),
@@ -58,7 +60,6 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-semantics" => return semantics::run(area),
         "istio-validation" => return validation::run(area),
         "istio-xds" => return xds::run(area),
-        "gateway-api-conformance" => "Gateway API controller and data plane",
         "istio-envoy-bootstrap" => "xDS generation",
         _ => "an area without a runner",
     };

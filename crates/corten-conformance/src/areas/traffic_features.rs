@@ -425,7 +425,7 @@ impl Mesh {
                 let first = endpoints
                     .first()
                     .with_context(|| format!("{} has no endpoint", destination.cluster))?;
-                let protocol = protocol_of(hop, destination, &clusters)?;
+                let protocol = protocol_of(hop, named(&clusters, destination))?;
                 arrivals.push(self.arrive(at, captured, hop, destination, first, protocol)?);
             }
         }
@@ -466,7 +466,7 @@ impl Mesh {
         let mut hop = trace.ends().next().context("the call goes nowhere")?.clone();
         // What the server itself sees is what its sidecar sends on.
         if let Some(last) = hop.destinations.first().cloned() {
-            let protocol = protocol_of(&hop, &last, &clusters)?;
+            let protocol = protocol_of(&hop, named(&clusters, &last))?;
             if hop.http.is_some() {
                 hop.call.protocol = protocol;
                 hop.call.request = last.request.or(hop.call.request);
@@ -480,10 +480,14 @@ impl Mesh {
     }
 }
 
-/// What is spoken to a cluster.
-fn protocol_of(hop: &Hop, destination: &Destination, clusters: &[Cluster]) -> Result<Protocol> {
+fn named<'a>(clusters: &'a [Cluster], destination: &Destination) -> Option<&'a Cluster> {
+    clusters.iter().find(|cluster| cluster.name == destination.cluster)
+}
+
+/// What is spoken to a cluster; none: the proxy does not have it.
+pub(super) fn protocol_of(hop: &Hop, cluster: Option<&Cluster>) -> Result<Protocol> {
     let came = hop.call.protocol;
-    let Some(cluster) = clusters.iter().find(|cluster| cluster.name == destination.cluster) else {
+    let Some(cluster) = cluster else {
         return Ok(came);
     };
     let shown = message_to_json(cluster)?;

@@ -102,6 +102,20 @@ fn merge(index: &Index<'_>, kind: Kind<'static>, key: &Key, host: &str, group: &
     }
 }
 
+/// The rules with the names that servers' certificates must have. Istio leaves a certificate's name unchecked where a rule names a server
+/// and no other names; the Gateway API says that the host name of a policy is also the name that is checked.
+pub fn checked(mut rules: Vec<DestinationRule>) -> Vec<DestinationRule> {
+    for policy in rules.iter_mut().filter_map(|rule| rule.spec.traffic_policy.as_mut()) {
+        let ports = policy.port_level_settings.iter_mut().map(|port| &mut port.tls);
+        for tls in std::iter::once(&mut policy.tls).chain(ports).flatten() {
+            if tls.subject_alt_names.is_empty() && !tls.sni.is_empty() {
+                tls.subject_alt_names.push(tls.sni.clone());
+            }
+        }
+    }
+    rules
+}
+
 /// The ports of a backend by name.
 fn ports(index: &Index<'_>, kind: Kind<'static>, key: &Key) -> Vec<(String, u16)> {
     match kind {

@@ -166,6 +166,7 @@ fn rule(
             }
         }
     }
+    of_backends(&rule.backend_refs, &mut route);
     let nowhere = weightless(rule.backend_refs.iter().map(Backend::from)) && route.redirect.is_none();
     let (mut picker, mut problem) = (None, None);
     if nowhere {
@@ -176,6 +177,43 @@ fn rule(
     Ok((Made { route, picker }, Problem::join(problem, mirror_problem)))
 }
 
+/// Whether a filter is about the whole request, which a rule has and not a share of its backends.
+fn is_of_rule(filter: &HTTPRouteFilter) -> bool {
+    matches!(filter.config, Some(Config::RequestRedirect(_) | Config::UrlRewrite(_)))
+}
+
+/// Redirects and rewrites of backends, which hold for the rule where all that is used of it has the same.
+fn of_backends(backends: &[HTTPBackendRef], route: &mut istio::HTTPRoute) {
+    let used = |backend: &&HTTPBackendRef| Backend::from(*backend).weight != 0;
+    if !are_common(backends) {
+        return;
+    }
+    let first = backends.iter().find(used);
+    for filter in first.into_iter().flat_map(|backend| &backend.filters) {
+        match &filter.config {
+            Some(Config::RequestRedirect(redirect)) => route.redirect = Some(filter::redirect(redirect)),
+            Some(Config::UrlRewrite(rewrite)) => route.rewrite = filter::rewrite(rewrite),
+            _ => {}
+        }
+    }
+}
+
+/// Whether all backends that are used redirect and rewrite in the same way.
+fn are_common(backends: &[HTTPBackendRef]) -> bool {
+    let mut each = backends
+        .iter()
+        .filter(|backend| Backend::from(*backend).weight != 0)
+        .map(|backend| {
+            backend
+                .filters
+                .iter()
+                .filter(|filter| is_of_rule(filter))
+                .collect::<Vec<_>>()
+        });
+    let first = each.next();
+    each.all(|other| Some(&other) == first.as_ref())
+}
+
 /// The answer where nobody could answer.
 pub(crate) fn no_backend() -> HTTPDirectResponse {
     HTTPDirectResponse {
@@ -184,7 +222,7 @@ pub(crate) fn no_backend() -> HTTPDirectResponse {
     }
 }
 
-/// A filter that changes headers, which is all that backends have.
+/// A filter that changes headers, which is all that backends have of their own.
 fn header_filter(filter: &HTTPRouteFilter, headers: &mut Option<Headers>) -> Result<(), Problem> {
     match (filter.type_, &filter.config) {
         (_, Some(Config::RequestHeaderModifier(change))) => {
@@ -207,6 +245,7 @@ fn destinations(sender: Sender<'_>, backends: &[HTTPBackendRef]) -> Result<Desti
         .map(|given| (given, Backend::from(given)))
         .filter(|(_, backend)| backend.weight != 0)
         .collect();
+    let common = are_common(backends);
     let (mut destinations, mut picker, mut problem) = (Vec::new(), None, None);
     for (given, backend) in &weighted {
         let found = sender.find(*backend)?;
@@ -217,7 +256,7 @@ fn destinations(sender: Sender<'_>, backends: &[HTTPBackendRef]) -> Result<Desti
             weight: weight(*backend, weighted.len()),
             headers: None,
         };
-        for filter in &given.filters {
+        for filter in given.filters.iter().filter(|filter| !(common && is_of_rule(filter))) {
             header_filter(filter, &mut destination.headers)?;
         }
         destinations.push(destination);
