@@ -1,6 +1,6 @@
 //! What an installation says about injection: Istio's values, with Istio's defaults where they say nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use corten_schema::patch::merge;
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ pub struct Config {
     pub injected_annotations: BTreeMap<String, String>,
     /// Templates of the installation's own, as text.
     pub templates: BTreeMap<String, String>,
+    /// Those among them that somebody wrote into the values, rather than that they came with a chart.
+    pub written: BTreeSet<String>,
 }
 
 /// The defaults of Istio's chart, as far as injection looks at them.
@@ -116,6 +118,10 @@ impl Config {
         if default_templates.is_empty() {
             default_templates.push("sidecar".to_owned());
         }
+        let written = webhook["templates"].as_object().into_iter().flatten();
+        let written: BTreeMap<String, String> = written
+            .filter_map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned())))
+            .collect();
         Config {
             by_default: match config["policy"].as_str() {
                 Some(policy) => policy == "enabled",
@@ -128,8 +134,15 @@ impl Config {
             never: list("neverInjectSelector"),
             always: list("alwaysInjectSelector"),
             injected_annotations: texts_of("injectedAnnotations"),
-            templates: texts_of("templates"),
+            written: written.keys().cloned().collect(),
+            templates: texts_of("templates").into_iter().chain(written).collect(),
             values,
         }
+    }
+
+    /// The text of a template. Those of `built_in` are rendered by us, unless somebody wrote others of these names into the values.
+    pub(crate) fn own_template(&self, name: &str, built_in: &[&str]) -> Option<&str> {
+        let counts = self.written.contains(name) || !built_in.contains(&name);
+        self.templates.get(name).filter(|_| counts).map(String::as_str)
     }
 }

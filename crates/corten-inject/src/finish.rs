@@ -48,6 +48,12 @@ pub(crate) fn finish(
         metadata_mut(pod, "labels").insert("topology.istio.io/network".to_owned(), json!(network));
     }
     order(pod, original, injector, subject);
+    // A volume of which nothing is said but its name is an empty directory; until here another template could say what it is.
+    for volume in pod["spec"]["volumes"].as_array_mut().into_iter().flatten() {
+        if volume.as_object().is_some_and(|volume| volume.len() == 1) {
+            volume["emptyDir"] = json!({});
+        }
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::decide::{Decision, decide};
 use crate::object::{PROXY, PROXY_CONFIG, annotation, container, containers_mut, is_set, label, text};
 use crate::sidecar::{Draft, native};
-use crate::{annotations, finish, gateway, overrides, proxy_config};
+use crate::{annotations, finish, gateway, overrides, proxy_config, template};
 
 /// Why a pod cannot be injected.
 #[derive(Debug, thiserror::Error)]
@@ -21,11 +21,9 @@ pub enum InjectError {
     /// A template that is not there.
     #[error("requested template \"{0}\" not found; have {1}")]
     Template(String, String),
-    /// A template that is the installation's own.
-    #[error(
-        "template \"{0}\" is the installation's own text, and such are not rendered yet: name another in inject.istio.io/templates"
-    )]
-    OwnTemplate(String),
+    /// A template of the installation's own that cannot be rendered.
+    #[error("template \"{0}\": {1}")]
+    OwnTemplate(String, String),
     /// Metrics that cannot be merged.
     #[error("invalid prometheus scrape configuration: {0}")]
     Metrics(String),
@@ -132,12 +130,16 @@ impl Injector {
                 subject: &subject,
                 pod: &stripped,
             };
-            let part = match name.as_str() {
-                "sidecar" => draft.pod(),
-                "gateway" => gateway::pod(&draft),
-                "grpc-simple" => gateway::grpc(&draft),
-                _ if self.config.templates.contains_key(&name) => return Err(InjectError::OwnTemplate(name)),
-                _ => return Err(InjectError::Template(name, BUILT_IN.join(", "))),
+            let part = match (self.config.own_template(&name, &BUILT_IN), name.as_str()) {
+                (Some(own), _) => template::pod(&draft, &name, own)?,
+                (None, "sidecar") => draft.pod(),
+                (None, "gateway") => gateway::pod(&draft),
+                (None, "grpc-simple") => gateway::grpc(&draft),
+                (None, _) => {
+                    let own = self.config.templates.keys().map(String::as_str);
+                    let known: Vec<&str> = BUILT_IN.into_iter().chain(own).collect();
+                    return Err(InjectError::Template(name, known.join(", ")));
+                }
             };
             if let Some(schema) = schema {
                 made = strategic(schema, &made, &part)?;

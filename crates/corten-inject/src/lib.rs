@@ -2,7 +2,7 @@
 //!
 //! [`Injector`] holds what an installation says (values and the mesh's configuration); [`Subject`] is what is known of one pod. Which
 //! pods get a proxy is decided in [`decide`], what is added is made by [`sidecar`] and [`gateway`] and merged as `kubectl` merges
-//! patches, and what cannot be said by a patch is done afterwards: probes, metrics, the order of containers. Pure: no clock, no API.
+//! patches, as is what [`template`]s of an installation's own make, and what cannot be said by a patch is done afterwards: probes, metrics, the order of containers. Pure: no clock, no API.
 
 mod annotations;
 mod config;
@@ -17,6 +17,7 @@ mod prometheus;
 mod proxy_config;
 mod resources;
 mod sidecar;
+mod template;
 mod workload;
 
 pub use config::Config;

@@ -612,14 +612,11 @@ impl Draft<'_> {
     }
 
     pub(crate) fn volumes(&self) -> Value {
-        let mut volumes = vec![
-            json!({"name": "workload-socket", "emptyDir": {}}),
-            json!({"name": "credential-socket", "emptyDir": {}}),
-        ];
+        let mut volumes = vec![json!({"name": "workload-socket"}), json!({"name": "credential-socket"})];
         volumes.push(if self.of_gke() {
             json!({"name": "gke-workload-certificate", "csi": {"driver": "workloadcertificates.security.cloud.google.com"}})
         } else {
-            json!({"name": "workload-certs", "emptyDir": {}})
+            json!({"name": "workload-certs"})
         });
         if let Some(name) = annotation(self.pod, "sidecar.istio.io/bootstrapOverride") {
             volumes.push(json!({"name": "custom-bootstrap-volume", "configMap": {"name": name}}));

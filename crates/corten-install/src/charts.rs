@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::template::{TemplateError, Templates};
+use corten_template::{TemplateError, Templates};
 
 /// A part of the mesh that is installed by a chart of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -17,6 +17,5 @@ pub mod record;
 pub mod remove;
 pub mod render;
 pub mod tags;
-pub mod template;
 pub mod values;
 pub mod verify;

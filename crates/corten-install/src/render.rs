@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::charts::{Component, Release};
 use crate::operator::{Part, Plan};
-use crate::template::TemplateError;
+use corten_template::TemplateError;
 
 mod k8s;
 

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::Problem;
-use super::lex::{Piece, Token, pieces};
+use crate::Problem;
+use crate::lex::{Piece, Token, pieces};
 
 /// A part of a template.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Node {
+pub(crate) enum Node {
     Text(String),
     /// What a pipeline gives is written, unless it is given to a variable.
     Action(usize, Pipeline),
@@ -32,19 +32,19 @@ pub(super) enum Node {
 }
 
 /// A condition with its line, none behind the last else, and what belongs to it.
-pub(super) type Arm = (Option<(usize, Pipeline)>, Vec<Node>);
+pub(crate) type Arm = (Option<(usize, Pipeline)>, Vec<Node>);
 
 /// Commands, each fed with what the one before gave.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Pipeline {
+pub(crate) struct Pipeline {
     /// The variable that takes the result, and whether it is new.
-    pub(super) variable: Option<(String, bool)>,
-    pub(super) commands: Vec<Vec<Operand>>,
+    pub(crate) variable: Option<(String, bool)>,
+    pub(crate) commands: Vec<Vec<Operand>>,
 }
 
 /// A word of a command.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Operand {
+pub(crate) enum Operand {
     Function(String),
     Field(Vec<String>),
     Variable(String, Vec<String>),
@@ -54,9 +54,9 @@ pub(super) enum Operand {
 
 /// A file's templates.
 #[derive(Debug, Default)]
-pub(super) struct Parsed {
-    pub(super) body: Vec<Node>,
-    pub(super) defined: Vec<(String, Vec<Node>)>,
+pub(crate) struct Parsed {
+    pub(crate) body: Vec<Node>,
+    pub(crate) defined: Vec<(String, Vec<Node>)>,
 }
 
 struct Parser {
@@ -76,7 +76,7 @@ enum Stop {
 }
 
 /// Reads a file.
-pub(super) fn file(text: &str) -> Result<Parsed> {
+pub(crate) fn file(text: &str) -> Result<Parsed> {
     let mut parser = Parser {
         pieces: pieces(text)?.into_iter().peekable(),
         defined: Vec::new(),

@@ -1,10 +1,10 @@
 //! A template's text to pieces: plain text and actions, and an action's text to tokens.
 
-use super::Problem;
+use crate::Problem;
 
 /// A piece of a template.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Piece {
+pub(crate) enum Piece {
     /// Text as it is.
     Text(String),
     /// What stands between the braces, with the line it starts in.
@@ -13,7 +13,7 @@ pub(super) enum Piece {
 
 /// A word of an action.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Token {
+pub(crate) enum Token {
     /// A keyword or function.
     Name(String),
     /// `.`, `.a.b`: the fields.
@@ -37,7 +37,7 @@ pub(super) enum Token {
 }
 
 /// Splits a template.
-pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, (usize, Problem)> {
+pub(crate) fn pieces(text: &str) -> Result<Vec<Piece>, (usize, Problem)> {
     let mut pieces = Vec::new();
     let mut rest = text;
     let mut line = 1;

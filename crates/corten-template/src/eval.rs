@@ -2,16 +2,17 @@
 
 use serde_json::Value;
 
-use super::parse::{Node, Operand, Pipeline};
-use super::{Problem, TemplateError, Templates, functions};
+use crate::parse::{Node, Operand, Pipeline};
+use crate::{More, Problem, TemplateError, Templates, functions};
 
 /// How deep templates may include each other.
 const DEPTH_MAX: usize = 50;
 
 /// What all templates of a chart have in common.
-pub(super) struct Scope<'a> {
-    pub(super) templates: &'a Templates,
-    pub(super) files: &'a dyn Fn(&str) -> String,
+pub(crate) struct Scope<'a> {
+    pub(crate) templates: &'a Templates,
+    pub(crate) files: &'a dyn Fn(&str) -> String,
+    pub(crate) more: More<'a>,
 }
 
 /// A template as it runs.
@@ -25,7 +26,7 @@ struct Run<'a> {
 }
 
 /// The text of a template's body.
-pub(super) fn run(scope: &Scope<'_>, file: &str, body: &[Node], root: &Value) -> Result<String, TemplateError> {
+pub(crate) fn run(scope: &Scope<'_>, file: &str, body: &[Node], root: &Value) -> Result<String, TemplateError> {
     nested(scope, file, body, root, 0)
 }
 
@@ -44,7 +45,7 @@ fn nested(scope: &Scope<'_>, file: &str, body: &[Node], root: &Value, depth: usi
 }
 
 /// Whether a condition with this value holds.
-pub(super) fn truth(value: &Value) -> bool {
+pub(crate) fn truth(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(value) => *value,
@@ -56,7 +57,7 @@ pub(super) fn truth(value: &Value) -> bool {
 }
 
 /// A value as it is written.
-pub(super) fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
@@ -270,7 +271,10 @@ impl Run<'_> {
 
     fn call(&mut self, name: &str, arguments: Vec<Value>) -> Result<Value, TemplateError> {
         if name != "include" {
-            return functions::call(name, &arguments).map_err(|problem| self.fail(problem));
+            let own = (self.scope.more)(name, &arguments);
+            return own
+                .unwrap_or_else(|| functions::call(name, &arguments))
+                .map_err(|problem| self.fail(problem));
         }
         let [Value::String(template), with] = &arguments[..] else {
             return Err(self.fail("include takes a name and a value".to_owned()));

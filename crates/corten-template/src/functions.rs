@@ -5,12 +5,11 @@ use std::cmp::Ordering;
 use corten_api::{decode, yaml};
 use serde_json::{Map, Value};
 
-use super::Problem;
-use super::eval::{text, truth};
-use crate::values::merge;
+use crate::Problem;
+use crate::eval::{text, truth};
 
 /// Calls a function.
-pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, Problem> {
+pub(crate) fn call(name: &str, arguments: &[Value]) -> Result<Value, Problem> {
     let wrong = || format!("{name} does not take {}", Value::from(arguments.to_vec()));
     Ok(match (name, arguments) {
         ("not", [value]) => Value::from(!truth(value)),
@@ -195,6 +194,23 @@ const KNOWN: [&str; 45] = [
     "printf",
     "len",
 ];
+
+/// Lays `over` over `base`: maps are merged key by key, everything else is replaced.
+pub fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                match base.get_mut(key) {
+                    Some(there) => merge(there, value),
+                    None => {
+                        base.insert(key.clone(), value.clone());
+                    }
+                }
+            }
+        }
+        (base, over) => *base = over.clone(),
+    }
+}
 
 fn same(left: &Value, right: &Value) -> bool {
     match (left.as_f64(), right.as_f64()) {
