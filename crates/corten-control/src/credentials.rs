@@ -29,11 +29,12 @@ use tokio::sync::watch;
 
 use crate::secret::{self, AUTHORITIES, SECRET};
 
-/// How long an answer of the API server about an account's rights holds: that it may, and that it may not.
-const ALLOWED: Duration = Duration::from_secs(300);
-const DENIED: Duration = Duration::from_secs(60);
+/// How often the API server is asked again for an account's rights. Whoever connects is asked for anew, whatever was known before.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// How soon it is asked again after there was no answer.
 const RETRY: Duration = Duration::from_secs(10);
+/// For so long an answer holds for who connects while the API server cannot be asked.
+const HOLDS_MAX: Duration = Duration::from_secs(300);
 /// How many credentials a proxy may ask for: each is looked at by a watch of its own.
 const NAMES_MAX: usize = 1024;
 
@@ -44,7 +45,19 @@ pub(crate) struct Credentials {
     /// The Secrets and ConfigMaps that are to be read.
     references: watch::Sender<Arc<BTreeSet<Referred>>>,
     /// The accounts whose rights are to be asked for.
-    accounts: watch::Sender<Arc<BTreeSet<NamespacedName>>>,
+    accounts: watch::Sender<Arc<Accounts>>,
+}
+
+/// Accounts whose rights count, each with the number of the proxy that came with it last.
+pub(crate) type Accounts = BTreeMap<NamespacedName, u64>;
+
+/// Whether an account may list the Secrets of its namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Right {
+    /// The API server's answer.
+    allowed: bool,
+    /// It was asked for when this proxy was there already. For those who came later it says nothing.
+    number: u64,
 }
 
 #[derive(Debug, Default)]
@@ -57,12 +70,14 @@ struct State {
     /// Consents to references across namespaces.
     grants: Vec<Arc<ReferenceGrant>>,
     /// Who may list the Secrets of its namespace, as far as that is known.
-    may_list: BTreeMap<NamespacedName, bool>,
+    may_list: BTreeMap<NamespacedName, Right>,
 }
 
 /// A proxy that is connected.
 #[derive(Debug)]
 struct Asker {
+    /// Who comes later has a higher one.
+    number: u64,
     shared: Arc<Shared>,
     proxy: Proxy,
     /// The service account that it has proven to be.
@@ -126,7 +141,7 @@ enum Verdict {
 }
 
 impl Asker {
-    fn verdict(&self, resource: &str, asked: &Asked, may_list: &BTreeMap<NamespacedName, bool>) -> Verdict {
+    fn verdict(&self, resource: &str, asked: &Asked, may_list: &BTreeMap<NamespacedName, Right>) -> Verdict {
         let Some(account) = &self.account else {
             return Verdict::Refused("it has not proven to be a service account");
         };
@@ -139,8 +154,9 @@ impl Asker {
             Keeper::Secret if asked.namespace != account.namespace => Verdict::Refused("it is in another namespace"),
             Keeper::Secret if asked.authorities => Verdict::Given,
             Keeper::Secret => match may_list.get(account) {
-                Some(true) => Verdict::Given,
-                Some(false) => Verdict::Refused("its service account may not list the Secrets of its namespace"),
+                Some(right) if right.number < self.number => Verdict::Open,
+                Some(Right { allowed: true, .. }) => Verdict::Given,
+                Some(_) => Verdict::Refused("its service account may not list the Secrets of its namespace"),
                 None => Verdict::Open,
             },
         }
@@ -178,7 +194,7 @@ impl Credentials {
     /// Nobody asks for anything. `references` is told what is to be read, `accounts` whose rights are to be asked for.
     pub(crate) fn new(
         references: watch::Sender<Arc<BTreeSet<Referred>>>,
-        accounts: watch::Sender<Arc<BTreeSet<NamespacedName>>>,
+        accounts: watch::Sender<Arc<Accounts>>,
     ) -> Arc<Credentials> {
         Arc::new(Credentials {
             state: Mutex::default(),
@@ -195,6 +211,7 @@ impl Credentials {
     pub(crate) fn add(&self, number: u64, shared: Arc<Shared>, proxy: Proxy, proven: &[Identity]) {
         let own = proven.iter().find(|identity| *identity.namespace == *proxy.namespace);
         let client = Asker {
+            number,
             shared,
             account: own.map(|own| NamespacedName::new(&*own.namespace, &*own.service_account)),
             proxy,
@@ -209,7 +226,7 @@ impl Credentials {
     pub(crate) fn remove(&self, number: u64) {
         let mut state = self.lock();
         state.clients.remove(&number);
-        self.tell(&state);
+        self.tell(&mut state);
     }
 
     /// What a proxy asks for now. `snapshot` is everything that it is configured from.
@@ -278,7 +295,7 @@ impl Credentials {
             .filter_map(|one| Some(change(one, state.known.get(one)?.as_deref())))
             .collect();
         state.of_gateways = references;
-        self.tell(&state);
+        self.tell(&mut state);
         news
     }
 
@@ -304,7 +321,7 @@ impl Credentials {
     }
 
     /// What the API server says about accounts.
-    fn judged(&self, rights: &[(NamespacedName, bool)]) {
+    fn judged(&self, rights: &[(NamespacedName, Right)]) {
         let mut state = self.lock();
         let before = state.may_list.clone();
         state.may_list.extend(rights.iter().cloned());
@@ -383,9 +400,9 @@ impl Credentials {
     }
 
     /// Says what is to be read and whose rights are to be asked for.
-    fn tell(&self, state: &State) {
+    fn tell(&self, state: &mut State) {
         let mut references = BTreeSet::clone(&state.of_gateways);
-        let mut accounts = BTreeSet::new();
+        let mut accounts = Accounts::new();
         for client in state.clients.values() {
             for resource in &client.asked {
                 let Some(asked) = Asked::parse(resource, &client.proxy.namespace) else {
@@ -396,10 +413,13 @@ impl Credentials {
                 }
                 let is_own = client.account.as_ref().filter(|own| own.namespace == asked.namespace);
                 if let Some(own) = is_own.filter(|_| asked.keeper == Keeper::Secret && !asked.authorities) {
-                    accounts.insert(own.clone());
+                    let newest = accounts.entry(own.clone()).or_default();
+                    *newest = client.number.max(*newest);
                 }
             }
         }
+        // Nothing is kept of those who are gone.
+        state.may_list.retain(|account, _| accounts.contains_key(account));
         send(&self.references, references);
         send(&self.accounts, accounts);
     }
@@ -437,38 +457,48 @@ fn change(one: &Referred, value: Option<&Value>) -> Change {
     }
 }
 
-/// Asks for the rights of accounts, and again when an answer is old, until told to stop.
+/// What is known of an account's rights.
+#[derive(Debug, Clone, Copy)]
+struct Asking {
+    /// The last answer, and when it came.
+    answer: Option<(Right, Instant)>,
+    /// For which proxy it was asked, answer or not.
+    number: u64,
+    /// When it is asked again.
+    again: Instant,
+}
+
+/// Asks for the rights of accounts, for each proxy that connects and from time to time, until told to stop.
 pub(crate) async fn judge(
     credentials: Arc<Credentials>,
     client: Client,
-    mut accounts: watch::Receiver<Arc<BTreeSet<NamespacedName>>>,
+    mut accounts: watch::Receiver<Arc<Accounts>>,
     mut drain: Drain,
 ) {
-    let mut until: BTreeMap<NamespacedName, Instant> = BTreeMap::new();
+    let mut known: BTreeMap<NamespacedName, Asking> = BTreeMap::new();
     let ask = async {
         loop {
             let wanted = accounts.borrow_and_update().clone();
-            until.retain(|account, _| wanted.contains(account));
-            let now = Instant::now();
+            known.retain(|account, _| wanted.contains_key(account));
             let mut rights = Vec::new();
-            for account in wanted.iter() {
-                if until.get(account).is_some_and(|until| *until > now) {
+            for (account, number) in wanted.iter() {
+                let before = known.get(account).copied();
+                if before.is_some_and(|before| before.number >= *number && before.again > Instant::now()) {
                     continue;
                 }
-                let allowed = match may_list_secrets(&client, &account.namespace, &account.name).await {
-                    Ok(allowed) => allowed,
-                    // Gateways that run keep what they have. One of which nothing is known gets nothing.
-                    Err(error) => {
-                        tracing::warn!(%account, %error, "cannot ask whether an account may list Secrets; what was known of it holds");
-                        until.insert(account.clone(), Instant::now() + RETRY);
-                        continue;
-                    }
-                };
-                until.insert(account.clone(), Instant::now() + if allowed { ALLOWED } else { DENIED });
-                rights.push((account.clone(), allowed));
+                let answer = may_list_secrets(&client, &account.namespace, &account.name).await;
+                if let Err(error) = &answer {
+                    tracing::warn!(%account, %error, "cannot ask whether an account may list Secrets; what was known of it holds, for proxies that come now for {} s", HOLDS_MAX.as_secs());
+                }
+                let now = Instant::now();
+                let asking = asked(before, *number, answer.ok(), now);
+                if let Some((right, _)) = asking.answer.filter(|(right, _)| right.number == *number) {
+                    rights.push((account.clone(), right));
+                }
+                known.insert(account.clone(), asking);
             }
             credentials.judged(&rights);
-            let next = until.values().min().copied();
+            let next = known.values().map(|asking| asking.again).min();
             tokio::select! {
                 changed = accounts.changed() => if changed.is_err() { return },
                 () = sleep_until(next), if next.is_some() => {}
@@ -478,6 +508,27 @@ pub(crate) async fn judge(
     tokio::select! {
         () = drain.wait() => {}
         () = ask => {}
+    }
+}
+
+/// What is known once the API server was asked for a proxy, and answered, or did not.
+fn asked(before: Option<Asking>, number: u64, answer: Option<bool>, now: Instant) -> Asking {
+    match answer {
+        Some(allowed) => Asking {
+            answer: Some((Right { allowed, number }, now)),
+            number,
+            again: now + ASK_AGAIN,
+        },
+        // Gateways that run keep what they have; for one that comes, an answer that is not old holds.
+        None => Asking {
+            answer: before.and_then(|before| before.answer).map(|(right, at)| {
+                let holds = now.saturating_duration_since(at) < HOLDS_MAX;
+                let number = if holds { number } else { right.number };
+                (Right { number, ..right }, at)
+            }),
+            number,
+            again: now + RETRY,
+        },
     }
 }
 

@@ -35,6 +35,7 @@ fn names_say_where_a_certificate_is() {
 fn asker(proven: bool) -> Asker {
     let proxy = Proxy::of_node("router~10.0.0.1~edge.own~own.svc.cluster.local", &json!({})).expect("a proxy");
     Asker {
+        number: 7,
         shared: Shared::new(Store::new([]), Instant::now()),
         proxy,
         account: proven.then(|| NamespacedName::new("own", "edge")),
@@ -46,9 +47,9 @@ fn asker(proven: bool) -> Asker {
 
 #[test]
 fn refusals() {
-    let rights = |right: Option<bool>| -> BTreeMap<NamespacedName, bool> {
+    let rights = |right: Option<bool>| -> BTreeMap<NamespacedName, Right> {
         right
-            .map(|right| (NamespacedName::new("own", "edge"), right))
+            .map(|allowed| (NamespacedName::new("own", "edge"), Right { allowed, number: 7 }))
             .into_iter()
             .collect()
     };
@@ -86,4 +87,80 @@ fn refusals() {
     ] {
         assert_eq!(verdict(false, resource, Some(true)), "refused", "{resource}");
     }
+}
+
+#[test]
+fn a_right_that_was_known_before_a_proxy_came_says_nothing_of_it() {
+    let verdict = |number: u64, allowed: bool| {
+        let may_list = BTreeMap::from([(NamespacedName::new("own", "edge"), Right { allowed, number })]);
+        let asked = Asked::parse("kubernetes://a", "own").expect("a name");
+        asker(true).verdict("kubernetes://a", &asked, &may_list)
+    };
+    assert_eq!(verdict(6, true), Verdict::Open);
+    assert_eq!(verdict(6, false), Verdict::Open);
+    assert_eq!(verdict(7, true), Verdict::Given);
+    assert_eq!(verdict(8, true), Verdict::Given);
+}
+
+#[test]
+fn an_answer_holds_for_those_who_come_while_nobody_can_be_asked_but_not_for_long() {
+    let at = Instant::now();
+    let right = |asking: Asking| {
+        let (right, _) = asking.answer.expect("an answer");
+        (right.allowed, right.number)
+    };
+    let first = asked(None, 3, Some(true), at);
+    assert_eq!((right(first), first.again), ((true, 3), at + ASK_AGAIN));
+    let soon = asked(Some(first), 4, None, at + ASK_AGAIN);
+    assert_eq!((right(soon), soon.again), ((true, 4), at + ASK_AGAIN + RETRY));
+    let late = asked(Some(soon), 5, None, at + HOLDS_MAX);
+    assert_eq!((right(late), late.number), ((true, 4), 5), "it is not for the fifth");
+    let answered = asked(Some(late), 5, Some(false), at + HOLDS_MAX);
+    assert_eq!(right(answered), (false, 5));
+    assert!(asked(None, 1, None, at).answer.is_none());
+}
+
+/// An account with the token of a proxy.
+fn identity() -> Identity {
+    "spiffe://cluster.local/ns/own/sa/edge".parse().expect("an identity")
+}
+
+#[test]
+fn who_comes_back_is_asked_for_anew() {
+    let (references, _references) = watch::channel(Arc::default());
+    let (accounts, wanted) = watch::channel(Arc::<Accounts>::default());
+    let credentials = Credentials::new(references, accounts);
+    let edge = NamespacedName::new("own", "edge");
+    let connect = |number: u64| {
+        let asker = asker(true);
+        credentials.add(number, asker.shared, asker.proxy, &[identity()]);
+        credentials.ask(number, &["kubernetes://a".to_owned()], || None);
+    };
+    let given = || {
+        credentials
+            .references
+            .borrow()
+            .iter()
+            .any(|one| matches!(one, Referred::Secret(_)))
+    };
+    let allow = |number| credentials.judged(&[(edge.clone(), Right { allowed: true, number })]);
+    connect(1);
+    assert_eq!(wanted.borrow().get(&edge), Some(&1));
+    assert!(!given());
+    allow(1);
+    assert!(given());
+    // It goes and comes back before anybody looks: what is wanted is another thing than before.
+    credentials.remove(1);
+    connect(2);
+    assert_eq!(wanted.borrow().get(&edge), Some(&2));
+    assert!(!given(), "by a right of before");
+    allow(1);
+    assert!(!given(), "by an answer to a question of before");
+    allow(2);
+    assert!(given());
+    // A second one of the account does not cost the first what it has.
+    connect(3);
+    assert!(given());
+    credentials.remove(2);
+    assert!(!given());
 }
