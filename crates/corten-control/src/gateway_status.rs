@@ -96,7 +96,7 @@ type Done = HashMap<(Kind, NamespacedName), (Write, Instant)>;
 pub(crate) async fn run(
     client: Client,
     mut wanted: watch::Receiver<Wanted>,
-    served: ServedKinds,
+    mut served: ServedKinds,
     mut leads: watch::Receiver<bool>,
     mut drain: Drain,
 ) {
@@ -111,6 +111,8 @@ pub(crate) async fn run(
             tokio::select! {
                 changed = wanted.changed() => if changed.is_err() { return },
                 changed = leads.changed() => if changed.is_err() { return },
+                // Which version a kind is served in may be known only after its objects have been read.
+                () = served.changed() => {}
                 () = tokio::time::sleep(RETRY), if again => {}
             }
         }
