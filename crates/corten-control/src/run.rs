@@ -68,6 +68,12 @@ pub enum RunError {
     /// The authority does not start.
     #[error("the certificate authority cannot start: {0}")]
     Authority(#[from] AuthorityError),
+    /// A part without which nothing that changes is taken up any more has ended.
+    #[error("{task} has failed: its last words are above; to be started again")]
+    Failed {
+        /// The name of its task.
+        task: String,
+    },
     /// An address is taken.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -81,16 +87,31 @@ pub enum RunError {
 /// Runs the control plane until `stop` resolves.
 pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), RunError> {
     let tasks = TaskGroup::new("control");
-    let started = start(&settings, &tasks).await;
-    if started.is_ok() {
-        stop.await;
-        tracing::info!("stopping");
+    let ended = async {
+        tokio::select! {
+            started = start(&settings, &tasks) => started?,
+            task = tasks.failed() => return Err(RunError::Failed { task }),
+        };
+        until_stopped(&tasks, stop).await
     }
+    .await;
     let late = tasks.shutdown(GRACE).await;
     if !late.is_empty() {
         tracing::warn!(tasks = late.join(", "), "did not end in time");
     }
-    started.map(|_| ())
+    ended
+}
+
+/// Waits for the word to stop. A task that fails is none: whoever started the process is to start it again.
+async fn until_stopped(tasks: &TaskGroup, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    tokio::select! {
+        biased;
+        task = tasks.failed() => Err(RunError::Failed { task }),
+        () = stop => {
+            tracing::info!("stopping");
+            Ok(())
+        }
+    }
 }
 
 /// Where a started control plane is reached.
@@ -192,12 +213,12 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     let (wanted, wanted_receiver) = watch::channel(Wanted::default());
     let (known_sender, known) = watch::channel(Arc::<Known>::default());
     let issuers = Issuers::new(&settings.issuers, wanted_receiver, known_sender, metrics.clone());
-    tasks.serve("keys of issuers", |drain| issuers.run(drain));
+    tasks.vital("keys of issuers", |drain| issuers.run(drain));
     let (references, references_wanted) = watch::channel(Arc::default());
     let (accounts, accounts_wanted) = watch::channel(Arc::default());
     let credentials = Credentials::new(references, accounts);
     let (judge, judges) = (credentials.clone(), client.clone());
-    tasks.serve("rights", |drain| {
+    tasks.vital("rights", |drain| {
         credentials::judge(judge, judges, accounts_wanted, drain)
     });
     let (wanted_statuses, statuses_wanted) = watch::channel(WantedStatuses::default());
@@ -215,7 +236,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     );
     let (references, changed_references) = mpsc::channel(REFERENCES_MAX);
     let reader = client.clone();
-    tasks.serve("references", |drain| {
+    tasks.vital("references", |drain| {
         follow_references(reader, references_wanted, references, drain)
     });
     let pipeline = Pipeline::new(
@@ -238,7 +259,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     let interval = settings.push_interval;
     let (rejections, rejected) = mpsc::channel(REJECTIONS_MAX);
     let issuers = known.clone();
-    tasks.serve("pipeline", |drain| {
+    tasks.vital("pipeline", |drain| {
         let inputs = Followed {
             events,
             references: changed_references,
@@ -290,7 +311,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
                 let debug = debug.clone();
                 async move { debug.answer(request).await }
             };
-            tasks.serve("http", |drain| {
+            tasks.vital("http", |drain| {
                 http::serve(listener, http::Port::default(), handler, drain)
             });
         }
@@ -315,7 +336,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
             compliance_policy: settings.compliance_policy.clone(),
         };
         let watched = client.clone();
-        tasks.serve("injection", |drain| watcher.run(watched, known, drain));
+        tasks.vital("injection", |drain| watcher.run(watched, known, drain));
         let handler = move |request: http::Request| {
             let (admission, injection) = (admission.clone(), injection.clone());
             async move {
@@ -331,23 +352,23 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
             tls: Some(Arc::new(move || serving.webhook_config())),
             body_bytes_max: admission::BODY_BYTES_MAX,
         };
-        tasks.serve("webhooks", |drain| http::serve(listener, port, handler, drain));
+        tasks.vital("webhooks", |drain| http::serve(listener, port, handler, drain));
     }
 
     let leads = Leads::stand(settings, &client, tasks);
     if settings.write_status {
         let (writer, lead) = (client.clone(), leads.of_mesh.clone());
-        tasks.serve("addresses", |drain| assignment::run(writer, entries, lead, drain));
+        tasks.vital("addresses", |drain| assignment::run(writer, entries, lead, drain));
         let (writer, lead, kinds) = (client.clone(), leads.of_revision.clone(), served.clone());
-        tasks.serve("gateway status", |drain| {
+        tasks.vital("gateway status", |drain| {
             gateway_status::run(writer, statuses_wanted, kinds, lead, drain)
         });
         let (deployer, lead) = (client.clone(), leads.of_revision.clone());
-        tasks.serve("gateway deployment", |drain| {
+        tasks.vital("gateway deployment", |drain| {
             deployer::run(deployer, workloads_wanted, lead, drain)
         });
         let (maker, lead) = (client.clone(), leads.of_mesh.clone());
-        tasks.serve("gateway classes", |drain| {
+        tasks.vital("gateway classes", |drain| {
             gateway_status::classes(maker, known_classes, served, lead, drain)
         });
     }
@@ -388,19 +409,19 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         let serving = ca.serving.clone();
         let tls: corten_grpc::TlsAcceptor = Arc::new(move || serving.config());
         let (routes, limits) = (service.routes(routes.clone()), limits.clone());
-        tasks.serve("discovery over TLS", |drain| {
+        tasks.vital("discovery over TLS", |drain| {
             corten_grpc::serve(listener, Some(tls), routes, limits, drain)
         });
     }
     if let Some(address) = settings.grpc {
         let listener = listen(address).await?;
         addresses.grpc = listener.local_addr().ok();
-        tasks.serve("discovery", |drain| {
+        tasks.vital("discovery", |drain| {
             corten_grpc::serve(listener, None, routes, limits, drain)
         });
     }
-    tasks.serve("keys", |drain| ca.keeper.run(drain));
-    tasks.serve("serving certificate", |drain| ca.serving.run(drain));
+    tasks.vital("keys", |drain| ca.keeper.run(drain));
+    tasks.vital("serving certificate", |drain| ca.serving.run(drain));
     ready.send_replace(true);
     // Kept for as long as the process runs: readiness is no longer known when its sender is gone.
     tasks.serve("ready", |mut drain| async move {
@@ -408,7 +429,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         tokio::select! {
             biased;
             () = drain.wait() => {}
-            // Proxies keep what they have; another replica, or whoever watches readiness, has to take over.
+            // The process is about to end. Proxies keep what they have, and come to another replica meanwhile.
             () = pipeline_ended => tracing::error!("the pipeline has failed: nothing that changes is taken up any more"),
         }
         ready.send_replace(false);
@@ -547,7 +568,7 @@ impl Leads {
             let election = Election::new(&settings.namespace, name, &settings.pod);
             let (leadership, leads) = watch::channel(false);
             let candidate = client.clone();
-            tasks.serve(task, |drain| election.run(candidate, leadership, drain));
+            tasks.vital(task, |drain| election.run(candidate, leadership, drain));
             leads
         };
         let revision = format!("istio-revision-leader-{}", settings.revision);
@@ -578,12 +599,12 @@ fn start_leading(
                 task,
             };
             let (client, keys, leads) = (client.clone(), authority.subscribe(), leads.of_revision.clone());
-            tasks.serve("registration", |drain| registration.run(client, keys, leads, drain));
+            tasks.vital("registration", |drain| registration.run(client, keys, leads, drain));
         }
     }
     if let Some(writer) = writer {
         let (client, leads) = (client.clone(), leads.of_mesh.clone());
-        tasks.serve("status", |drain| writer.run(client, leads, drain));
+        tasks.vital("status", |drain| writer.run(client, leads, drain));
     }
     let roots = |published: &corten_ca::Published| Some([(ROOTS_ENTRY.to_owned(), published.roots_pem.clone())].into());
     let lists = |published: &corten_ca::Published| {
@@ -599,7 +620,7 @@ fn start_leading(
         ("revocation lists", Distribution::revocation_lists(), lists),
     ] {
         let (client, published, leads) = (client.clone(), authority.subscribe(), leads.of_mesh.clone());
-        tasks.serve(name, |drain| {
+        tasks.vital(name, |drain| {
             distribute(client, distribution, published, entries, leads, drain)
         });
     }
@@ -773,5 +794,27 @@ impl Discovery {
                 status.into_http()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_fails_ends_the_process_with_an_error() {
+        let tasks = TaskGroup::new("test");
+        tasks.vital("pipeline", |_| async { panic!("on purpose") });
+        let ended = until_stopped(&tasks, std::future::pending()).await;
+        assert!(
+            matches!(&ended, Err(RunError::Failed { task }) if task == "pipeline"),
+            "{ended:?}"
+        );
+
+        let tasks = TaskGroup::new("test");
+        tasks.vital("pipeline", |mut drain| async move { drain.wait().await });
+        let ended = until_stopped(&tasks, std::future::ready(())).await;
+        assert!(ended.is_ok(), "{ended:?}");
+        tasks.shutdown(GRACE).await;
     }
 }

@@ -37,6 +37,8 @@ pub struct TaskGroup {
 struct Inner {
     name: String,
     drain: watch::Sender<bool>,
+    /// The first vital task that ended too early.
+    failed: watch::Sender<Option<String>>,
     tasks: Mutex<Tasks>,
 }
 
@@ -54,6 +56,7 @@ impl TaskGroup {
             inner: Arc::new(Inner {
                 name: name.into(),
                 drain,
+                failed: watch::channel(None).0,
                 tasks: Mutex::default(),
             }),
         }
@@ -91,6 +94,37 @@ impl TaskGroup {
         self.spawn(name, task(self.drain()))
     }
 
+    /// Like [`serve`](Self::serve) for a task without which the process is of no use: where it ends before the group is told to
+    /// finish, by a panic or otherwise, the group has [failed](Self::failed).
+    pub fn vital<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: impl Into<String>,
+        task: impl FnOnce(Drain) -> F,
+    ) -> AbortHandle {
+        let name = name.into();
+        let guard = Vital {
+            name: name.clone(),
+            drain: self.drain(),
+            failed: self.inner.failed.clone(),
+        };
+        let task = task(self.drain());
+        self.spawn(name, async move {
+            // Dropped with the task, however it ends.
+            let _guard = guard;
+            task.await;
+        })
+    }
+
+    /// Resolves with the name of a vital task that ended too early, at once if one has. Cancel safe.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.inner.failed.subscribe();
+        match failed.wait_for(Option::is_some).await.map(|name| name.clone()) {
+            Ok(name) => name.unwrap_or_default(),
+            // The sender is in the group that this is called on.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     /// Tells every task to finish, waits up to `grace`, aborts the rest and returns the names of those.
     pub async fn shutdown(&self, grace: Duration) -> Vec<String> {
         self.inner.drain.send_replace(true);
@@ -115,6 +149,26 @@ impl TaskGroup {
         late.sort();
         while set.join_next().await.is_some() {}
         late
+    }
+}
+
+/// Tells of the end of a task when it is dropped.
+struct Vital {
+    name: String,
+    drain: Drain,
+    failed: watch::Sender<Option<String>>,
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if !self.drain.is_draining() {
+            // What ends because of it is not what failed.
+            self.failed.send_if_modified(|failed| {
+                let first = failed.is_none();
+                failed.get_or_insert_with(|| std::mem::take(&mut self.name));
+                first
+            });
+        }
     }
 }
 
@@ -143,6 +197,27 @@ mod tests {
         group.serve("polite", |mut drain| async move { drain.wait().await });
         group.spawn("deaf", std::future::pending());
         assert_eq!(group.shutdown(Duration::from_secs(1)).await, ["deaf"]);
+    }
+
+    #[tokio::test]
+    async fn a_group_fails_with_a_vital_task_that_ends_too_early() {
+        let group = TaskGroup::new("test");
+        group.vital("polite", |mut drain| async move { drain.wait().await });
+        group.vital("bad", |_| async { panic!("on purpose") });
+        assert_eq!(group.failed().await, "bad");
+        group.vital("later", |_| async {});
+        assert_eq!(group.failed().await, "bad", "the first is told");
+        group.shutdown(Duration::from_secs(5)).await;
+
+        let group = TaskGroup::new("another");
+        group.vital("polite", |mut drain| async move { drain.wait().await });
+        group.shutdown(Duration::from_secs(5)).await;
+        let failed = tokio::time::timeout(Duration::ZERO, group.failed()).await;
+        assert!(failed.is_err(), "{failed:?} was told to end");
+
+        let group = TaskGroup::new("third");
+        group.vital("done", |_| async {});
+        assert_eq!(group.failed().await, "done");
     }
 
     #[tokio::test]

@@ -170,7 +170,7 @@ impl Source {
         let (teller, refusals) = Teller::new();
         if self.kinds.iter().any(|asked| asked.kind.custom) {
             let (client, teller) = (client.clone(), teller.clone());
-            tasks.serve("watch definitions", |drain| {
+            tasks.vital("watch definitions", |drain| {
                 follow_definitions(client, definitions, teller, drain)
             });
         }
@@ -192,7 +192,7 @@ impl Source {
                 known: Known::default(),
             };
             let served = served.clone();
-            tasks.serve(format!("watch {}", kind.plural), |drain| watch.run(served, drain));
+            tasks.vital(format!("watch {}", kind.plural), |drain| watch.run(served, drain));
         }
         Started {
             events: receiver,
