@@ -17,7 +17,7 @@ pub const MESH_CONTROLLER: &str = "istio.io/mesh-controller";
 pub const EAST_WEST_CONTROLLER: &str = "istio.io/eastwest-controller";
 
 /// The features of the Gateway API that are supported, by the names that its conformance suite has for them, in order.
-pub const FEATURES: [&str; 58] = [
+pub const FEATURES: [&str; 59] = [
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
     "GRPCRoute",
@@ -28,6 +28,7 @@ pub const FEATURES: [&str; 58] = [
     "GatewayFrontendClientCertificateValidation",
     "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
+    "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayInfrastructurePropagation",
     "GatewayPort8080",
     "GatewayStaticAddresses",

@@ -8,7 +8,10 @@ use corten_envoy::envoy::config::route::v3::{
 };
 use corten_routing::VirtualService;
 
-use super::merge::{Merged, Served};
+use super::{
+    merge::{Merged, Served},
+    misdirected,
+};
 use crate::{
     Context, names,
     route::{self, At, Target},
@@ -46,17 +49,25 @@ pub(super) fn table_of(cx: &Context<'_>, merged: &Merged, name: &str) -> Option<
         }
     }
     let port = servers.first().map_or(0, Served::written_port);
-    let mut virtual_hosts: Vec<VirtualHost> = if hosts.is_empty() {
-        vec![VirtualHost {
-            name: names::virtual_host("blackhole", port),
-            domains: vec!["*".to_owned()],
-            ..VirtualHost::default()
-        }]
+    let elsewhere = misdirected::domains(cx, merged, name);
+    hosts.retain(|host, _| !elsewhere.has(&host.0));
+    let own = if hosts.is_empty() {
+        vec!["*".to_owned()]
     } else {
-        collapsed(hosts)
-            .map(|(host, hosted)| virtual_host(cx, &host, hosted))
-            .collect()
+        Vec::new()
     };
+    let own = elsewhere.own(own, hosts.keys().map(|host| &host.0));
+    let mut virtual_hosts: Vec<VirtualHost> = collapsed(hosts)
+        .map(|(host, hosted)| virtual_host(cx, &host, hosted))
+        .collect();
+    if !own.is_empty() {
+        virtual_hosts.push(VirtualHost {
+            name: names::virtual_host("blackhole", port),
+            domains: own,
+            ..VirtualHost::default()
+        });
+    }
+    virtual_hosts.extend(elsewhere.virtual_host(port));
     virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
     Some(route::table(name, virtual_hosts))
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Names the services that a Gateway which was made of another kind is for.
-const SERVICES: &str = "internal.istio.io/gateway-service";
+pub(super) const SERVICES: &str = "internal.istio.io/gateway-service";
 /// The namespace of the object that such a Gateway was made of, where it is another one.
 pub(super) const PARENT_NAMESPACE: &str = "internal.istio.io/parent-namespace";
 /// On a service: the ports of Gateways are those of the workload already.

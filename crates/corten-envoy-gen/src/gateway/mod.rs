@@ -7,6 +7,7 @@ mod diagnostics;
 mod http;
 mod listener;
 mod merge;
+mod misdirected;
 mod tcp;
 mod tls;
 
