@@ -132,6 +132,39 @@ fn pod(ns: &Namespace<'_>, prefix: &str) -> (String, String) {
     found.unwrap_or_else(|| panic!("no pod {prefix}*"))
 }
 
+/// The waypoint speaks to whom it was told that the address belongs to, and to nobody else of the mesh: an entry says of the pod at `address`,
+/// whose account is `default`, that it has another one.
+fn another_identity(ns: &Namespace<'_>, address: &str) {
+    let entry = |account: &str| {
+        format!(
+            "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: twin}}
+spec:
+  hosts: [twin.example]
+  addresses: [10.250.7.7]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{{number: 80, name: http, protocol: HTTP, targetPort: 8080}}]
+  endpoints: [{{address: {address}, serviceAccount: {account}, labels: {{networking.istio.io/tunnel: http}}}}]
+"
+        )
+    };
+    let call = "--resolve twin.example:80:10.250.7.7 http://twin.example/ratings";
+    ns.apply(&entry("foe"));
+    becomes(ns, "friend", call, "503");
+    // Of the right one, everything is as it was, over tunnels that were open before too.
+    becomes(ns, "foe", &format!("{address}:8080/ratings"), "v1");
+    ns.apply(&entry("default"));
+    becomes(ns, "friend", call, "v1");
+    let (_, waypoint) = pod(ns, "waypoint-");
+    let refused = "curl -s 'localhost:15000/stats?filter=connect_originate.*ssl.fail_verify_san$'";
+    let place = [&waypoint, "-c", "istio-proxy", "--", "sh", "-c", refused];
+    let refused = ns.corten("exec", &place).ok();
+    assert!(!refused.trim().ends_with(": 0"), "{refused}");
+}
+
 fn requests_pass_a_waypoint(ns: &Namespace<'_>) {
     ns.apply(&mesh(ns.name()));
     let made = ns.corten("waypoint apply", &["--enroll-namespace", "--wait"]).ok();
@@ -212,6 +245,8 @@ spec:
     let (v1, _) = pod(ns, "reviews-v1-");
     becomes(ns, "foe", &format!("{v1}:8080/admin"), "403");
     becomes(ns, "foe", &format!("{v1}:8080/ratings"), "v1");
+
+    another_identity(ns, &v1);
 
     // Nothing that was sent was rejected.
     let rejected = "curl -s 'localhost:15000/stats?filter=rejected' | grep -v ': 0$' || true";

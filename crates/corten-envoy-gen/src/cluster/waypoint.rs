@@ -113,7 +113,7 @@ pub(super) fn inside(cx: &Context<'_>, name: &str, listener: &str) -> Cluster {
 
 /// Out of the proxy, in a tunnel to the address that the connection was made to.
 ///
-/// Whose certificate is believed: any of the mesh's. The address is all that is known of the other end here.
+/// Whose certificate is believed: any of the mesh's; and of these the endpoint's, as the listener that begins tunnels says for each connection.
 pub(super) fn originate(cx: &Context<'_>) -> Cluster {
     let prefixes: Vec<String> = tls::trust_domains(cx.mesh())
         .iter()

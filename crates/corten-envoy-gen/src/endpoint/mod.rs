@@ -33,7 +33,7 @@ use crate::{
     Context,
     cluster::{self, Way},
     names,
-    security::peer,
+    security::{peer, tls},
 };
 
 /// Endpoints of one place, and how they count among others.
@@ -83,6 +83,8 @@ impl Member {
 
 /// Where an endpoint says what a listener inside the proxy takes for the address that was called.
 pub(crate) const TUNNEL_TARGET: &str = "envoy.filters.listener.original_dst";
+/// Beside it: who is there, as names in certificates separated by commas.
+pub(crate) const TUNNEL_PEER: &str = "identity";
 const SOCKET_MATCH: &str = "envoy.transport_socket_match";
 
 /// The endpoints of a cluster by its name; none for a cluster that there is not, or that finds them by itself.
@@ -280,10 +282,12 @@ impl<'a> Of<'a> {
         let mut metadata = Metadata::default();
         let tunnel = self.tunnel(endpoint);
         if let Some(target) = &tunnel {
-            metadata.filter_metadata.insert(
-                TUNNEL_TARGET.to_owned(),
-                structure([("local", string_value(target.as_str()))]),
-            );
+            let names = tls::names_of(self.cx.mesh(), &endpoint.workload);
+            let names = names.map(|names| (TUNNEL_PEER, string_value(names)));
+            let local = ("local", string_value(target.as_str()));
+            metadata
+                .filter_metadata
+                .insert(TUNNEL_TARGET.to_owned(), structure(std::iter::once(local).chain(names)));
         }
         if matches!(self.way, Way::Vip(_)) {
             // All endpoints are reached by the same socket.

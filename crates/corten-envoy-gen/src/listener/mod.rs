@@ -35,7 +35,7 @@ pub fn listeners(cx: &Context<'_>) -> Vec<Listener> {
         ProxyKind::Router => {
             let mut made = gateway::listeners(cx);
             if cx.tunnels() {
-                made.push(waypoint::originate(&Signals::of(cx, WorkloadMode::Client)));
+                made.push(waypoint::originate(cx, &Signals::of(cx, WorkloadMode::Client)));
             }
             return made;
         }
@@ -55,7 +55,7 @@ pub fn outward(cx: &Context<'_>) -> Vec<Listener> {
     }
     for_all_families(cx, &mut made);
     if cx.tunnels() {
-        made.push(waypoint::originate(&log));
+        made.push(waypoint::originate(cx, &log));
     }
     made
 }

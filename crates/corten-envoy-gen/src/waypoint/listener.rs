@@ -1,5 +1,7 @@
 //! The listeners at which tunnels end and begin: a waypoint's, and those of other proxies that know tunnels.
 
+use std::collections::BTreeMap;
+
 use corten_api::istio::telemetry::WorkloadMode;
 use corten_envoy::{
     boolean,
@@ -32,8 +34,9 @@ use corten_envoy::{
     seconds, uint32,
 };
 use corten_routing::IpMode;
+use ipnet::IpNet;
 
-use super::{HBONE_PORT, main_internal, state};
+use super::{Behind, HBONE_PORT, main_internal, state};
 use crate::telemetry::{Signals, with};
 use crate::{
     Context,
@@ -54,7 +57,11 @@ const CONNECT: &str = "CONNECT";
 /// The three listeners.
 pub(crate) fn listeners(cx: &Context<'_>) -> Vec<Listener> {
     let log = Signals::of(cx, WorkloadMode::Server);
-    vec![terminate(cx, &log), main_internal::listener(cx, &log), originate(&log)]
+    vec![
+        terminate(cx, &log),
+        main_internal::listener(cx, &log),
+        originate(cx, &log),
+    ]
 }
 
 /// Ends tunnels: the caller must show a certificate of the mesh, and names the address it wants to reach.
@@ -143,7 +150,10 @@ fn to_main() -> RouteConfiguration {
 }
 
 /// Begins tunnels, to the address that the connection has inside the proxy.
-pub(crate) fn originate(log: &Signals) -> Listener {
+///
+/// Who must be at the other end is said by the endpoint that was chosen. Where none was, because a workload was called by its own
+/// address, the address tells.
+pub(crate) fn originate(cx: &Context<'_>, log: &Signals) -> Listener {
     let tunnel = TcpOptions {
         tunneling: Some(TunnelingConfig {
             hostname: "%DOWNSTREAM_LOCAL_ADDRESS%".to_owned(),
@@ -152,17 +162,36 @@ pub(crate) fn originate(log: &Signals) -> Listener {
         ..TcpOptions::default()
     };
     let to = To::Cluster(names::ORIGINATE.to_owned());
-    Listener {
+    let proxy = filters::tcp_proxy(names::ORIGINATE, to, tunnel, &failures(log));
+    let chain = |name: &str, known: Option<&str>| FilterChain {
+        name: name.to_owned(),
+        filters: vec![state::expected(known), proxy.clone()],
+        ..FilterChain::default()
+    };
+    let mut listener = Listener {
         name: names::ORIGINATE.to_owned(),
         listener_specifier: Some(internal()),
         use_original_dst: boolean(false),
         listener_filters: vec![filters::original_dst()],
-        filter_chains: vec![FilterChain {
-            filters: vec![filters::tcp_proxy(names::ORIGINATE, to, tunnel, &failures(log))],
-            ..FilterChain::default()
-        }],
+        filter_chains: vec![chain(names::ORIGINATE, None)],
         ..Listener::default()
+    };
+    let mut known: BTreeMap<String, Vec<IpNet>> = BTreeMap::new();
+    for (address, names) in Behind::of(cx).map_or_else(BTreeMap::new, |behind| behind.workloads(cx)) {
+        if let Some(names) = names {
+            known.entry(names).or_default().push(address.into());
+        }
     }
+    if !known.is_empty() {
+        let mut ranges = Vec::new();
+        for (names, addresses) in &known {
+            listener.filter_chains.push(chain(names, Some(names)));
+            ranges.push(main_internal::range(addresses, main_internal::to_chain(names)));
+        }
+        let otherwise = main_internal::to_chain(names::ORIGINATE);
+        listener.filter_chain_matcher = Some(main_internal::by_address(ranges, Some(otherwise)));
+    }
+    listener
 }
 
 /// A listener that only clusters of the same proxy send to.

@@ -78,8 +78,8 @@ pub(super) fn listener(cx: &Context<'_>, log: &Signals) -> Listener {
         made.service(service);
     }
     let workloads: Vec<IpNet> = behind
-        .map_or_else(Vec::new, |behind| behind.workloads(cx))
-        .into_iter()
+        .map_or_else(BTreeMap::new, |behind| behind.workloads(cx))
+        .into_keys()
         .map(IpNet::from)
         .collect();
     let anything = !workloads.is_empty();
@@ -111,18 +111,7 @@ pub(super) fn listener(cx: &Context<'_>, log: &Signals) -> Listener {
         return listener;
     }
     listener.filter_chains = made.chains;
-    listener.filter_chain_matcher = Some(Matcher {
-        on_no_match: None,
-        matcher_type: Some(MatcherType::MatcherTree(MatcherTree {
-            input: Some(extension("ip", &DestinationIpInput::default())),
-            tree_type: Some(TreeType::CustomMatch(extension(
-                "ip",
-                &IpMatcher {
-                    range_matchers: made.ranges,
-                },
-            ))),
-        })),
-    });
+    listener.filter_chain_matcher = Some(by_address(made.ranges, None));
     listener
 }
 
@@ -199,18 +188,7 @@ impl Made<'_> {
     }
 
     fn range(&mut self, addresses: &[IpNet], to: OnMatch) {
-        let range = |net: &IpNet| CidrRange {
-            address_prefix: net.addr().to_string(),
-            prefix_len: uint32(net.prefix_len().into()),
-        };
-        let mut sorted = addresses.to_vec();
-        sorted.sort();
-        sorted.dedup();
-        self.ranges.push(IpRangeMatcher {
-            ranges: sorted.iter().map(range).collect(),
-            on_match: Some(to),
-            exclusive: false,
-        });
+        self.ranges.push(range(addresses, to));
     }
 
     /// Requests to a service's port, or straight to a workload.
@@ -309,8 +287,35 @@ fn named(name: &str, config: Any) -> TypedExtensionConfig {
     }
 }
 
+/// A tree that goes by the address that was called.
+pub(super) fn by_address(range_matchers: Vec<IpRangeMatcher>, otherwise: Option<OnMatch>) -> Matcher {
+    Matcher {
+        on_no_match: otherwise.map(Box::new),
+        matcher_type: Some(MatcherType::MatcherTree(MatcherTree {
+            input: Some(extension("ip", &DestinationIpInput::default())),
+            tree_type: Some(TreeType::CustomMatch(extension("ip", &IpMatcher { range_matchers }))),
+        })),
+    }
+}
+
+/// The branch of some addresses.
+pub(super) fn range(addresses: &[IpNet], to: OnMatch) -> IpRangeMatcher {
+    let range = |net: &IpNet| CidrRange {
+        address_prefix: net.addr().to_string(),
+        prefix_len: uint32(net.prefix_len().into()),
+    };
+    let mut sorted = addresses.to_vec();
+    sorted.sort();
+    sorted.dedup();
+    IpRangeMatcher {
+        ranges: sorted.iter().map(range).collect(),
+        on_match: Some(to),
+        exclusive: false,
+    }
+}
+
 /// A branch that ends at a chain.
-fn to_chain(name: &str) -> OnMatch {
+pub(super) fn to_chain(name: &str) -> OnMatch {
     let value = StringValue { value: name.to_owned() };
     OnMatch {
         on_match: Some(on_match::OnMatch::Action(extension(name, &value))),

@@ -14,7 +14,11 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use corten_core::{Host, Protocol};
 use corten_envoy::{
@@ -83,21 +87,20 @@ impl<'a> Behind<'a> {
             .collect()
     }
 
-    /// The addresses of the workloads whose traffic comes here, sorted.
-    fn workloads(&self, cx: &Context<'_>) -> Vec<IpAddr> {
+    /// The workloads whose traffic comes here, by address, with the names in their certificates.
+    fn workloads(&self, cx: &Context<'_>) -> BTreeMap<IpAddr, Option<String>> {
         let address = self.0.address.as_ref();
         if address.is_none() || !self.0.traffic_type.takes_workloads() {
-            return Vec::new();
+            return BTreeMap::new();
         }
-        let behind = cx
-            .snapshot
-            .model
-            .workloads()
-            .filter(|workload| workload.waypoint.as_ref() == address);
-        let mut found: Vec<IpAddr> = behind.flat_map(|workload| workload.addresses.iter().copied()).collect();
-        found.sort();
-        found.dedup();
-        found
+        let all = cx.snapshot.model.workloads();
+        let behind = all.filter(|workload| workload.waypoint.as_ref() == address);
+        behind
+            .flat_map(|workload| {
+                let names = tls::names_of(cx.mesh(), workload);
+                workload.addresses.iter().map(move |address| (*address, names.clone()))
+            })
+            .collect()
     }
 }
 

@@ -15,7 +15,7 @@ use corten_envoy::envoy::{
     },
 };
 
-use crate::listener::filters;
+use crate::{endpoint, listener::filters};
 
 /// The address that a connection inside the proxy was made to.
 const DESTINATION: &str = "envoy.filters.listener.original_dst.local_ip";
@@ -27,6 +27,8 @@ const PEER: &str = "io.istio.peer_principal";
 const LOCAL: &str = "io.istio.local_principal";
 /// The authority of the tunnel, as it was written.
 const AUTHORITY: &str = "io.istio.connect_authority";
+/// Names of which one must be in the certificate of whom a connection is made to. Connections of other names are never shared.
+const PEER_NAMES: &str = "envoy.network.upstream_subject_alt_names";
 /// How texts are kept.
 const TEXT: &str = "envoy.string";
 
@@ -58,6 +60,33 @@ pub(super) fn same_destination() -> Filter {
         "connect_authority",
         &OfConnections {
             on_new_connection: vec![note(DESTINATION, &format, "")],
+            ..OfConnections::default()
+        },
+    )
+}
+
+/// Whom the tunnel is believed to be to: who the chosen endpoint is, or where none was chosen, these names, separated by commas; beside the
+/// cluster's own question about trust domains.
+pub(super) fn expected(names: Option<&str>) -> Filter {
+    let of_endpoint = format!(
+        "%DYNAMIC_METADATA({}:{})%",
+        endpoint::TUNNEL_TARGET,
+        endpoint::TUNNEL_PEER
+    );
+    let names = names.map(|names| names.replace('%', "%%"));
+    let values = names.into_iter().chain([of_endpoint]).map(|format| {
+        let mut value = note(PEER_NAMES, &format, "");
+        value.shared_with_upstream = SharedWithUpstream::None.into();
+        value.skip_if_empty = true;
+        if let Some(Value::FormatString(format)) = &mut value.value {
+            format.omit_empty_values = true;
+        }
+        value
+    });
+    filters::network(
+        "peer",
+        &OfConnections {
+            on_new_connection: values.collect(),
             ..OfConnections::default()
         },
     )

@@ -28,6 +28,7 @@ use corten_envoy::{
         r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
     },
 };
+use corten_model::Workload;
 
 pub use self::{
     inbound::{Inbound, inbound, tunnel_inbound},
@@ -99,6 +100,14 @@ pub fn named(name: &str) -> SubjectAltNameMatcher {
     // Addresses are compared as text, in the form that everybody writes them in.
     let text = address.map_or_else(|_| name.to_owned(), |address| address.to_string());
     matcher(kind, MatchPattern::Exact(text))
+}
+
+/// The names that a workload may have in its certificate, separated by commas: one for each trust domain of the mesh. `None`: it has none.
+pub(crate) fn names_of(mesh: &MeshConfig, workload: &Workload) -> Option<String> {
+    let account = &workload.service_account;
+    let name = |domain: &String| format!("spiffe://{domain}/ns/{}/sa/{account}", workload.namespace);
+    let names: Vec<String> = trust_domains(mesh).iter().map(name).collect();
+    (!account.is_empty()).then(|| names.join(","))
 }
 
 /// A certificate with any identity of a trust domain.
