@@ -2,42 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-/// What holds where nobody says anything; in the form that configuration has.
-pub fn defaults() -> Value {
-    json!({
-        "configPath": "./etc/istio/proxy",
-        "binaryPath": "/usr/local/bin/envoy",
-        "serviceCluster": "istio-proxy",
-        "drainDuration": "45s",
-        "terminationDrainDuration": "5s",
-        "proxyAdminPort": 15000,
-        "controlPlaneAuthPolicy": "MUTUAL_TLS",
-        "discoveryAddress": "istiod.istio-system.svc:15012",
-        "statNameLength": 189,
-        "statusPort": 15020,
-    })
-}
+pub use corten_bootstrap::defaults;
 
-/// One configuration over another: a message field by field, as far as both say something, everything else as the upper one says it.
-/// `proxyMetadata` is merged by name.
+/// One configuration over another, as [`corten_bootstrap::merge`] does it.
 pub fn merge(lower: &Value, upper: &Value) -> Value {
-    let mut merged = lower.as_object().cloned().unwrap_or_default();
-    for (name, value) in upper.as_object().into_iter().flatten() {
-        match (merged.get_mut(name), value) {
-            (Some(Value::Object(below)), Value::Object(above)) if name == "proxyMetadata" => {
-                below.extend(above.clone());
-            }
-            (_, Value::Null) => {}
-            _ => drop(merged.insert(name.clone(), value.clone())),
-        }
-    }
-    // One of both says what the proxy is called.
-    if upper["tracingServiceName"].is_string() {
-        merged.remove("serviceCluster");
-    } else if upper["serviceCluster"].is_string() {
-        merged.remove("tracingServiceName");
-    }
-    Value::Object(merged)
+    let mut merged = lower.clone();
+    corten_bootstrap::merge(&mut merged, upper);
+    merged
 }
 
 /// What differs from the defaults, as one line of JSON: pods carry it, so it is kept short.

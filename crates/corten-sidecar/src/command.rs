@@ -73,6 +73,8 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::settings::Kind;
 
@@ -91,7 +93,7 @@ mod tests {
             panic!("it runs");
         };
         assert_eq!(arguments.kind, Kind::Sidecar);
-        assert_eq!(arguments.envoy.to_str(), Some("/opt/envoy"));
+        assert_eq!(arguments.envoy.as_deref(), Some(Path::new("/opt/envoy")));
         assert_eq!(arguments.domain.as_deref(), Some("shop.svc.cluster.local"));
         let deployed = "--envoy=/opt/envoy proxy waypoint --domain shop.svc.cluster.local --serviceCluster waypoint.shop --proxyLogLevel \
              warning --proxyComponentLogLevel misc:error --log_output_level default:info --log_as_json";

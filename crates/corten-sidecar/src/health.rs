@@ -1,7 +1,7 @@
 //! What is asked of the proxy by HTTP: whether it is ready, how the application is, all metrics at one place, and to come to an end.
 //!
-//! Two ports: one that only says whether it is ready, and one for the rest. Both answer kubelets and scrapers, whom nobody authenticates;
-//! what changes something is answered to the pod itself only.
+//! Kubelets and scrapers ask on one port, whom nobody authenticates; what changes something is answered to the pod itself only. A second port
+//! is Envoy's, which hands on the question whether it is ready.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -55,8 +55,8 @@ pub(crate) async fn listen(port: u16) -> std::io::Result<TcpListener> {
     }
 }
 
-/// Answers until drain. `everything`: not only whether it is ready.
-pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>, everything: bool, mut drain: Drain) {
+/// Answers until drain.
+pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>, mut drain: Drain) {
     let tasks = TaskGroup::new("answers");
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
@@ -72,7 +72,7 @@ pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>, everything
                 };
                 let health = health.clone();
                 tasks.spawn("answer", async move {
-                    if let Err(error) = answer(stream, from, &health, everything).await {
+                    if let Err(error) = answer(stream, from, &health).await {
                         tracing::debug!(%from, %error, "a question was not answered");
                     }
                     drop(place);
@@ -87,7 +87,7 @@ pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>, everything
     tasks.shutdown(Duration::from_millis(500)).await;
 }
 
-async fn answer(mut stream: TcpStream, from: SocketAddr, health: &Health, everything: bool) -> std::io::Result<()> {
+async fn answer(mut stream: TcpStream, from: SocketAddr, health: &Health) -> std::io::Result<()> {
     let head = tokio::time::timeout(PATIENCE, read_until(&mut stream, b"\r\n\r\n")).await;
     let head = head.map_err(|_| std::io::ErrorKind::TimedOut)??;
     let line = String::from_utf8_lossy(&head);
@@ -102,8 +102,7 @@ async fn answer(mut stream: TcpStream, from: SocketAddr, health: &Health, everyt
         .to_owned();
     let (status, body) = match path.as_str() {
         READY => health.ready().await,
-        path if everything => health.other(&method, path, from.ip()).await,
-        _ => (404, format!("there is only {READY} here\n")),
+        path => health.other(&method, path, from.ip()).await,
     };
     let length = body.len();
     let reason = http::StatusCode::from_u16(status)
@@ -341,7 +340,7 @@ mod tests {
             .await
             .unwrap();
         let (stream, from) = listener.accept().await.unwrap();
-        answer(stream, from, health, true).await.unwrap();
+        answer(stream, from, health).await.unwrap();
         let mut text = String::new();
         client.read_to_string(&mut text).await.unwrap();
         text

@@ -5,6 +5,7 @@
 
 mod bootstrap;
 mod command;
+mod files;
 mod health;
 mod probes;
 mod process;
@@ -17,4 +18,4 @@ mod settings;
 pub use bootstrap::bootstrap;
 pub use command::Command;
 pub use run::{RunError, run};
-pub use settings::{Arguments, Kind, Settings, SettingsError};
+pub use settings::{Arguments, Files, Kind, Settings, SettingsError};

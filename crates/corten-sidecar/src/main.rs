@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use corten_rt::log;
-use corten_sidecar::{Arguments, Command, Settings, redirect, run};
+use corten_sidecar::{Arguments, Command, Files, Settings, redirect, run};
 
 fn main() -> ExitCode {
     let command = match Command::parse(std::env::args_os()) {
@@ -56,7 +56,7 @@ fn within(task: impl Future<Output = Result<String, String>>) -> Result<String, 
 }
 
 fn proxy(arguments: &Arguments, variables: &[(String, String)]) -> ExitCode {
-    let settings = match Settings::resolve(arguments, variables) {
+    let settings = match Settings::resolve(arguments, variables, &Files::read(arguments)) {
         Ok(settings) => settings,
         Err(error) => {
             tracing::error!("{error}");

@@ -20,8 +20,8 @@ pub(crate) fn start(settings: &Settings, bootstrap: &Path) -> std::io::Result<Ch
     } else {
         "v4"
     };
-    let drain = settings.drain.as_secs().max(1).to_string();
-    let mut command = Command::new(&arguments.envoy);
+    let drain = settings.drain_listeners.as_secs().max(1).to_string();
+    let mut command = Command::new(&settings.envoy);
     command
         .arg("-c")
         .arg(bootstrap)
@@ -33,20 +33,42 @@ pub(crate) fn start(settings: &Settings, bootstrap: &Path) -> std::io::Result<Ch
             "--drain-strategy",
             "immediate",
         ])
-        .args(["--log-level", &arguments.log_level, "--disable-hot-restart"])
+        .args([
+            "--file-flush-interval-msec",
+            &settings.flush.as_millis().max(1).to_string(),
+        ])
+        // What an older Envoy does not know of the bootstrap, it does without.
+        .args(["--disable-hot-restart", "--allow-unknown-static-fields"])
         .kill_on_drop(true);
-    if !arguments.component_log_level.is_empty() {
-        command.args(["--component-log-level", &arguments.component_log_level]);
+    // A level for everything, and, behind commas, others for parts, as in warning,misc:error.
+    let (parts, all): (Vec<&str>, Vec<&str>) = arguments.log_level.split(',').partition(|level| level.contains(':'));
+    if let Some(level) = all.last() {
+        command.args(["--log-level", level]);
     }
-    if arguments.concurrency > 0 {
-        command.args(["--concurrency", &arguments.concurrency.to_string()]);
+    let parts = if parts.is_empty() {
+        arguments.component_log_level.clone()
+    } else {
+        parts.join(",")
+    };
+    let bytes = settings.config["fileFlushMinSizeKb"].as_u64().unwrap_or_default();
+    if bytes > 0 {
+        command.args(["--file-flush-min-size-kb", &bytes.to_string()]);
+    }
+    if settings.variable("ENVOY_SKIP_DEPRECATED_LOGS") != Some("false") {
+        command.arg("--skip-deprecated-logs");
+    }
+    if !parts.is_empty() {
+        command.args(["--component-log-level", &parts]);
+    }
+    if settings.concurrency > 0 {
+        command.args(["--concurrency", &settings.concurrency.to_string()]);
     }
     command.spawn()
 }
 
 /// Lets Envoy refuse what is new, waits for what is open to end, at most as long as settled, and ends it.
 pub(crate) async fn drain(child: &mut Child, settings: &Settings) {
-    let admin = settings.arguments.admin_port;
+    let admin = settings.admin_port;
     let end = Instant::now() + settings.drain;
     // Envoy answers health checks with "no" and closes idle connections; requests under way go on.
     if let Err(error) = health::ask(admin, "POST", "/drain_listeners?graceful&skip_exit").await {

@@ -1,7 +1,7 @@
 //! Puts the pieces together.
 
 use std::fs::Permissions;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 use crate::health::Health;
 use crate::settings::{Settings, SettingsError};
-use crate::{bootstrap, health, probes, process, redirect, secrets};
+use crate::{bootstrap, files, health, probes, process, redirect, secrets};
 
 /// The methods that Envoy asks for secrets by.
 const STREAM: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
@@ -62,15 +62,12 @@ fn failed(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> RunError {
 ///
 /// Something that is needed cannot be had: a file, a port, the Envoy program.
 pub async fn run(mut settings: Settings) -> Result<ExitCode, RunError> {
-    if let Ok(labels) = std::fs::read_to_string(&settings.arguments.labels) {
-        settings.with_labels(&labels);
-    }
     match redirect::own_addresses() {
         Ok(own) => settings.with_addresses(&own),
         Err(error) => tracing::warn!(%error, "the pod's other addresses are not known"),
     }
     settings.marked = corten_enroll::sidecar::has_one_user();
-    let state = std::path::absolute(&settings.arguments.state).map_err(failed("the state directory"))?;
+    let state = std::path::absolute(&settings.state).map_err(failed("the state directory"))?;
     std::fs::create_dir_all(&state).map_err(failed(format!("creating {}", state.display())))?;
     let tasks = TaskGroup::new("sidecar");
     let shared = Shared::new(secrets::store(), Instant::now());
@@ -78,7 +75,7 @@ pub async fn run(mut settings: Settings) -> Result<ExitCode, RunError> {
     let socket = state.join("sds.sock");
     serve_secrets(&socket, &tasks, &shared)?;
     let health = Arc::new(Health {
-        admin: settings.arguments.admin_port,
+        admin: settings.admin_port,
         pod: settings
             .addresses
             .first()
@@ -88,22 +85,23 @@ pub async fn run(mut settings: Settings) -> Result<ExitCode, RunError> {
         metrics: settings.metrics.as_deref().map(health::metrics_of).unwrap_or_default(),
         quit: Notify::new(),
     });
-    for (port, everything) in [(settings.arguments.status_port, false), (settings.agent_port, true)] {
-        // 0: nobody asks.
-        if port > 0 {
-            let listener = health::listen(port).await;
-            let listener = listener.map_err(failed(format!("the port for probes, {port}")))?;
-            let health = health.clone();
-            tasks.serve("probes", move |drain| {
-                health::serve(listener, health, everything, drain)
-            });
-        }
+    // 0: nobody asks.
+    if settings.agent_port > 0 {
+        let listener = health::listen(settings.agent_port).await;
+        let listener = listener.map_err(failed(format!("the port for probes, {}", settings.agent_port)))?;
+        let health = health.clone();
+        tasks.serve("probes", move |drain| health::serve(listener, health, drain));
     }
+    resolve_statsd(&mut settings).await;
 
     let path = state.join("envoy.json");
-    let text = serde_json::to_vec_pretty(&bootstrap(&settings, &socket))?;
+    let (made, problems) = bootstrap(&settings, &socket);
+    for problem in problems {
+        tracing::warn!("{problem}");
+    }
+    let text = serde_json::to_vec_pretty(&made)?;
     std::fs::write(&path, text).map_err(failed(format!("writing {}", path.display())))?;
-    let envoy = settings.arguments.envoy.display().to_string();
+    let envoy = settings.envoy.display().to_string();
     let mut child = process::start(&settings, &path).map_err(failed(format!("starting {envoy}")))?;
     tracing::info!(
         envoy,
@@ -145,6 +143,22 @@ pub async fn run(mut settings: Settings) -> Result<ExitCode, RunError> {
     Ok(code)
 }
 
+/// Envoy asks no resolver for who takes its counts.
+async fn resolve_statsd(settings: &mut Settings) {
+    let address = settings.config["statsdUdpAddress"].as_str().unwrap_or_default();
+    if address.is_empty() || address.parse::<SocketAddr>().is_ok() {
+        return;
+    }
+    let found = match tokio::net::lookup_host(address).await {
+        Ok(mut found) => found.next().map(|address| address.to_string()),
+        Err(error) => {
+            tracing::warn!("statsdUdpAddress has no effect: {address} is not known: {error}");
+            None
+        }
+    };
+    settings.config["statsdUdpAddress"] = serde_json::json!(found.unwrap_or_default());
+}
+
 /// Gets the workload's certificate, and a new one before it expires, and serves it.
 fn certificates(settings: &Settings, tasks: &TaskGroup, shared: &Arc<Shared>) -> Result<(), RunError> {
     let identity = Identity::new(&settings.trust_domain, &settings.namespace, &settings.service_account);
@@ -163,7 +177,7 @@ fn certificates(settings: &Settings, tasks: &TaskGroup, shared: &Arc<Shared>) ->
         channel,
         CaSettings {
             token: Token::from_setting(&settings.token),
-            cluster: settings.metadata["CLUSTER_ID"]
+            cluster: settings.metadata()["CLUSTER_ID"]
                 .as_str()
                 .unwrap_or("Kubernetes")
                 .to_owned(),
@@ -207,16 +221,19 @@ fn serve_secrets(socket: &Path, tasks: &TaskGroup, shared: &Arc<Shared>) -> Resu
     }
     let listener = UnixListener::bind(socket).map_err(failed(format!("listening on {}", socket.display())))?;
     std::fs::set_permissions(socket, Permissions::from_mode(0o600)).map_err(failed("the socket's permissions"))?;
+    let watcher = secrets::Watcher::default();
+    let (wanted, read) = (watcher.0.clone(), shared.clone());
+    tasks.serve("files", |drain| files::run(wanted, read, drain));
     let mut router = Router::new();
     for (method, variant) in [(STREAM, Variant::State), (DELTA, Variant::Delta)] {
-        let (shared, tasks) = (shared.clone(), tasks.clone());
+        let (shared, tasks, watcher) = (shared.clone(), tasks.clone(), watcher.clone());
         router = router.raw(method, move |request| {
             let stream = Stream {
                 shared: shared.clone(),
                 variant,
                 tasks: tasks.clone(),
                 message_bytes_max: 1024 * 1024,
-                observer: secrets::Watcher,
+                observer: watcher.clone(),
             };
             async move { connect(stream, request) }
         });

@@ -7,6 +7,7 @@ mod ambient;
 mod ambient_traffic;
 mod analysis;
 mod authz;
+mod bootstrap;
 mod cluster_rows;
 mod cni;
 mod crds;
@@ -19,6 +20,7 @@ mod injection_rows;
 mod inspection;
 mod install;
 mod pending;
+mod prototext;
 mod route_rows;
 mod ruleset;
 mod secret_rows;
@@ -47,6 +49,7 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-analysis" => return analysis::run(area),
         "istio-authz-rbac" => return authz::run(area),
         "istio-cni" => return cni::run(area),
+        "istio-envoy-bootstrap" => return bootstrap::run(area),
         "istio-gateway-api-conversion" => return gateway_api::run(area),
         "istio-gateway-deployment" => return gateway_deployment::run(area),
         "istio-helm" => return install::run_helm(area),
@@ -60,7 +63,6 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         "istio-semantics" => return semantics::run(area),
         "istio-validation" => return validation::run(area),
         "istio-xds" => return xds::run(area),
-        "istio-envoy-bootstrap" => "xDS generation",
         _ => "an area without a runner",
     };
     pending::run(area, feature)

@@ -71,7 +71,8 @@ impl<'a> Pod<'a> {
         self
     }
 
-    /// As a manifest. One thread a proxy is enough here, and so a change takes effect for all of its connections at once.
+    /// As a manifest. One thread a proxy is enough here, and so a change takes effect for all of its connections at once; all that Envoy
+    /// counts is kept, not only what everybody needs.
     pub(crate) fn yaml(&self) -> String {
         let Self {
             name,
@@ -90,7 +91,7 @@ impl<'a> Pod<'a> {
         format!(
             "{own}apiVersion: v1\nkind: Pod\n\
              metadata: {{name: {name}, labels: {{{labels}, sidecar.istio.io/inject: '{sidecar}'}},\n\
-             \x20 annotations: {{proxy.istio.io/config: 'concurrency: 1'}}}}\n\
+             \x20 annotations: {{proxy.istio.io/config: '{{concurrency: 1, proxyStatsMatcher: {{inclusionRegexps: [\".*\"]}}}}'}}}}\n\
              spec:\n  serviceAccountName: {account}\n  terminationGracePeriodSeconds: 5\n  securityContext: {{fsGroup: 999}}\n\
              \x20 containers:\n  - {app}, securityContext: {security}}}\n  volumes: [{{name: data, emptyDir: {{}}}}]\n---\n"
         )
@@ -223,7 +224,8 @@ pub(crate) fn start(ns: &Namespace<'_>, pods: &[Pod<'_>], more: &str) {
 pub(crate) fn none_rejected(ns: &Namespace<'_>, pods: &[&str]) {
     for pod in pods {
         let mut rejected = stats(ns, pod, "update_rejected");
-        assert!(rejected.len() > 5, "the counters are there: {rejected:?}");
+        // Those of clusters and listeners are kept in any case.
+        assert!(rejected.len() > 1, "the counters are there: {rejected:?}");
         rejected.retain(|_, count| *count > 0);
         assert_eq!(rejected, BTreeMap::new(), "{pod}");
         // What waits for the rest of what it needs has no effect yet.
