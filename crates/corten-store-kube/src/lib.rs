@@ -8,6 +8,7 @@ mod apply;
 mod client;
 mod config_maps;
 mod definitions;
+mod events;
 mod known;
 mod leader;
 mod object;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corten_core::NamespacedName;
 use corten_rt::Drain;
@@ -13,6 +13,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
+use crate::events::Events;
 use crate::kinds::Kind;
 
 /// Writes under way at most.
@@ -20,8 +21,8 @@ const IN_FLIGHT_MAX: usize = 8;
 /// Pause before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How long the message of an Event may be.
-const EVENT_CHARS_MAX: usize = 1024;
+/// Between two writes about an object that are Events, too: whoever rejects a resource over and over says it with every push.
+const EVENTS_APART: Duration = Duration::from_secs(5);
 
 /// One condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,12 +119,24 @@ type Key = (Kind, NamespacedName, StatusOf);
 pub struct StatusWriter {
     state: Mutex<State>,
     work: Notify,
+    events: Events,
 }
 
 #[derive(Debug, Default)]
 struct State {
     wanted: BTreeMap<KeyOrd, Arc<Vec<Condition>>>,
     dirty: BTreeSet<KeyOrd>,
+    /// When those were written that are not to be written again too soon.
+    written: BTreeMap<KeyOrd, Instant>,
+}
+
+/// What is left to be written.
+#[derive(Debug, Default)]
+struct Left {
+    /// Some of it failed.
+    failed: bool,
+    /// When the first of what was written a moment ago may be written again.
+    next: Option<Instant>,
 }
 
 /// Kinds have no order of their own.
@@ -172,6 +185,7 @@ impl StatusWriter {
         let is = |key: &KeyOrd| key.0.0 == kind && key.0.1 == *object;
         state.wanted.retain(|key, _| !is(key));
         state.dirty.retain(|key| !is(key));
+        state.written.retain(|key, _| !is(key));
     }
 
     /// Writes while we lead, until told to stop. Who becomes leader looks at everything once.
@@ -189,10 +203,12 @@ impl StatusWriter {
                     std::future::pending::<()>().await;
                 }
                 loop {
-                    let failed = self.write_dirty(&client).await;
+                    let left = self.write_dirty(&client).await;
+                    let next = left.next.map_or_else(tokio::time::Instant::now, Into::into);
                     tokio::select! {
                         () = self.work.notified() => {}
-                        () = tokio::time::sleep(RETRY), if failed => {}
+                        () = tokio::time::sleep(RETRY), if left.failed => {}
+                        () = tokio::time::sleep_until(next), if left.next.is_some() => {}
                     }
                 }
             };
@@ -205,12 +221,24 @@ impl StatusWriter {
         }
     }
 
-    /// Writes what is to be written. Returns whether some of it failed and is still to be written.
-    async fn write_dirty(&self, client: &Client) -> bool {
-        let dirty: Vec<KeyOrd> = self.lock().dirty.iter().cloned().collect();
-        let writes = dirty.into_iter().map(|key| self.write_one(client, key));
+    /// Writes what is to be written, but for what was written a moment ago. Returns what is still to be written.
+    async fn write_dirty(&self, client: &Client) -> Left {
+        let mut left = Left::default();
+        let mut due: Vec<KeyOrd> = Vec::new();
+        {
+            let mut state = self.lock();
+            state.written.retain(|_, at| at.elapsed() < EVENTS_APART);
+            for key in &state.dirty {
+                match state.written.get(key).map(|at| *at + EVENTS_APART) {
+                    Some(next) => left.next = Some(left.next.map_or(next, |first| first.min(next))),
+                    None => due.push(key.clone()),
+                }
+            }
+        }
+        let writes = due.into_iter().map(|key| self.write_one(client, key));
         let results = futures_util::stream::iter(writes).buffer_unordered(IN_FLIGHT_MAX);
-        results.fold(false, |failed, ok| async move { failed | !ok }).await
+        left.failed = results.fold(false, |failed, ok| async move { failed | !ok }).await;
+        left
     }
 
     async fn write_one(&self, client: &Client, key: KeyOrd) -> bool {
@@ -218,9 +246,12 @@ impl StatusWriter {
             return true;
         };
         let (kind, object, of) = &key.0;
-        match apply(client, kind, object, of, &wanted).await {
-            Ok(()) => {
+        match apply(client, &self.events, kind, object, of, &wanted).await {
+            Ok(written) => {
                 let mut state = self.lock();
+                if written && of.events {
+                    state.written.insert(key.clone(), Instant::now());
+                }
                 // Unless something else is wanted meanwhile.
                 if state.wanted.get(&key).is_some_and(|now| Arc::ptr_eq(now, &wanted)) {
                     state.dirty.remove(&key);
@@ -243,20 +274,22 @@ impl StatusWriter {
     }
 }
 
+/// Returns whether there was something to write.
 async fn apply(
     client: &Client,
+    events: &Events,
     kind: &Kind,
     object: &NamespacedName,
     of: &StatusOf,
     wanted: &[Condition],
-) -> Result<(), kube::Error> {
+) -> Result<bool, kube::Error> {
     let path = path(kind, object);
     let get = http::Request::get(&path)
         .body(Vec::new())
         .map_err(kube::Error::HttpError)?;
     let live: Value = match client.request(get).await {
         Ok(live) => live,
-        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
         Err(error) => return Err(error),
     };
     let conditions = live["status"]["conditions"]
@@ -264,7 +297,7 @@ async fn apply(
         .map(Vec::as_slice)
         .unwrap_or_default();
     let write = match merge(conditions, of, wanted, kind.custom, Timestamp::now()) {
-        Merged::Unchanged => return Ok(()),
+        Merged::Unchanged => return Ok(false),
         Merged::Write(write) => write,
     };
     let body = json!({
@@ -278,7 +311,7 @@ async fn apply(
         .body(body.to_string().into_bytes())
         .map_err(kube::Error::HttpError)?;
     match client.request::<Value>(patch).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
         result => result?,
     };
     if of.events {
@@ -292,38 +325,18 @@ async fn apply(
             });
         for condition in news {
             // An Event is a courtesy: the status says it for as long as it is so.
-            if let Err(error) = warn(client, kind, &live, condition).await {
+            let involved = json!({
+                "apiVersion": api_version(kind.group, kind.version), "kind": kind.kind,
+                "namespace": live["metadata"]["namespace"], "name": live["metadata"]["name"],
+                "uid": live["metadata"]["uid"], "resourceVersion": live["metadata"]["resourceVersion"],
+            });
+            let told = events.warn(client, &involved, &condition.reason, &condition.message);
+            if let Err(error) = told.await {
                 tracing::debug!(kind = kind.kind, %object, %error, "cannot write an event");
             }
         }
     }
-    Ok(())
-}
-
-/// Says in an Event that a condition of an object does not hold.
-async fn warn(client: &Client, kind: &Kind, live: &Value, condition: &Condition) -> Result<(), kube::Error> {
-    let namespace = live["metadata"]["namespace"].as_str().unwrap_or("default");
-    let name = live["metadata"]["name"].as_str().unwrap_or_default();
-    let now = Timestamp::now();
-    let message: String = condition.message.chars().take(EVENT_CHARS_MAX).collect();
-    let body = json!({
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": format!("{name}.{:x}", now.as_nanosecond()), "namespace": namespace},
-        "involvedObject": {
-            "apiVersion": api_version(kind.group, kind.version), "kind": kind.kind,
-            "namespace": namespace, "name": name, "uid": live["metadata"]["uid"],
-            "resourceVersion": live["metadata"]["resourceVersion"],
-        },
-        "type": "Warning", "reason": condition.reason, "message": message, "count": 1,
-        "firstTimestamp": format!("{now:.0}"), "lastTimestamp": format!("{now:.0}"),
-        "source": {"component": "istiod"}, "reportingComponent": "istiod", "reportingInstance": "",
-    });
-    let post = http::Request::post(format!("/api/v1/namespaces/{namespace}/events"))
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .body(body.to_string().into_bytes())
-        .map_err(kube::Error::HttpError)?;
-    client.request::<Value>(post).await.map(|_| ())
+    Ok(true)
 }
 
 /// What became of a status that was to be written.

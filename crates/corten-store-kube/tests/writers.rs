@@ -148,6 +148,73 @@ async fn conditions_are_written_by_the_leader_and_those_of_others_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_over_and_over_is_one_event_that_counts() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path(), "127.0.0.1:0").await;
+    let (inside, outside) = (served.inside(), served.outside(dir.path()).await);
+    namespace(&inside, "n").await;
+    install_definitions(&inside).await;
+    create(
+        &inside,
+        &POLICIES,
+        json!({"metadata": {"name": "p", "namespace": "n"}, "spec": {}}),
+    )
+    .await;
+    let writer = StatusWriter::new();
+    let (_lead, leadership) = watch::channel(true);
+    let tasks = TaskGroup::new("test");
+    tasks.serve("status", |drain| writer.clone().run(outside.clone(), leadership, drain));
+    let set = |message: &str| {
+        let conditions = vec![condition("ZtunnelAccepted", false, message)];
+        writer.set(
+            kinds::AUTHORIZATION_POLICIES,
+            NamespacedName::new("n", "p"),
+            POLICY,
+            conditions,
+        );
+    };
+    let message = async || {
+        let object = inside.get(&POLICIES, "n", "p").await.expect("it is there");
+        let object = serde_json::to_value(&*object).expect("an object");
+        said(&object).first().map(|(.., message)| message.clone())
+    };
+    let is = async |text: &str| {
+        eventually("the condition", async || {
+            (message().await.as_deref() == Some(text)).then_some(())
+        })
+        .await;
+    };
+    set("first");
+    is("first").await;
+    // A proxy rejects what it is sent many times a second, with other words each time.
+    for number in 0..200 {
+        set(&format!("again {number}"));
+        tokio::task::yield_now().await;
+    }
+    set("last");
+    is("last").await;
+    let events: kube::Api<k8s_openapi::api::core::v1::Event> = kube::Api::namespaced(outside.clone(), "n");
+    let counted = async || {
+        let all = events
+            .list(&kube::api::ListParams::default())
+            .await
+            .expect("listed")
+            .items;
+        let all = all
+            .into_iter()
+            .map(|event| (event.message.unwrap_or_default(), event.count.unwrap_or_default()));
+        all.collect::<Vec<_>>()
+    };
+    // The status is written before the Event.
+    eventually("the count", async || {
+        (counted().await == [("last".to_owned(), 2)]).then_some(())
+    })
+    .await;
+    tasks.shutdown(Duration::from_secs(1)).await;
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_leads_and_the_other_follows_at_once_when_it_goes() {
     let dir = tempfile::tempdir().expect("a directory");
     let served = Served::start(dir.path(), "127.0.0.1:0").await;
