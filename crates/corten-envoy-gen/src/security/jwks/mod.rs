@@ -51,8 +51,16 @@ pub struct Limits {
     pub forget_after: Duration,
     /// The largest answer.
     pub bytes_max: usize,
-    /// How many are fetched at a time.
+    /// How many are fetched at a time. Half of them are kept for sources that answered last time: those that hang keep only each
+    /// other waiting.
     pub fetches_max: usize,
+}
+
+impl Limits {
+    /// How many are fetched at a time of which it is not known that they answer.
+    fn unproven_max(&self) -> usize {
+        self.fetches_max - self.fetches_max / 2
+    }
 }
 
 impl Default for Limits {
@@ -112,6 +120,8 @@ struct Entry {
     used: Duration,
     timeout: Duration,
     failures: u32,
+    /// Whether it had keys to tell when it was asked last.
+    answered: bool,
     phase: Phase,
 }
 
@@ -157,6 +167,7 @@ impl Cache {
                 used: now,
                 timeout,
                 failures: 0,
+                answered: false,
                 phase: Phase::Waiting(now),
             });
             entry.used = now;
@@ -168,11 +179,9 @@ impl Cache {
     pub fn step(&mut self, now: Duration) -> Step {
         let mut step = Step::default();
         self.forget(now, &mut step);
-        let mut running = 0;
         for (source, entry) in &mut self.entries {
             if let Phase::Discovering { deadline, .. } | Phase::Fetching { deadline, .. } = entry.phase {
                 if deadline > now {
-                    running += 1;
                     continue;
                 }
                 let message = format!("no answer within {:?}", entry.timeout);
@@ -180,18 +189,21 @@ impl Cache {
                 step.failures.push((source.clone(), message));
             }
         }
-        // Those without keys first: all their tokens are refused.
-        let mut due: Vec<(bool, Duration, &Source)> = self
+        // Whoever has failed less goes before those who hang time after time; then those without keys, all of whose tokens are refused.
+        let mut due: Vec<(u32, bool, Duration, &Source, bool)> = self
             .entries
             .iter()
             .filter_map(|(source, entry)| match entry.phase {
-                Phase::Waiting(until) if until <= now => Some((entry.keys.is_some(), until, source)),
+                Phase::Waiting(until) if until <= now => {
+                    Some((entry.failures, entry.keys.is_some(), until, source, entry.answered))
+                }
                 _ => None,
             })
             .collect();
         due.sort();
-        let room = self.limits.fetches_max.saturating_sub(running);
-        let due: Vec<Source> = due.into_iter().take(room).map(|(.., source)| source.clone()).collect();
+        let mut room = self.room();
+        let due = due.into_iter().filter(|(.., answered)| room.take(*answered));
+        let due: Vec<Source> = due.map(|(.., source, _)| source.clone()).collect();
         for source in due {
             match self.start(&source, now) {
                 Ok(fetch) => step.fetches.push(fetch),
@@ -208,19 +220,31 @@ impl Cache {
 
     /// The moment at which there is something to be done, unless an answer comes before.
     pub fn next(&self) -> Option<Duration> {
-        let is_running = |entry: &&Entry| !matches!(entry.phase, Phase::Waiting(_));
-        let full = self.entries.values().filter(is_running).count() >= self.limits.fetches_max;
+        let room = self.room();
         let moments = self.entries.values().map(|entry| {
             let forgotten = entry.used.min(entry.refreshed) + self.limits.forget_after;
             match entry.phase {
                 // It waits for an answer to another.
-                Phase::Waiting(_) if full => forgotten,
+                Phase::Waiting(_) if !room.is_for(entry.answered) => forgotten,
                 Phase::Waiting(until)
                 | Phase::Discovering { deadline: until, .. }
                 | Phase::Fetching { deadline: until, .. } => until.min(forgotten),
             }
         });
         moments.min()
+    }
+
+    /// How many more can be fetched now.
+    fn room(&self) -> Room {
+        let running = || {
+            let all = self.entries.values();
+            all.filter(|entry| !matches!(entry.phase, Phase::Waiting(_)))
+        };
+        let unproven = running().filter(|entry| !entry.answered).count();
+        Room {
+            all: self.limits.fetches_max.saturating_sub(running().count()),
+            unproven: self.limits.unproven_max().saturating_sub(unproven),
+        }
     }
 
     /// Takes an answer: the body, or why there is none. An answer to what is no longer asked does not count.
@@ -272,6 +296,7 @@ impl Cache {
                 }
                 entry.refreshed = now;
                 entry.failures = 0;
+                entry.answered = true;
                 entry.phase = Phase::Waiting(now + self.limits.refresh_interval);
             }
             Err(message) => {
@@ -329,6 +354,30 @@ impl Cache {
     }
 }
 
+/// How many fetches may begin.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    all: usize,
+    /// Of those, for sources that are not known to answer.
+    unproven: usize,
+}
+
+impl Room {
+    fn is_for(self, answered: bool) -> bool {
+        self.all > 0 && (answered || self.unproven > 0)
+    }
+
+    /// Takes a place, if there is one.
+    fn take(&mut self, answered: bool) -> bool {
+        let there = self.is_for(answered);
+        if there {
+            self.all -= 1;
+            self.unproven -= usize::from(!answered);
+        }
+        there
+    }
+}
+
 impl Entry {
     fn failed(&mut self, now: Duration, limits: &Limits) {
         let (first, longest) = match self.keys {
@@ -337,6 +386,7 @@ impl Entry {
         };
         let wait = first.saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures = self.failures.saturating_add(1);
+        self.answered = false;
         self.phase = Phase::Waiting(now + wait);
     }
 }

@@ -186,7 +186,7 @@ fn an_issuer_says_where_its_keys_are() {
 #[test]
 fn few_are_fetched_at_a_time_and_those_without_keys_first() {
     let limits = Limits {
-        fetches_max: 2,
+        fetches_max: 4,
         ..Limits::default()
     };
     let mut cache = Cache::new(limits);
@@ -195,13 +195,61 @@ fn few_are_fetched_at_a_time_and_those_without_keys_first() {
     cache.want(at(1200), ["b", "c", "d"].map(|name| (source(name), at(5))));
     let step = cache.step(at(1200));
     let names: Vec<&str> = step.fetches.iter().map(|fetch| fetch.source.issuer.as_str()).collect();
-    assert_eq!(names, ["b", "c"]);
+    // Half of the places are for those that are known to answer.
+    assert_eq!(names, ["b", "c", "a"]);
     assert_eq!(cache.step(at(1200)), Step::default());
     // Nothing to be done before one of them has answered, or is given up.
     assert_eq!(cache.next(), Some(at(1205)));
     let first = &step.fetches[0];
     cache.answer(at(1201), &first.source, first.attempt, Ok(KEYS.as_bytes()));
     assert_eq!(only(&cache.step(at(1201))).source, source("d"));
+}
+
+#[test]
+fn sources_that_hang_keep_neither_those_that_answer_nor_the_processor_busy() {
+    let limits = Limits {
+        fetches_max: 4,
+        refresh_interval: at(60),
+        ..Limits::default()
+    };
+    let mut cache = Cache::new(limits);
+    let good = source("good");
+    let hanging: Vec<Source> = (0..50).map(|number| source(&format!("hangs{number}"))).collect();
+    cache.want(at(0), [(good.clone(), at(5))]);
+    let (mut now, mut answers, mut failed) = (at(0), Vec::new(), 0);
+    let mut steps = 0;
+    while now < at(3600) {
+        let all = hanging.iter().cloned().chain([good.clone()]);
+        cache.want(now, all.map(|source| (source, at(5))).filter(|_| steps > 0));
+        steps += 1;
+        let of_good = cache.step(now).fetches.into_iter().find(|fetch| fetch.source == good);
+        if let Some(fetch) = of_good {
+            // Once in a while it fails as well, and is no worse off for that.
+            let fails = answers.len() % 10 == 9 && failed < answers.len() / 9;
+            let answer = match fails {
+                true => Err("status 503".to_owned()),
+                false => Ok(KEYS.as_bytes()),
+            };
+            failed += usize::from(fails);
+            cache.answer(now, &fetch.source, fetch.attempt, answer);
+            answers.extend((!fails).then_some(now));
+            // The place that it had may be another's now.
+            continue;
+        }
+        let next = cache.next().expect("there is always something to be done");
+        assert!(next > now, "at {now:?} the next moment is {next:?}");
+        now = next;
+    }
+    // Every minute; after a failure the next try is a minute later, and waits for one that hangs at most.
+    let longest = answers.windows(2).map(|two| two[1] - two[0]).max();
+    assert!(longest <= Some(at(60 + 60 + 5)), "{longest:?}");
+    assert!(
+        answers.len() >= 50 && failed >= 5,
+        "{} answers, {failed} failures",
+        answers.len()
+    );
+    // Each hangs for five seconds, two at a time, so that there are some 1,400 ends in an hour.
+    assert!(steps < 5000, "{steps} steps");
 }
 
 #[test]
