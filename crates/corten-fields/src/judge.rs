@@ -10,7 +10,7 @@ use crate::{
     kinds::Judged,
     plain,
     schema::{Leaf, Step},
-    world::{Output, World},
+    world::{Output, World, wrong_with},
 };
 
 /// Codes by which a whole part of an object is said to take no effect, or not the one that was meant.
@@ -24,8 +24,12 @@ const OF_PARTS: [Code; 4] = [
 /// In how many places each name of an enumeration is tried.
 const TRIES_MAX: usize = 5;
 
-/// What a port may speak, where it is a text.
-const PROTOCOLS: [&str; 6] = ["HTTP", "HTTP2", "GRPC", "HTTPS", "TLS", "TCP"];
+/// Words of which others are possible where one is: what a port may speak, what a policy may be for.
+const WORDS: [&[&str]; 3] = [
+    &["HTTP", "HTTP2", "GRPC", "HTTPS", "TLS", "TCP"],
+    &["Gateway", "GatewayClass", "Service", "ServiceEntry"],
+    &["", "gateway.networking.k8s.io", "networking.istio.io"],
+];
 
 /// What became of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +98,7 @@ pub(crate) fn judge(kind: &Judged, leaf: &Leaf, bases: &[Base]) -> Outcome {
     let mut names: Vec<&String> = leaf.values.iter().skip(1).collect();
     let mut tries = 0;
     // What was written for the kind is smallest, and shows most.
-    let is_own = |base: &&Base| base.world.name.split('/').next() == Some(kind.kind);
+    let is_own = |base: &&Base| base.world.name.split('/').next() == Some(kind.folder());
     let ordered = bases
         .iter()
         .filter(is_own)
@@ -148,13 +152,20 @@ fn effect(base: &Base, place: &Place, leaf: &Leaf) -> BTreeSet<&'static str> {
     let Some(held) = held(&base.world.objects, place) else {
         return BTreeSet::new();
     };
+    let mut admitted = false;
     for other in std::iter::once(None).chain(others(held, leaf).into_iter().map(Some)) {
         let by = with(base, place, other.as_ref()).map(|made| base.output.differences(&made));
+        admitted |= by.is_some() && other.as_ref() != Some(held);
         if let Some(by) = by.filter(|by| !by.is_empty()) {
             return by;
         }
     }
-    BTreeSet::new()
+    // Beside the rest of the object, nothing else may stand there.
+    let is_valid = wrong_with(&base.world.objects[place.object])
+        .iter()
+        .all(|said| !said.is_error());
+    let refused = !admitted && is_valid;
+    refused.then_some("admission").into_iter().collect()
 }
 
 /// Takes away the names that make a difference, or of which something is said.
@@ -191,7 +202,7 @@ fn distinct(base: &Base, place: &Place, names: &mut Vec<&String>) {
 fn with(base: &Base, place: &Place, value: Option<&Value>) -> Option<Output> {
     let mut objects = base.world.objects.clone();
     set(objects.get_mut(place.object)?, &place.steps, value)?;
-    let made = base.world.output(&objects);
+    let made = base.world.output(&objects, Some(place.object));
     let before = |error: &&Diagnostic| {
         let same = |other: &Diagnostic| (other.code, &other.path) == (error.code, &error.path);
         base.output.invalid.iter().any(|other| other.is_error() && same(other))
@@ -221,10 +232,12 @@ fn said_at(output: &Output, base: &Base, place: &Place) -> Option<Diagnostic> {
     };
     let covers = |said: &Diagnostic| {
         let path = steps_of(&said.path);
-        path.len() > 1
-            && path.len() <= place.steps.len()
+        // A kind that nothing acts on is told of as a whole.
+        let whole = path.is_empty() && said.code == corten_model::rules::KIND_UNUSED;
+        let long = path.len() > 1 || whole;
+        long && path.len() <= place.steps.len()
             && path.iter().zip(&place.steps).all(|(a, b)| a == b)
-            && (path.len() == place.steps.len() || OF_PARTS.contains(&said.code))
+            && (path.len() == place.steps.len() || whole || OF_PARTS.contains(&said.code))
     };
     // A list or a mapping of values is one field; what is said of an item of it is said of the field.
     let inside = |said: &Diagnostic| {
@@ -381,8 +394,8 @@ fn other_texts(text: &str) -> Vec<String> {
         return vec!["10.9.8.7".to_owned()];
     }
     let mut other = vec![format!("{text}x"), format!("x{text}"), format!("{text}/x")];
-    if PROTOCOLS.contains(&text) {
-        other.extend(PROTOCOLS.map(str::to_owned));
+    for words in WORDS.iter().filter(|words| words.contains(&text)) {
+        other.extend(words.iter().map(|word| (*word).to_owned()));
     }
     other
 }

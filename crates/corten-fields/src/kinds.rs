@@ -22,6 +22,11 @@ pub(crate) const MESH_GROUP: &str = "mesh.istio.io";
 
 const NETWORKING: &str = "networking.istio.io";
 
+const SECURITY: &str = "security.istio.io";
+const TELEMETRY: &str = "telemetry.istio.io";
+const EXTENSIONS: &str = "extensions.istio.io";
+const GATEWAY: &str = "gateway.networking.k8s.io";
+
 /// All kinds, in the order of the table.
 pub(crate) const KINDS: &[Judged] = &[
     Judged {
@@ -44,6 +49,42 @@ pub(crate) const KINDS: &[Judged] = &[
         group: NETWORKING,
         kind: "Sidecar",
     },
+    Judged {
+        group: NETWORKING,
+        kind: "WorkloadEntry",
+    },
+    Judged {
+        group: NETWORKING,
+        kind: "WorkloadGroup",
+    },
+    Judged {
+        group: NETWORKING,
+        kind: "EnvoyFilter",
+    },
+    Judged {
+        group: SECURITY,
+        kind: "PeerAuthentication",
+    },
+    Judged {
+        group: SECURITY,
+        kind: "RequestAuthentication",
+    },
+    Judged {
+        group: SECURITY,
+        kind: "AuthorizationPolicy",
+    },
+    Judged {
+        group: TELEMETRY,
+        kind: "Telemetry",
+    },
+    Judged {
+        group: EXTENSIONS,
+        kind: "WasmPlugin",
+    },
+    Judged {
+        group: EXTENSIONS,
+        kind: "TrafficExtension",
+    },
 ];
 
 /// The experimental channel has all that the standard one has.
@@ -55,6 +96,14 @@ fn cx(version: &'static str) -> SchemaCx {
 }
 
 impl Judged {
+    /// The folder of its worlds below `testdata`, which the kind is called by where two have the same name.
+    pub(crate) fn folder(&self) -> &'static str {
+        match (self.group, self.kind) {
+            (GATEWAY, "Gateway") => "GatewayOfGatewayAPI",
+            _ => self.kind,
+        }
+    }
+
     /// The fields of its spec.
     pub(crate) fn leaves(&self) -> Vec<Leaf> {
         if self.group == MESH_GROUP {

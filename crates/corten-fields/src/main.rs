@@ -46,11 +46,11 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     for argument in arguments {
         match argument.as_str() {
             "--check" => check = true,
-            kind if KINDS.iter().any(|known| known.kind == kind) => chosen.push(kind),
+            kind if KINDS.iter().any(|known| known.folder() == kind) => chosen.push(kind),
             other => bail!("{other} is no kind\n{USAGE}"),
         }
     }
-    let judged = judged(|kind| chosen.is_empty() || chosen.contains(&kind.kind))?;
+    let judged = judged(|kind| chosen.is_empty() || chosen.contains(&kind.folder()))?;
     let wrong = wrong(&judged);
     for line in &wrong {
         println!("{line}");
@@ -82,7 +82,7 @@ fn judged(wanted: impl Fn(&Judged) -> bool) -> Result<Verdicts> {
         }
     }
     let bases = in_threads(&worlds, |world| Base {
-        output: world.output(&world.objects),
+        output: world.output(&world.objects, None),
         world: world.clone(),
     });
     let kinds: Vec<Judged> = KINDS.iter().copied().filter(wanted).collect();
@@ -135,11 +135,11 @@ fn wrong(judged: &Verdicts) -> Vec<String> {
                 }
                 Outcome::Unset => "no world sets it".to_owned(),
             };
-            found.push(format!("{} {}: {what}", kind.kind, leaf.shown()));
+            found.push(format!("{} {}: {what}", kind.folder(), leaf.shown()));
         }
     }
     let is_plain = |kind: &str, path: &str| {
-        let of_kind = judged.iter().find(|(judged, _)| judged.kind == kind);
+        let of_kind = judged.iter().find(|(judged, _)| judged.folder() == kind);
         // What is not judged this time is not spoken of.
         of_kind.is_none_or(|(_, rows)| {
             rows.iter()
@@ -200,7 +200,7 @@ mod tests {
     fn a_port_of_a_sidecar_is_what_it_says() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/Sidecar/listeners.yaml");
         let world = World::read(&file).expect("a world");
-        let before = world.output(&world.objects);
+        let before = world.output(&world.objects, None);
         let changed = |field: &str, value: &str| {
             let mut objects = world.objects.clone();
             let is_it = |object: &&mut serde_json::Value| {
@@ -208,7 +208,7 @@ mod tests {
             };
             let sidecar = objects.iter_mut().find(is_it).expect("there is one");
             sidecar["spec"]["egress"][1]["port"][field] = serde_json::json!(value);
-            before.differences(&world.output(&objects))
+            before.differences(&world.output(&objects, None))
         };
         assert!(changed("name", "other").is_empty());
         assert!(changed("protocol", "TCP").contains("listeners"));

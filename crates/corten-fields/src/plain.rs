@@ -28,7 +28,7 @@ pub(crate) const PLAIN: &[Plain] = &[Plain {
 pub(crate) fn reason(kind: &Judged, leaf: &Leaf) -> Option<&'static str> {
     let found = PLAIN
         .iter()
-        .find(|plain| plain.kind == kind.kind && plain.path == leaf.shown());
+        .find(|plain| plain.kind == kind.folder() && plain.path == leaf.shown());
     found.map(|plain| plain.reason)
 }
 

@@ -1,21 +1,26 @@
 //! A small mesh, and everything that anybody is sent or told because of it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use anyhow::{Context, Result, ensure};
 use corten_api::{
+    codec::FieldProblem,
     decode::{self, Node, SpannedObject},
-    diagnostic::{Diagnostic, ObjectRef},
+    diagnostic::{Code, Diagnostic, Severity},
     validate::mesh_config::over_defaults,
 };
-use corten_envoy_gen::Resources;
-use corten_gateway_api::{ingress, offline as gateways};
+use corten_envoy_gen::{
+    Resources,
+    security::{authn, jwks::Source},
+};
+use corten_gateway_api::{ObjectStatus, ingress, offline as gateways};
 use corten_model::{ObjectKey, Settings, Status};
 use corten_routing::{KeySets, Proxy};
+use corten_schema::Schema;
 use serde_json::{Value, json};
 
 use crate::kinds::MESH_GROUP;
@@ -43,7 +48,8 @@ pub(crate) struct Output {
     policies: Vec<corten_xds_gen::Resource>,
     conditions: Vec<(ObjectKey, Arc<Status>)>,
     made: Vec<Value>,
-    statuses: Vec<Value>,
+    fetched: Vec<(Source, std::time::Duration)>,
+    statuses: Vec<ObjectStatus>,
 }
 
 impl Output {
@@ -61,6 +67,7 @@ impl Output {
             "status",
             self.conditions != other.conditions || self.statuses != other.statuses,
         );
+        note("fetched keys", self.fetched != other.fetched);
         note("deployment", self.made != other.made);
         for (ours, theirs) in self.proxies.iter().zip(&other.proxies) {
             note("clusters", ours.clusters != theirs.clusters);
@@ -121,25 +128,15 @@ impl World {
         })
     }
 
-    /// Everything that comes of it, with other objects than its own.
-    pub(crate) fn output(&self, objects: &[Value]) -> Output {
-        let mut invalid = Vec::new();
-        for object in objects.iter().skip(1) {
-            invalid.extend(corten_api::validate::object(&SpannedObject::from_value(object)));
-        }
-        let (mesh, problems) = over_defaults(&Node::from_value(&objects[0]["spec"]));
-        invalid.extend(problems.into_iter().map(|problem| Diagnostic {
-            code: problem.code,
-            severity: problem.severity,
-            object: Some(ObjectRef {
-                kind: "MeshConfig".to_owned(),
-                name: "mesh".to_owned(),
-                ..ObjectRef::default()
-            }),
-            path: format!("spec.{}", problem.path),
-            location: None,
-            message: problem.message,
-        }));
+    /// Everything that comes of it, with other objects than its own. `changed`: the only object that is another; what is wrong with the
+    /// others is not asked again.
+    pub(crate) fn output(&self, objects: &[Value], changed: Option<usize>) -> Output {
+        let asked = objects
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| changed.is_none_or(|changed| changed == *index));
+        let invalid: Vec<Diagnostic> = asked.flat_map(|(_, object)| wrong_with(object)).collect();
+        let (mesh, _) = over_defaults(&Node::from_value(&objects[0]["spec"]));
         let mut objects: Vec<Value> = objects.iter().skip(1).cloned().collect();
         corten_routing::offline::complete(&mut objects, "default");
         let settings = corten_gateway_api::Settings::default();
@@ -148,9 +145,9 @@ impl World {
         let mut said = world.put(&objects);
         world.put(&made);
         objects.extend(made.iter().cloned());
-        let (converted, found) = gateways::generated(&objects, &settings);
-        said.extend(found);
-        world.put(&converted);
+        let of_api = gateways::converted(&objects, &settings);
+        world.put(&of_api.objects());
+        said.extend(of_api.diagnostics);
         let (converted, found) = gateways::of_ingresses(&objects, ingress::Settings::default());
         said.extend(found);
         world.put(&converted);
@@ -165,6 +162,13 @@ impl World {
             .collect();
         said.extend(proxies.iter().flat_map(|sent| sent.notices.iter().cloned()));
         said.extend(invalid.iter().cloned());
+        // Of these, those of layer 7 are told where they take effect, and not that they have none.
+        let unhonoured = objects
+            .iter()
+            .flat_map(|object| corten_model::rules::unhonoured(object, &Settings::default()));
+        said.extend(unhonoured.filter(|said| said.code == corten_model::rules::KIND_UNUSED));
+        let tokens = snapshot.catalog.configs.request_authentications.values();
+        let fetched = authn::sources(tokens.map(AsRef::as_ref)).collect();
         let addresses = snapshot.model.address_keys();
         let policies = snapshot.model.policies();
         Output {
@@ -179,13 +183,71 @@ impl World {
                 .statuses()
                 .map(|(key, status)| (key.clone(), Arc::clone(status)))
                 .collect(),
-            statuses: Vec::new(),
+            statuses: of_api.statuses,
+            fetched,
             invalid,
             said,
             proxies,
             made,
         }
     }
+}
+
+/// What is wrong with an object by itself: what its definition, its decoding and its validation say.
+pub(crate) fn wrong_with(object: &Value) -> Vec<Diagnostic> {
+    let spanned = SpannedObject::from_value(object);
+    let about = |code, severity, path: String, message| Diagnostic {
+        code,
+        severity,
+        object: Some(spanned.reference.clone()),
+        path,
+        location: None,
+        message,
+    };
+    if spanned.reference.group() == MESH_GROUP {
+        let (_, problems) = over_defaults(&Node::from_value(&object["spec"]));
+        let of_spec = |problem: FieldProblem| {
+            about(
+                problem.code,
+                problem.severity,
+                format!("spec.{}", problem.path),
+                problem.message,
+            )
+        };
+        return problems.into_iter().map(of_spec).collect();
+    }
+    let mut found = corten_api::validate::object(&spanned);
+    if let Some(schema) = definition(spanned.reference.group(), &spanned.reference.kind) {
+        let mut stored = object.clone();
+        corten_schema::defaults::apply(schema, &mut stored);
+        let errors = corten_schema::validate::validate(schema, &stored, None);
+        found.extend(
+            errors
+                .into_iter()
+                .map(|error| about(Code::INVALID, Severity::Error, error.path, error.detail)),
+        );
+    }
+    found
+}
+
+/// The definition of a custom resource, each made once.
+fn definition(group: &str, kind: &str) -> Option<&'static Schema> {
+    type Definitions = BTreeMap<(&'static str, &'static str), Schema>;
+    static MADE: OnceLock<Definitions> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let each = corten_api::kinds().filter_map(|registered| {
+            let version = registered.kind.versions.iter().find(|version| version.storage)?;
+            let openapi = corten_api::crds::schema(registered, version, corten_api::crds::Channel::Experimental);
+            Some((
+                (registered.kind.group, registered.kind.kind),
+                Schema::parse(&openapi).ok()?,
+            ))
+        });
+        each.collect()
+    });
+    made.iter()
+        .find(|(known, _)| **known == (group, kind))
+        .map(|(_, schema)| schema)
 }
 
 fn proxy(head: &Value) -> Result<Proxy> {

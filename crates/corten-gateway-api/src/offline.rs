@@ -119,11 +119,18 @@ pub fn converted(objects: &[Value], settings: &Settings) -> Conversion {
 /// What the objects of the Gateway API become: Istio's objects, and what is not honoured.
 pub fn generated(objects: &[Value], settings: &Settings) -> (Vec<Json>, Vec<Diagnostic>) {
     let made = converted(objects, settings);
-    let gateways = made.gateways.iter().map(|object| object.encode("v1"));
-    let routes = made.virtual_services.iter().map(|routes| routes.object.encode("v1"));
-    let rules = checked(made.destination_rules);
-    let rules = rules.iter().map(|object| object.encode("v1"));
-    (gateways.chain(routes).chain(rules).collect(), made.diagnostics)
+    (made.objects(), made.diagnostics)
+}
+
+impl Conversion {
+    /// Istio's objects.
+    pub fn objects(&self) -> Vec<Json> {
+        let gateways = self.gateways.iter().map(|object| object.encode("v1"));
+        let routes = self.virtual_services.iter().map(|routes| routes.object.encode("v1"));
+        let rules = checked(self.destination_rules.clone());
+        let rules = rules.iter().map(|object| object.encode("v1"));
+        gateways.chain(routes).chain(rules).collect()
+    }
 }
 
 /// What the Ingresses among the objects become: Istio's objects, and what is not honoured.

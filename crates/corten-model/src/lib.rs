@@ -26,7 +26,7 @@ pub mod rules {
         binding::{canary, canary_weight, ingress_use_waypoint},
         peer::{AppliedPeerAuthentication, PeerModes, applied as applied_peer_authentication, peer_modes},
         services::{effective_distribution, parse_range},
-        unhonoured::unhonoured,
+        unhonoured::{KIND_UNUSED, unhonoured},
     };
 }
 

@@ -60,6 +60,15 @@ pub(super) fn compile(config: &Config<EnvoyFilterSpec>) -> (Vec<Patch>, Vec<Diag
         ..About::networking("EnvoyFilter", &config.namespace, &config.name)
     };
     let (mut patches, mut said) = (Vec::new(), Vec::new());
+    for (index, target) in config.spec.target_refs.iter().enumerate() {
+        if !target.namespace.is_empty() && *target.namespace != *config.namespace {
+            let message = format!(
+                "takes no effect: targets are in the namespace of the EnvoyFilter, {}",
+                config.namespace
+            );
+            said.push(about.no_effect(format!("spec.targetRefs[{index}].namespace"), message));
+        }
+    }
     for (index, written) in config.spec.config_patches.iter().enumerate() {
         let path = format!("spec.configPatches[{index}]");
         patches.extend(one(config, &about, path, written, &mut said));

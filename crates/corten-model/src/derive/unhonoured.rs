@@ -12,8 +12,10 @@ use crate::{
     settings::Settings,
 };
 
-/// A code of ours: nobody, or not everybody who might be meant, acts on objects of the kind.
-const KIND_UNUSED: Code = Code("CRT0102");
+/// Nobody acts on objects of the kind.
+pub const KIND_UNUSED: Code = Code("CRT0102");
+/// Not everybody who might be meant acts on objects of the kind.
+const KIND_OF_PROXIES: Code = Code("CRT0108");
 /// Kinds that say what proxies of layer 7 do with requests.
 const LAYER_7: [&str; 10] = [
     "VirtualService",
@@ -39,14 +41,14 @@ pub fn unhonoured(object: &Value, settings: &Settings) -> Vec<Diagnostic> {
         return Vec::new();
     }
     let whole = |code, message: String| vec![spanned.diagnostic(code, Severity::Warning, "", message)];
+    if LAYER_7.contains(&kind) {
+        let message = format!(
+            "{kind} takes effect where connections pass a sidecar or a gateway: node proxies work at layer 4 and do not act on it"
+        );
+        return whole(KIND_OF_PROXIES, message);
+    }
     if ObjectKind::of(group, kind).is_none() {
-        let message = if LAYER_7.contains(&kind) {
-            format!(
-                "{kind} takes effect where connections pass a sidecar or a gateway: node proxies work at layer 4 and do not act on it"
-            )
-        } else {
-            format!("no part of the mesh acts on {kind}: the object is kept, and changes nothing")
-        };
+        let message = format!("no part of the mesh acts on {kind}: the object is kept, and changes nothing");
         return whole(KIND_UNUSED, message);
     }
     let Some(Object::AuthorizationPolicy(policy)) = Reader::default().read(object).object else {
@@ -92,8 +94,9 @@ mod tests {
         check(POLICY.0, POLICY.1, attached, &[]);
         check(POLICY.0, POLICY.1, json!({}), &[]);
         check(POLICY.0, POLICY.1, json!({"action": "AUDIT"}), &["CRT0103 "]);
-        check("networking.istio.io/v1", "VirtualService", json!({}), &["CRT0102 "]);
-        check("networking.istio.io/v1alpha3", "EnvoyFilter", json!({}), &["CRT0102 "]);
+        check("networking.istio.io/v1", "VirtualService", json!({}), &["CRT0108 "]);
+        check("networking.istio.io/v1alpha3", "EnvoyFilter", json!({}), &["CRT0108 "]);
+        check("networking.istio.io/v1", "WorkloadGroup", json!({}), &["CRT0102 "]);
         check("networking.istio.io/v1", "ServiceEntry", json!({}), &[]);
         check("gateway.networking.k8s.io/v1", "HTTPRoute", json!({}), &[]);
         check("example.org/v1", "Thing", json!({}), &[]);
