@@ -2,7 +2,7 @@
 
 use corten_e2e::{Namespace, eventually};
 
-use super::support::{Pod, SETTLING, ask, none_rejected, service, start, stat, until, until_status};
+use super::support::{PROVIDERS, Pod, SETTLING, ask, none_rejected, service, start, stat, until, until_status};
 
 /// The public half of a key that was made for these tests, and thrown away after it had signed the tokens below.
 const KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"tests","alg":"ES256","use":"sig","x":"K86DpqH2C1R4kywYugcxa8r5ZSOTt1HwbPOYNqi6YtA","y":"ax3fVoAgfPnbiS2Q5g4gpxs6_W1boj3o0JlDVBSCmsA"}]}"#;
@@ -14,23 +14,6 @@ const STAFF: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6InRlc3RzIiwidHlwIjoiSldUIn0.eyJ
 const ENDED: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6InRlc3RzIiwidHlwIjoiSldUIn0.eyJpc3MiOiJ0ZXN0c0Bjb3J0ZW4uZGV2Iiwic3ViIjoiYm9iIiwiZ3JvdXBzIjpbImFkbWlucyJdLCJleHAiOjk0NjY4NDgwMH0.uoN_jlzX-cHoT3AlULSpALet4EBkmcHJNEJqhkmDe-MMuzgAx3nI4JzyNdMYvw7hILWhGfMJow3v690w0iQDzg";
 /// As Alice's, of an issuer whom nobody has named.
 const OTHER: &str = "eyJhbGciOiJFUzI1NiIsImtpZCI6InRlc3RzIiwidHlwIjoiSldUIn0.eyJpc3MiOiJzb21lYm9keUBlbHNlIiwic3ViIjoiYm9iIiwiZ3JvdXBzIjpbImFkbWlucyJdLCJleHAiOjQxMDI0NDQ4MDB9.rdzwadqX0xoW6HPDygBrVJywiB64jqFwOGM0zUZPGOUhdb-fx6afLkeP16cZ4H2psrMZ3ppnO59KViRGkgKGFg";
-
-/// Who asks for permission: an echo server is asked first, with the path and the query of the request, and so says what the query wants it to.
-const PROVIDERS: &str = "
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: istio, namespace: istio-system}
-data:
-  mesh: |
-    extensionProviders:
-    - name: asks-first
-      envoyExtAuthzHttp:
-        service: judge.NAMESPACE.svc.cluster.local
-        port: 80
-        includeRequestHeadersInCheck: [x-reason]
-        headersToUpstreamOnAllow: [x-corten-pod]
-        headersToDownstreamOnDeny: [x-corten-pod]
-";
 
 fn peers(mode: &str) -> String {
     format!(
@@ -125,7 +108,7 @@ fn requests(ns: &Namespace<'_>) {
 
 /// Somebody else decides.
 fn another_judge(ns: &Namespace<'_>) {
-    ns.apply(&PROVIDERS.replace("NAMESPACE", ns.name()));
+    ns.apply(PROVIDERS);
     ns.apply(&policy(
         "custom",
         "action: CUSTOM, provider: {name: asks-first}, rules: [{to: [{operation: {paths: [/judged]}}]}]",

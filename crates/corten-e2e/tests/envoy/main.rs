@@ -4,6 +4,8 @@
 //! One instance; every scenario has a namespace of its own and runs beside the others.
 
 mod beyond;
+mod destinations;
+mod extensions;
 mod failures;
 mod identities;
 mod inspection;
@@ -18,6 +20,8 @@ const SCENARIOS: &[Scenario] = &[
     ("failing_servers", failures::failing_servers),
     ("who_may_ask_what", identities::who_may_ask_what),
     ("beyond_the_mesh", beyond::the_mesh),
+    ("patches_logs_and_traces", extensions::patches_logs_and_traces),
+    ("where_calls_go", destinations::where_calls_go),
     ("the_walk_through", walk::through),
     ("a_database_with_its_own_tls", beyond::a_database_with_its_own_tls),
 ];

@@ -8,6 +8,34 @@ use corten_e2e::{Namespace, eventually};
 /// How long a change may take to be seen everywhere on a busy machine.
 pub(crate) const SETTLING: Duration = Duration::from_secs(30);
 
+/// The mesh's configuration of these scenarios, whichever of them needs it first: who is asked for permission, and who is told what happens.
+/// `asks-first` leads to an echo server that is asked with the path and the query of the request, and so says what the query wants it to.
+pub(crate) const PROVIDERS: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |
+    extensionProviders:
+    - name: asks-first
+      envoyExtAuthzHttp:
+        service: judge.who-may-ask-what.svc.cluster.local
+        port: 80
+        includeRequestHeadersInCheck: [x-reason]
+        headersToUpstreamOnAllow: [x-corten-pod]
+        headersToDownstreamOnDeny: [x-corten-pod]
+    - name: asks-by-grpc
+      envoyExtAuthzGrpc: {service: judge.patches-logs-and-traces.svc.cluster.local, port: 9000}
+    - name: short-log
+      envoyFileAccessLog:
+        path: /dev/stdout
+        logFormat: {text: \"short %RESPONSE_CODE% %REQ(:METHOD)% %REQ(:PATH)%\\n\"}
+    - name: spans-by-zipkin
+      zipkin: {service: collector.patches-logs-and-traces.svc.cluster.local, port: 80}
+    - name: spans-by-otel
+      opentelemetry: {service: collector.patches-logs-and-traces.svc.cluster.local, port: 80, http: {path: /v1/traces, timeout: 5s}}
+";
+
 /// A pod in the making.
 pub(crate) struct Pod<'a> {
     name: &'a str,

@@ -1,6 +1,9 @@
-//! gRPC: the echo service of Istio's own test application, and the standard health service.
+//! gRPC: the echo service of Istio's own test application, the standard health service, and a judge for Envoy's external authorization,
+//! who lets pass what has the header `x-ext-authz: allow`.
 //!
-//! Two unary methods over HTTP/2 need a five byte prefix and two trailers, not a framework.
+//! Three unary methods over HTTP/2 need a five byte prefix and two trailers, not a framework.
+
+use std::collections::HashMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response};
@@ -23,8 +26,114 @@ struct Health {
     status: i32,
 }
 
+/// `envoy.service.auth.v3.CheckRequest`, as far as it is looked at: the headers of the request that is judged.
+#[derive(Clone, PartialEq, Message)]
+struct Check {
+    #[prost(message, optional, tag = "1")]
+    attributes: Option<Attributes>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Attributes {
+    #[prost(message, optional, tag = "4")]
+    request: Option<Judged>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Judged {
+    #[prost(message, optional, tag = "2")]
+    http: Option<JudgedHttp>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct JudgedHttp {
+    #[prost(map = "string, string", tag = "3")]
+    headers: HashMap<String, String>,
+}
+
+/// `envoy.service.auth.v3.CheckResponse`.
+#[derive(Clone, PartialEq, Message)]
+struct Verdict {
+    #[prost(message, optional, tag = "1")]
+    status: Option<Status>,
+    #[prost(message, optional, tag = "2")]
+    denied: Option<Denied>,
+    #[prost(message, optional, tag = "3")]
+    allowed: Option<Allowed>,
+}
+
+/// `google.rpc.Status`.
+#[derive(Clone, PartialEq, Message)]
+struct Status {
+    #[prost(uint32, tag = "1")]
+    code: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Denied {
+    /// `HttpStatus`, whose field 1 is the code.
+    #[prost(message, optional, tag = "1")]
+    status: Option<Status>,
+    #[prost(message, repeated, tag = "2")]
+    headers: Vec<HeaderOption>,
+    #[prost(string, tag = "3")]
+    body: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Allowed {
+    #[prost(message, repeated, tag = "2")]
+    headers: Vec<HeaderOption>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct HeaderOption {
+    #[prost(message, optional, tag = "1")]
+    header: Option<Header>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Header {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+/// What the judge says of a request with these headers.
+fn verdict(headers: &HashMap<String, String>) -> Verdict {
+    let said = |text: &str| {
+        vec![HeaderOption {
+            header: Some(Header {
+                key: "x-ext-authz-check-result".to_owned(),
+                value: text.to_owned(),
+            }),
+        }]
+    };
+    let status = |code| Some(Status { code });
+    if headers.get("x-ext-authz").is_some_and(|said| said == "allow") {
+        return Verdict {
+            status: status(OK),
+            allowed: Some(Allowed {
+                headers: said("allowed"),
+            }),
+            denied: None,
+        };
+    }
+    Verdict {
+        status: status(PERMISSION_DENIED),
+        denied: Some(Denied {
+            status: status(403),
+            headers: said("denied"),
+            body: "denied: the header x-ext-authz is not 'allow'\n".to_owned(),
+        }),
+        allowed: None,
+    }
+}
+
 /// Status codes of gRPC.
 const OK: u32 = 0;
+const PERMISSION_DENIED: u32 = 7;
 const INVALID_ARGUMENT: u32 = 3;
 const UNIMPLEMENTED: u32 = 12;
 
@@ -38,6 +147,17 @@ pub(crate) fn answer(path: &str, body: &[u8], saw: String) -> Response<Body> {
                     message: format!("{saw}message: {}\n", request.message),
                 })
             }),
+        "/envoy.service.auth.v3.Authorization/Check" => unframe(body)
+            .and_then(|message| Check::decode(message).map_err(|error| error.to_string()))
+            .map(|check| {
+                let headers = check
+                    .attributes
+                    .and_then(|of| of.request)
+                    .and_then(|of| of.http)
+                    .unwrap_or_default()
+                    .headers;
+                frame(&verdict(&headers))
+            }),
         "/grpc.health.v1.Health/Check" => Ok(frame(&Health { status: 1 })),
         _ => return respond(Bytes::new(), UNIMPLEMENTED, &format!("there is no method {path}")),
     };
@@ -47,6 +167,12 @@ pub(crate) fn answer(path: &str, body: &[u8], saw: String) -> Response<Body> {
     }
 }
 
+/// Answers with a status and no message.
+pub(crate) fn status(status: u32) -> Response<Body> {
+    respond(Bytes::new(), status, "")
+}
+
+/// A message with the status in trailers; without a message, the status is in the head of the answer, as servers of gRPC have it.
 fn respond(message: Bytes, status: u32, why: &str) -> Response<Body> {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from(status));
@@ -55,10 +181,14 @@ fn respond(message: Bytes, status: u32, why: &str) -> Response<Body> {
     {
         trailers.insert("grpc-message", why);
     }
-    let body = Full::new(message)
-        .with_trailers(std::future::ready(Some(Ok(trailers))))
-        .boxed();
-    let mut response = Response::new(body);
+    let mut response = if message.is_empty() {
+        let mut response = Response::new(super::server::empty());
+        response.headers_mut().extend(trailers);
+        response
+    } else {
+        let body = Full::new(message).with_trailers(std::future::ready(Some(Ok(trailers))));
+        Response::new(body.boxed())
+    };
     response
         .headers_mut()
         .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -86,6 +216,18 @@ fn unframe(body: &[u8]) -> Result<&[u8], String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_judge_goes_by_a_header() {
+        let headers = |value: &str| HashMap::from([("x-ext-authz".to_owned(), value.to_owned())]);
+        assert!(verdict(&headers("allow")).allowed.is_some());
+        let denied = verdict(&headers("deny"));
+        assert_eq!(denied.status, Some(Status { code: 7 }));
+        assert_eq!(
+            denied.denied.and_then(|denied| denied.status),
+            Some(Status { code: 403 })
+        );
+    }
 
     #[test]
     fn frames() {

@@ -42,6 +42,9 @@ pub struct Arguments {
     /// Status codes with their weights, for requests that do not ask for others: `503` always fails
     #[arg(long, value_name = "CODE[:WEIGHT],...", value_parser = options::codes)]
     codes: Option<options::Codes>,
+    /// Print every request as a line of JSON
+    #[arg(long)]
+    print: bool,
     /// How long open connections may take to finish after SIGTERM
     #[arg(long, value_parser = corten_core::Duration::parse_argument, default_value = "5s")]
     grace: std::time::Duration,
@@ -66,7 +69,7 @@ pub fn main(arguments: &Arguments) -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<()> {
     let identity = Identity::of_this_process(&arguments.version);
-    let server = server::Server::new(identity, arguments.codes.clone().unwrap_or_default());
+    let server = server::Server::new(identity, arguments.codes.clone().unwrap_or_default(), arguments.print);
     let tasks = TaskGroup::new("echo");
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -35,11 +35,13 @@ pub(crate) struct Options {
     pub(crate) first: Option<u64>,
     /// End the connection instead of answering.
     pub(crate) hang_up: bool,
+    /// The status of gRPC to answer calls with, and nothing else.
+    pub(crate) grpc: Option<u32>,
 }
 
 impl Options {
     /// Reads a query string, where it does not say which with the usual codes: `codes=500:20,200:80`, `delay=100ms`, `header=name:value`, `size=1024`, `body=text`, `format=json`, `url=...`, `count=3`,
-    /// `tally=name`, `first=2`, `hangup`.
+    /// `tally=name`, `first=2`, `hangup`, `grpc=14`.
     ///
     /// Other parameters are nobody's business but the caller's.
     pub(crate) fn parse(query: &str, usual: &Codes) -> Result<Self, String> {
@@ -72,6 +74,11 @@ impl Options {
                     options.first = Some(first);
                 }
                 "hangup" => options.hang_up = true,
+                "grpc" => {
+                    let status = value.parse().ok().filter(|status| *status <= 16);
+                    options.grpc =
+                        Some(status.ok_or_else(|| format!("grpc {value:?} is no status of gRPC (0 to 16)"))?);
+                }
                 "count" => count = value.parse().map_err(|_| format!("count {value:?} is no number"))?,
                 _ => {}
             }
@@ -88,6 +95,7 @@ impl Options {
         if self.first.is_some_and(|first| number > first) {
             self.codes.clear();
             self.hang_up = false;
+            self.grpc = None;
             self.delay = Duration::ZERO;
         }
         self

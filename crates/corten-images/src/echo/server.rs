@@ -43,16 +43,19 @@ struct Shared {
     identity: Identity,
     /// What requests get that do not ask for something else.
     codes: Codes,
+    /// Requests are printed.
+    prints: bool,
     tallies: Tallies,
 }
 
 impl Server {
     /// A server of this pod.
-    pub(crate) fn new(identity: Identity, codes: Codes) -> Self {
+    pub(crate) fn new(identity: Identity, codes: Codes, prints: bool) -> Self {
         let tallies = Tallies::default();
         Self(Arc::new(Shared {
             identity,
             codes,
+            prints,
             tallies,
         }))
     }
@@ -180,6 +183,7 @@ async fn handle(
     let Shared {
         identity,
         codes,
+        prints,
         tallies,
     } = &*server.0;
     let mut options = match Options::parse(request.uri().query().unwrap_or(""), codes) {
@@ -196,7 +200,7 @@ async fn handle(
     if options.hang_up {
         return Err(io::Error::other("the caller wants no answer"));
     }
-    let mut response = answer(tasks, request, peer, identity, options).await;
+    let mut response = answer(tasks, request, peer, identity, options, *prints).await;
     if let Some(number) = number {
         response.headers_mut().insert(TALLY, HeaderValue::from(number));
     }
@@ -209,6 +213,7 @@ async fn answer(
     peer: SocketAddr,
     identity: &Identity,
     options: Options,
+    prints: bool,
 ) -> Response<Body> {
     if websocket::wanted(&request) {
         let (response, serve) = websocket::accept(request);
@@ -220,6 +225,9 @@ async fn answer(
         Ok(body) => body.to_bytes(),
         Err(error) => return plain(StatusCode::PAYLOAD_TOO_LARGE, format!("{error}\n"), false, identity),
     };
+    if prints {
+        print!("{}", Answer::new(identity, &parts, &body, peer).json());
+    }
     let media = |name| {
         parts
             .headers
@@ -228,6 +236,9 @@ async fn answer(
             .unwrap_or("")
     };
     if media(header::CONTENT_TYPE).starts_with("application/grpc") {
+        if let Some(status) = options.grpc {
+            return grpc::status(status);
+        }
         let saw = Answer::new(identity, &parts, &[], peer).text();
         return grpc::answer(parts.uri.path(), &body, saw);
     }
