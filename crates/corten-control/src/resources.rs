@@ -1,5 +1,6 @@
 //! Envoy's resources as they are sent: encoded once, with a version that says whether they changed.
 
+use corten_envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use corten_envoy::prost::{Message, Name};
 use corten_envoy_gen::Resources;
 use corten_xds::server::{Keys, Resource, TypeConfig};
@@ -56,6 +57,11 @@ pub(crate) fn encode(made: &Resources, mut take: impl FnMut(&'static str, Resour
     for (name, extension) in &made.extensions {
         take(EXTENSION, resource(EXTENSION, name, extension));
     }
+}
+
+/// The endpoints of a name.
+pub(crate) fn endpoints(name: &str, made: &ClusterLoadAssignment) -> Resource {
+    resource(ENDPOINT, name, made)
 }
 
 fn resource<M: Message + Name>(type_url: &'static str, name: &str, message: &M) -> Resource {

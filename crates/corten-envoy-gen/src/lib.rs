@@ -31,7 +31,6 @@ use corten_envoy::envoy::config::{
 };
 use corten_routing::{Proxy, ProxyKind, Scope, Snapshot};
 
-use self::patch::Patches;
 pub use self::references::dangling;
 
 /// What a generator sees.
@@ -91,42 +90,12 @@ pub fn generate(snapshot: &Snapshot, proxy: &Proxy) -> Resources {
         proxy,
         scope: &scope,
     };
-    let patches = Patches::of(&cx);
-    let mut listeners = listener::listeners(&cx);
-    let mut extensions = plugins::apply(&cx, &mut listeners);
-    patches.listeners(&mut listeners);
-    let mut tables = route::Tables::new(&cx);
-    let routes: BTreeMap<String, RouteConfiguration> = route::names(&listeners)
-        .into_iter()
-        .map(|name| {
-            let mut table = tables.get(&name).unwrap_or_else(|| route::empty(&name));
-            patches.route_configuration(&mut table);
-            (name, table)
-        })
+    let mut made = parts::without_endpoints(&cx);
+    let told = parts::told(&made.clusters);
+    made.endpoints = told
+        .map(|name| (name.clone(), endpoint::load_assignment(&cx, name)))
         .collect();
-    let mut clusters = cluster::clusters(&cx);
-    patches.clusters(&mut clusters);
-    let told = clusters.iter().filter_map(|cluster| {
-        let config = cluster.eds_cluster_config.as_ref()?;
-        Some(if config.service_name.is_empty() {
-            &cluster.name
-        } else {
-            &config.service_name
-        })
-    });
-    let endpoints = told.map(|name| (name.clone(), endpoint::load_assignment(&cx, name)));
-    let asked = extension::names(&listeners);
-    extensions.extend(patches.extensions(&asked));
-    extensions.retain(|name, _| asked.contains(name));
-    let notices = [patches.said(), plugins::notices(&cx), parts::notices(&cx)].concat();
-    Resources {
-        endpoints: endpoints.collect(),
-        extensions,
-        clusters,
-        routes,
-        listeners,
-        notices,
-    }
+    made
 }
 
 /// What is configured and takes no effect, by object and field.

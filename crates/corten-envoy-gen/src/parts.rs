@@ -7,20 +7,33 @@
 //!   namespace and the mesh's, the mesh's settings, and on the proxy as [`towards`] has it;
 //! - [`outward`] on what the proxy sees, on the mesh's settings, and on the proxy as [`outlook`] has it;
 //! - [`own`] on the rest.
+//!
+//! For waypoints, and where patches may change anything, there are two parts: [`without_endpoints`], which depends on the proxy's own
+//! workload, on services that are not [called by endpoints alone](is_told), and at waypoints on the workloads [behind] them;
+//! and the endpoints of each name that is [`told`], which depend on the workloads of [one service](service_of).
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use corten_api::diagnostic::Diagnostic;
 use corten_api::istio::destination_rule::{LoadBalancerSettings, TrafficPolicy};
 use corten_core::LabelMap;
-use corten_envoy::envoy::config::cluster::v3::Cluster;
-use corten_model::{Name, input::TrafficDistribution};
+use corten_envoy::envoy::config::{
+    cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment, route::v3::RouteConfiguration,
+};
+use corten_model::{Name, Workload, input::TrafficDistribution};
 use corten_routing::{Catalog, Proxy, ProxyKind, Resolution, Scope, Service};
 
 use crate::{
-    Context, Resources, cluster, endpoint, listener, route,
+    Context, Resources, cluster, endpoint, extension, listener,
+    names::Parsed,
+    patch::Patches,
+    plugins, route,
     security::{attach::Place, authz::Peer, enforcement::Enforcement},
     telemetry,
+    waypoint::Behind,
 };
 
 /// How far it counts where a client is, for what it is sent of a service.
@@ -232,6 +245,70 @@ pub(crate) fn notices(cx: &Context<'_>) -> Vec<Diagnostic> {
     }
     let place = Place::of(cx.proxy, &cx.snapshot.catalog.settings.root_namespace);
     Enforcement::new(cx, place, Peer::Certificate).diagnostics
+}
+
+/// All that a proxy is sent but endpoints, patches applied.
+pub fn without_endpoints(cx: &Context<'_>) -> Resources {
+    let patches = Patches::of(cx);
+    let mut listeners = listener::listeners(cx);
+    let mut extensions = plugins::apply(cx, &mut listeners);
+    patches.listeners(&mut listeners);
+    let mut tables = route::Tables::new(cx);
+    let routes: BTreeMap<String, RouteConfiguration> = route::names(&listeners)
+        .into_iter()
+        .map(|name| {
+            let mut table = tables.get(&name).unwrap_or_else(|| route::empty(&name));
+            patches.route_configuration(&mut table);
+            (name, table)
+        })
+        .collect();
+    let mut clusters = cluster::clusters(cx);
+    patches.clusters(&mut clusters);
+    let asked = extension::names(&listeners);
+    extensions.extend(patches.extensions(&asked));
+    extensions.retain(|name, _| asked.contains(name));
+    Resources {
+        endpoints: BTreeMap::new(),
+        notices: [patches.said(), plugins::notices(cx), notices(cx)].concat(),
+        extensions,
+        clusters,
+        routes,
+        listeners,
+    }
+}
+
+/// The names by which clusters ask for their endpoints.
+pub fn told(clusters: &[Cluster]) -> impl Iterator<Item = &String> {
+    clusters.iter().filter_map(|cluster| {
+        let config = cluster.eds_cluster_config.as_ref()?;
+        Some(if config.service_name.is_empty() {
+            &cluster.name
+        } else {
+            &config.service_name
+        })
+    })
+}
+
+/// The endpoints of a name.
+pub fn endpoints(cx: &Context<'_>, name: &str) -> ClusterLoadAssignment {
+    endpoint::load_assignment(cx, name)
+}
+
+/// The key of the service whose workloads the endpoints of a name are.
+pub fn service_of(cx: &Context<'_>, name: &str) -> Option<Name> {
+    let (service, _) = cluster::service_of(cx, &Parsed::of(name)?)?;
+    Some(Name::clone(&service.key))
+}
+
+/// Whether the workloads of a service count for nothing but its endpoints.
+pub fn is_told(service: &Service) -> bool {
+    service.resolution == Resolution::ClientSide
+}
+
+/// What counts of a workload beside its being an endpoint, where connections to it come to the proxy, a waypoint: its addresses, each
+/// with the names in its certificate.
+pub fn behind(cx: &Context<'_>, workload: &Workload) -> Option<Vec<(IpAddr, Option<String>)>> {
+    Behind::of(cx)?.takes(cx, workload)
 }
 
 fn once_each(clusters: &mut Vec<Cluster>) {

@@ -60,6 +60,12 @@ impl EgressListener {
         Some(port.number.0)
     }
 
+    fn imports(&self, namespace: &Name) -> Imports {
+        let everything = ["*/*".to_owned()];
+        let hosts = self.written.as_ref().map_or(&everything[..], |written| &written.hosts);
+        Imports::of(hosts, namespace)
+    }
+
     /// Whether connections come to it by redirection.
     pub fn is_captured(&self) -> bool {
         self.written
@@ -132,11 +138,7 @@ impl Scope {
         };
         let namespace = &proxy.namespace;
         let visible = visible_services(catalog, namespace);
-        let routes = catalog.virtual_services.for_gateway(MESH_GATEWAY, namespace);
-        let routes: Vec<Arc<VirtualService>> = routes
-            .into_iter()
-            .filter(|route| is_meant(route, namespace, catalog))
-            .collect();
+        let routes = routes(catalog, namespace);
         let written: Vec<Option<IstioEgressListener>> = match &sidecar {
             Some(sidecar) if !sidecar.spec.egress.is_empty() => sidecar.spec.egress.iter().cloned().map(Some).collect(),
             _ => vec![None],
@@ -181,6 +183,37 @@ impl Scope {
             catalog: Arc::clone(catalog),
             ..self.clone()
         }
+    }
+
+    /// The same view, of a catalog in which of what [`of`](Self::of) looks at nothing is different but VirtualServices; `proxy` is the one
+    /// whose view it is. `None`: none of those that are different concern it.
+    #[must_use]
+    pub fn rerouted(&self, catalog: &Arc<Catalog>, proxy: &Proxy, different: &[Arc<VirtualService>]) -> Option<Scope> {
+        let imports: Vec<Imports> = self
+            .egress
+            .iter()
+            .map(|egress| egress.imports(&self.namespace))
+            .collect();
+        let concerns = |route: &Arc<VirtualService>| {
+            route.is_for(MESH_GATEWAY)
+                && route.visibility.includes(&self.namespace)
+                && is_meant(route, &self.namespace, catalog)
+                && imports.iter().any(|imports| imports.includes_route(route))
+        };
+        if !different.iter().any(concerns) {
+            return None;
+        }
+        let routes = routes(catalog, &self.namespace);
+        let mut next = self.moved(catalog);
+        for (egress, imports) in next.egress.iter_mut().zip(&imports) {
+            let now = routes.iter().filter(|route| imports.includes_route(route)).cloned();
+            let before = std::mem::replace(&mut egress.virtual_services, now.collect());
+            if destinations(&before) != destinations(&egress.virtual_services) {
+                // They lead to other services.
+                return Some(Scope::of(catalog, proxy));
+            }
+        }
+        Some(next)
     }
 
     /// The rule that the proxy follows towards a service.
@@ -289,6 +322,14 @@ fn is_meant(route: &VirtualService, namespace: &Name, catalog: &Catalog) -> bool
     route.spec.hosts.iter().any(own)
 }
 
+/// The VirtualServices that a namespace's proxies follow for what goes out, in the order in which they count.
+fn routes(catalog: &Catalog, namespace: &Name) -> Vec<Arc<VirtualService>> {
+    let all = catalog.virtual_services.for_gateway(MESH_GATEWAY, namespace);
+    all.into_iter()
+        .filter(|route| is_meant(route, namespace, catalog))
+        .collect()
+}
+
 /// The services that a namespace sees; of several with the same host, the one it means.
 fn visible_services(catalog: &Catalog, namespace: &str) -> Vec<Arc<Service>> {
     let seen = catalog
@@ -305,20 +346,14 @@ fn egress(
     routes: &[Arc<VirtualService>],
     catalog: &Catalog,
 ) -> EgressListener {
-    let everything = ["*/*".to_owned()];
-    let imports = Imports::of(
-        written.as_ref().map_or(&everything[..], |written| &written.hosts),
-        namespace,
-    );
-    let port = written
-        .as_ref()
-        .and_then(|written| written.port.as_ref())
-        .map(|port| port.number.0);
-    let virtual_services: Vec<_> = routes
-        .iter()
-        .filter(|route| imports.includes_route(route))
-        .cloned()
-        .collect();
+    let mut listener = EgressListener {
+        written,
+        services: Vec::new(),
+        virtual_services: Vec::new(),
+    };
+    let (imports, port) = (listener.imports(namespace), listener.port());
+    let followed = routes.iter().filter(|route| imports.includes_route(route));
+    listener.virtual_services = followed.cloned().collect();
     let mut chosen: Vec<Arc<Service>> = Vec::new();
     let mut place: HashMap<&Host, usize> = HashMap::new();
     for service in visible.iter().filter(|service| imports.includes_service(service)) {
@@ -338,7 +373,7 @@ fn egress(
         }
     }
     // What routes lead to is seen even if it is not imported, at the ports that they name.
-    for (host, ports) in destinations(&virtual_services) {
+    for (host, ports) in destinations(&listener.virtual_services) {
         if place.contains_key(&host) {
             continue;
         }
@@ -351,11 +386,8 @@ fn egress(
             chosen.extend(with_ports(found, &ports));
         }
     }
-    EgressListener {
-        written,
-        services: chosen,
-        virtual_services,
-    }
+    listener.services = chosen;
+    listener
 }
 
 /// Which of several services with the same host a namespace means: the smallest.

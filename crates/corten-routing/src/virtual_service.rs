@@ -1,6 +1,9 @@
 //! VirtualServices as they take effect: names resolved, delegates merged in, by gateway and oldest first.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use corten_api::{
     diagnostic::Diagnostic,
@@ -127,6 +130,16 @@ impl VirtualServices {
     /// All of them, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<VirtualService>> {
         self.all.iter()
+    }
+
+    /// Those that are only here or only among `others`, as values.
+    #[must_use]
+    pub fn different(&self, others: &VirtualServices) -> Vec<Arc<VirtualService>> {
+        let values = |of: &VirtualServices| -> HashSet<_> { of.all.iter().map(Arc::as_ptr).collect() };
+        let (ours, theirs) = (values(self), values(others));
+        let only_here = self.all.iter().filter(|one| !theirs.contains(&Arc::as_ptr(one)));
+        let only_there = others.all.iter().filter(|one| !ours.contains(&Arc::as_ptr(one)));
+        only_here.chain(only_there).cloned().collect()
     }
 
     /// What of them takes no effect.

@@ -53,6 +53,16 @@ impl Difference {
         self.set.is_empty() && self.gone.is_empty()
     }
 
+    /// Takes in one resource.
+    pub(crate) fn set(&mut self, type_url: &'static str, resource: Arc<Resource>) {
+        self.set.push((type_url, resource));
+    }
+
+    /// Takes in that there is a resource no longer.
+    pub(crate) fn remove(&mut self, type_url: &'static str, name: Arc<str>) {
+        self.gone.push((type_url, name));
+    }
+
     /// Takes in that something takes the place of something else.
     pub(crate) fn add(&mut self, before: Option<&Contents>, now: Option<&Contents>) {
         if let (Some(before), Some(now)) = (before, now)

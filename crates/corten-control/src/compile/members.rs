@@ -55,6 +55,8 @@ impl Memberships {
         let mut changed = BTreeSet::new();
         for key in touched {
             let Some(known) = self.known.get_mut(&key) else {
+                // Whoever makes all of a proxy's at once has not asked.
+                changed.insert(key);
                 continue;
             };
             let now = Members::of(model, &key);

@@ -19,21 +19,21 @@ mod pins;
 mod tests;
 mod units;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use corten_api::{diagnostic::Diagnostic, istio::mesh_config::MeshConfig};
 use corten_envoy_gen::parts;
-use corten_model::{Delta, Name};
+use corten_model::{Delta, Name, Workload};
 use corten_routing::{Catalog, Configs, KeySets, Proxy, ProxyKind, Snapshot};
 use corten_xds::server::{Clock, Shared, Store};
 
 use self::contents::Difference;
 use self::members::{Memberships, touched};
 use self::outlook::Outlooks;
-use self::own::Own;
+use self::own::{Own, Places};
 use self::units::Units;
 use crate::resources;
 
@@ -61,7 +61,10 @@ pub(crate) struct Compiler {
     members: Memberships,
     units: Units,
     outlooks: Outlooks,
+    places: Places,
     proxies: BTreeMap<u64, Compiled>,
+    /// Those that have an address.
+    by_address: HashMap<IpAddr, BTreeSet<u64>>,
     clock: Clock,
     version: u64,
     /// Whether what is said of the catalog, or of a proxy's part, may be different.
@@ -78,7 +81,9 @@ impl Default for Compiler {
             members: Memberships::default(),
             units: Units::default(),
             outlooks: Outlooks::new(Arc::clone(&clock)),
+            places: Places::default(),
             proxies: BTreeMap::new(),
+            by_address: HashMap::new(),
             clock,
             version: 0,
             said: false,
@@ -94,21 +99,28 @@ struct Compiled {
     /// As it is: with the labels that its pod has.
     proxy: Arc<Proxy>,
     shared: Arc<Shared>,
-    /// The key of what it shares with others; none: nothing.
-    class: Option<Arc<str>>,
+    /// The number of what it shares with others; none: nothing.
+    class: Option<u64>,
     own: Own,
 }
 
 /// What is different in a push.
+#[derive(Default)]
 pub(crate) struct News {
     /// Services whose workloads are different.
     services: BTreeSet<Name>,
-    /// The addresses of workloads that are different.
-    addresses: HashSet<IpAddr>,
-    /// Something of the model is.
-    model: bool,
-    /// Something of what was written is, or everything is.
+    /// Services of which the model says something else.
+    records: BTreeSet<Name>,
+    /// Workloads that are different: before, and now.
+    workloads: Vec<[Option<Arc<Workload>>; 2]>,
+    /// Waypoints are.
+    waypoints: bool,
+    /// Something of what was written is.
     catalog: bool,
+    /// It may count differently where proxies are.
+    nearness: bool,
+    /// Everything may be.
+    all: bool,
     /// The number of the push.
     version: u64,
 }
@@ -134,6 +146,9 @@ impl Compiler {
         };
         let store = Store::with_clock(resources::types(), Arc::clone(&self.clock));
         let shared = Shared::new(store, Instant::now());
+        for address in &said.addresses {
+            self.by_address.entry(*address).or_default().insert(number);
+        }
         let compiled = Compiled {
             proxy: Arc::new(as_it_is(&said, &snapshot)),
             said,
@@ -143,21 +158,32 @@ impl Compiler {
         };
         self.proxies.insert(number, compiled);
         let news = News {
-            services: BTreeSet::new(),
-            addresses: HashSet::new(),
-            model: true,
             catalog: true,
             version: self.version,
+            ..News::default()
         };
-        self.compile(number, &snapshot, &news, Instant::now());
+        self.classify(number, &snapshot, &news);
+        self.own(number, &snapshot, &news, true);
+        self.publish(number, true, Instant::now());
         shared
     }
 
     /// Somebody has gone.
     pub(crate) fn remove(&mut self, number: u64) {
-        self.proxies.remove(&number);
-        let used: HashSet<&Arc<str>> = self.proxies.values().filter_map(|one| one.class.as_ref()).collect();
-        self.outlooks.keep(&used);
+        let Some(gone) = self.proxies.remove(&number) else {
+            return;
+        };
+        if let Some(class) = gone.class {
+            self.outlooks.leave(number, class);
+        }
+        for address in &gone.said.addresses {
+            if let Some(held) = self.by_address.get_mut(address) {
+                held.remove(&number);
+                if held.is_empty() {
+                    self.by_address.remove(address);
+                }
+            }
+        }
         if self.proxies.is_empty() {
             if !self.is_wanted() {
                 // Nothing is derived for nobody.
@@ -165,6 +191,7 @@ impl Compiler {
             }
             self.units = Units::default();
             self.members = Memberships::default();
+            self.places = Places::default();
         }
     }
 
@@ -230,31 +257,156 @@ impl Compiler {
             self.members = Memberships::default();
             self.units.clear();
         }
-        let touched = touched(delta, &before.model, &inputs.model);
-        let changed = |uid: &Name| [&before.model, &inputs.model].map(|model| model.workload(uid).cloned());
-        let workloads = delta.workloads.iter().flat_map(changed).flatten();
+        let models = [&before.model, &inputs.model];
+        let touched = touched(delta, models[0], models[1]);
+        let changed = |uid: &Name| models.map(|model| model.workload(uid).cloned());
+        let balancing = |key: &Name| models.map(|model| model.service(key).and_then(|service| service.load_balancing));
+        let nearness = delta.services.iter().map(balancing).any(|[before, now]| before != now);
         let news = News {
             services: self.members.follow(&inputs.model, touched),
-            addresses: workloads.flat_map(|workload| workload.addresses.to_vec()).collect(),
-            model: another_model || !delta.workloads.is_empty() || !delta.services.is_empty(),
-            catalog: catalog_changed || another_model || !Arc::ptr_eq(&held.keys, &snapshot.keys),
+            records: delta.services.clone(),
+            workloads: delta.workloads.iter().map(changed).collect(),
+            waypoints: !delta.waypoints.is_empty(),
+            catalog: catalog_changed || another_model || nearness || !Arc::ptr_eq(&held.keys, &snapshot.keys),
+            nearness: another_model || nearness,
+            all: another_model,
             version: self.version,
         };
-        if !news.model && !news.catalog {
-            return;
+        let model = !news.workloads.is_empty() || !news.records.is_empty() || news.waypoints;
+        if model || news.catalog {
+            self.spread(&snapshot, &held.catalog, &news, since);
         }
+    }
+
+    /// Brings everybody up to date about news. `held`: the catalog before.
+    fn spread(&mut self, snapshot: &Snapshot, held: &Catalog, news: &News, since: Instant) {
+        let addresses = news.workloads.iter().flatten().flatten();
+        let addresses = addresses.flat_map(|workload| workload.addresses.iter());
+        let regarded: BTreeSet<u64> = addresses
+            .filter_map(|address| self.by_address.get(address))
+            .flatten()
+            .copied()
+            .collect();
+        let mut moved: BTreeSet<u64> = regarded
+            .iter()
+            .copied()
+            .filter(|one| self.renew(*one, snapshot))
+            .collect();
         if news.catalog {
             self.said = true;
-            self.counting = parts::counting_labels(&snapshot.catalog);
             self.units.follow(&snapshot.catalog);
+            moved.extend(self.outlooks.follow(snapshot, held, news));
+            let counting = parts::counting_labels(&snapshot.catalog);
+            if counting != self.counting {
+                self.counting = counting;
+                moved.extend(self.proxies.keys());
+            }
+            let (now, before) = (&snapshot.catalog, held);
+            let same = Arc::ptr_eq(&now.configs.envoy_filters, &before.configs.envoy_filters)
+                && Arc::ptr_eq(&now.configs.wasm_plugins, &before.configs.wasm_plugins)
+                && Arc::ptr_eq(&now.configs.traffic_extensions, &before.configs.traffic_extensions)
+                && Arc::ptr_eq(&now.settings, &before.settings);
+            if !same {
+                let others = self.proxies.iter();
+                let others = others.filter(|(_, one)| is_whole(&one.proxy, snapshot) == one.class.is_some());
+                moved.extend(others.map(|(number, _)| *number));
+            }
         }
-        let numbers: Vec<u64> = self.proxies.keys().copied().collect();
-        for number in numbers {
-            self.compile(number, &snapshot, &news, since);
+        let mut changed: BTreeSet<u64> = moved
+            .into_iter()
+            .filter(|number| self.classify(*number, snapshot, news))
+            .collect();
+        let (members, units) = (&mut self.members, &mut self.units);
+        changed.extend(self.outlooks.update_all(snapshot, members, units, news));
+        let own: Vec<u64> = match news.catalog {
+            true => self.proxies.keys().copied().collect(),
+            // Those that are made whole look for themselves what is theirs.
+            false => {
+                let whole = self.proxies.iter().filter(|(_, one)| one.class.is_none());
+                let whole: BTreeSet<u64> = whole.map(|(number, _)| *number).collect();
+                whole.union(&regarded).copied().collect()
+            }
+        };
+        for number in own {
+            self.own(number, snapshot, news, regarded.contains(&number));
+            self.publish(number, changed.remove(&number), since);
         }
-        let used: HashSet<&Arc<str>> = self.proxies.values().filter_map(|one| one.class.as_ref()).collect();
-        self.outlooks.keep(&used);
+        for number in changed {
+            self.publish(number, true, since);
+        }
         self.units.sweep();
+    }
+
+    /// Looks at a proxy's pod again. Says whether the proxy is another one now.
+    fn renew(&mut self, number: u64, snapshot: &Snapshot) -> bool {
+        let Some(compiled) = self.proxies.get_mut(&number) else {
+            return false;
+        };
+        let now = as_it_is(&compiled.said, snapshot);
+        if now == *compiled.proxy {
+            return false;
+        }
+        compiled.proxy = Arc::new(now);
+        true
+    }
+
+    /// Puts below a proxy's store what it shares with others. Says whether that is something else than before.
+    fn classify(&mut self, number: u64, snapshot: &Snapshot, news: &News) -> bool {
+        let Some(compiled) = self.proxies.get_mut(&number) else {
+            return false;
+        };
+        let class = (!is_whole(&compiled.proxy, snapshot)).then(|| {
+            let class = self.outlooks.join(number, &compiled.proxy, snapshot, &self.counting);
+            self.outlooks
+                .update(class, snapshot, &mut self.members, &mut self.units, news);
+            class
+        });
+        let before = std::mem::replace(&mut compiled.class, class);
+        if before == class {
+            return false;
+        }
+        compiled
+            .shared
+            .set_base(class.and_then(|class| self.outlooks.base(class)));
+        if let Some(before) = before {
+            self.outlooks.leave(number, before);
+        }
+        true
+    }
+
+    /// Brings a proxy's own part up to date.
+    fn own(&mut self, number: u64, snapshot: &Snapshot, news: &News, regards: bool) {
+        let Some(compiled) = self.proxies.get_mut(&number) else {
+            return;
+        };
+        match compiled.class {
+            None => compiled.own.whole(&compiled.proxy, snapshot, news, regards),
+            Some(class) => {
+                if let Some(scope) = self.outlooks.scope(class) {
+                    let places = &mut self.places;
+                    compiled
+                        .own
+                        .update(&compiled.proxy, snapshot, &scope, places, news, regards);
+                }
+            }
+        }
+        self.said |= compiled.own.take_news();
+    }
+
+    /// Publishes what is different for a proxy. `changed`: something below its store is.
+    fn publish(&mut self, number: u64, changed: bool, since: Instant) {
+        let Some(compiled) = self.proxies.get_mut(&number) else {
+            return;
+        };
+        let difference: Difference = compiled.own.take_difference();
+        if !changed && difference.is_empty() {
+            return;
+        }
+        let version = self.version;
+        compiled.shared.publish(since, |store| {
+            store.set_version_info(format!("{version}"));
+            difference.apply(store);
+        });
     }
 
     /// What is configured and takes no effect, or was left out for a proxy that is connected; none: as when this was last asked.
@@ -270,58 +422,6 @@ impl Compiler {
             }
         }
         Some(found)
-    }
-
-    /// Brings a proxy's store up to date.
-    fn compile(&mut self, number: u64, snapshot: &Snapshot, news: &News, since: Instant) {
-        let Some(compiled) = self.proxies.get_mut(&number) else {
-            return;
-        };
-        let regards = compiled.said.addresses.iter().any(|own| news.addresses.contains(own));
-        let mut another = news.catalog;
-        if regards {
-            let now = as_it_is(&compiled.said, snapshot);
-            if now != *compiled.proxy {
-                compiled.proxy = Arc::new(now);
-                another = true;
-            }
-        }
-        let mut changed = false;
-        let proxy = Arc::clone(&compiled.proxy);
-        if is_whole(&proxy, snapshot) {
-            if compiled.class.take().is_some() {
-                compiled.shared.set_base(None);
-                changed = true;
-            }
-            compiled.own.whole(&proxy, snapshot, news);
-        } else {
-            // A class is looked for anew only when what decides about it may be different.
-            let class = match &compiled.class {
-                Some(class) if !another => Arc::clone(class),
-                _ => self.outlooks.class_of(&proxy, snapshot, &self.counting, news),
-            };
-            changed = self
-                .outlooks
-                .update(&class, snapshot, &mut self.members, &mut self.units, news);
-            if compiled.class.as_ref() != Some(&class) {
-                compiled.shared.set_base(self.outlooks.base(&class));
-                compiled.class = Some(Arc::clone(&class));
-                changed = true;
-            }
-            if let Some(scope) = self.outlooks.scope(&class) {
-                compiled.own.update(&proxy, snapshot, &scope, news, regards);
-            }
-        }
-        self.said |= compiled.own.take_news();
-        let difference: Difference = compiled.own.take_difference();
-        if !changed && difference.is_empty() {
-            return;
-        }
-        let version = format!("{}", news.version);
-        compiled.shared.publish(since, |store| {
-            store.set_version_info(version);
-            difference.apply(store);
-        });
     }
 }
 

@@ -1,16 +1,19 @@
 //! What is made for one proxy: what its workload is sent, or all that a gateway or waypoint listens for.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use corten_api::diagnostic::Diagnostic;
 use corten_api::istio::authorization_policy::AuthorizationPolicyAction;
-use corten_envoy_gen::{Context, Resources, generate, parts};
+use corten_envoy_gen::{Context, Resources, parts};
 use corten_model::{AddressKey, Name, Workload};
 use corten_routing::{Configs, Proxy, ProxyKind, Scope, Snapshot};
+use corten_xds::server::Resource;
 
 use super::News;
 use super::contents::{Contents, Difference};
 use super::pins::Pins;
+use crate::resources::{self, ENDPOINT};
 
 /// Pins the objects that two namespaces have in tables.
 macro_rules! of_two {
@@ -22,11 +25,16 @@ macro_rules! of_two {
         }
     )*};
 }
+
 /// A proxy's own part.
 #[derive(Debug, Default)]
 pub(crate) struct Own {
+    /// The tables that it was made from, and what of them.
+    tables: Pins,
     pins: Pins,
     contents: Option<Arc<Contents>>,
+    /// Where everything is its own part: how it sees the services that it calls.
+    whole: Option<Whole>,
     difference: Difference,
     /// What was left out of it.
     notices: Vec<Diagnostic>,
@@ -36,25 +44,37 @@ pub(crate) struct Own {
     pub(crate) generated: u64,
 }
 
-impl Own {
-    /// The proxy is another one.
-    pub(crate) fn forget(&mut self) {
-        self.pins = Pins::default();
-    }
+/// All that a proxy is sent, made for it alone.
+#[derive(Debug)]
+struct Whole {
+    scope: Arc<Scope>,
+    /// The endpoints by their name.
+    endpoints: HashMap<Arc<str>, Arc<Resource>>,
+    /// The names that a service's workloads count for.
+    names: HashMap<Name, Vec<Arc<str>>>,
+}
 
+impl Own {
     /// Brings it up to date. `regards`: something about the proxy's own workload is different.
     pub(crate) fn update(
         &mut self,
         proxy: &Arc<Proxy>,
         snapshot: &Snapshot,
         scope: &Scope,
+        places: &mut Places,
         news: &News,
         regards: bool,
     ) {
         if !news.catalog && !regards && self.contents.is_some() {
             return;
         }
-        let pins = pins(proxy, snapshot, scope);
+        self.drop_whole();
+        let tables = tables(proxy, snapshot, scope);
+        if tables == self.tables && !regards && !news.all && self.contents.is_some() {
+            return;
+        }
+        self.tables = tables;
+        let pins = pins(proxy, snapshot, scope, places, news.version);
         if pins == self.pins && self.contents.is_some() {
             return;
         }
@@ -64,14 +84,73 @@ impl Own {
         self.take(parts::own(&cx));
     }
 
-    /// Makes everything that the proxy is sent.
-    pub(crate) fn whole(&mut self, proxy: &Proxy, snapshot: &Snapshot, news: &News) {
-        if !news.catalog && !news.model && self.contents.is_some() {
-            return;
+    /// Makes everything that the proxy is sent; where only endpoints are different, those.
+    pub(crate) fn whole(&mut self, proxy: &Proxy, snapshot: &Snapshot, news: &News, regards: bool) {
+        if let Some(whole) = self.whole.as_mut().filter(|_| !news.catalog && !regards) {
+            let scope = Arc::clone(&whole.scope);
+            let cx = Context {
+                snapshot,
+                proxy,
+                scope: &scope,
+            };
+            if !counts(&cx, news) {
+                for name in news.services.iter().filter_map(|key| whole.names.get(key)).flatten() {
+                    let made = Arc::new(resources::endpoints(name, &parts::endpoints(&cx, name)));
+                    if !whole.endpoints.get(name).is_some_and(|held| held.same(&made)) {
+                        self.difference.set(ENDPOINT, Arc::clone(&made));
+                        whole.endpoints.insert(Arc::clone(name), made);
+                    }
+                }
+                return;
+            }
         }
-        self.forget();
+        (self.pins, self.tables) = (Pins::default(), Pins::default());
         self.generated += 1;
-        self.take(generate(snapshot, proxy));
+        let scope = match &self.whole {
+            Some(whole) if !news.catalog => Arc::clone(&whole.scope),
+            _ => Arc::new(Scope::of(&snapshot.catalog, proxy)),
+        };
+        let cx = Context {
+            snapshot,
+            proxy,
+            scope: &scope,
+        };
+        let made = parts::without_endpoints(&cx);
+        let (mut endpoints, mut names) = (HashMap::new(), HashMap::<Name, Vec<Arc<str>>>::new());
+        let mut held = self.whole.take().map(|whole| whole.endpoints).unwrap_or_default();
+        for name in parts::told(&made.clusters) {
+            let made = resources::endpoints(name, &parts::endpoints(&cx, name));
+            let name = Arc::clone(made.name());
+            let known = held.remove(&name).filter(|known| known.same(&made));
+            let is_new = known.is_none();
+            let resource = known.unwrap_or_else(|| Arc::new(made));
+            if is_new {
+                self.difference.set(ENDPOINT, Arc::clone(&resource));
+            }
+            if let Some(key) = parts::service_of(&cx, &name) {
+                let of_service = names.entry(key).or_default();
+                if !of_service.contains(&name) {
+                    of_service.push(Arc::clone(&name));
+                }
+            }
+            endpoints.insert(name, resource);
+        }
+        let gone = held.into_keys().filter(|name| !endpoints.contains_key(name));
+        gone.for_each(|name| self.difference.remove(ENDPOINT, name));
+        self.take(made);
+        self.whole = Some(Whole {
+            scope,
+            endpoints,
+            names,
+        });
+    }
+
+    /// The proxy is sent what others are from now on.
+    fn drop_whole(&mut self) {
+        if let Some(whole) = self.whole.take() {
+            let names = whole.endpoints.into_keys();
+            names.for_each(|name| self.difference.remove(ENDPOINT, name));
+        }
     }
 
     fn take(&mut self, mut made: Resources) {
@@ -99,8 +178,85 @@ impl Own {
     }
 }
 
+/// Whether what is different in the model counts for more than endpoints.
+fn counts(cx: &Context<'_>, news: &News) -> bool {
+    if news.waypoints && cx.proxy.kind == ProxyKind::Waypoint {
+        return true;
+    }
+    if !news.records.is_empty() {
+        // A service is another one: where its traffic goes may be, too.
+        return true;
+    }
+    let services = &cx.snapshot.catalog.services;
+    let is_told = |key: &Name| {
+        let host = key.split_once('/').map(|(_, host)| corten_core::Host::from(host));
+        let all = host.as_ref().map_or(&[][..], |host| services.of_host(host));
+        all.iter()
+            .filter(|service| service.key == *key)
+            .all(|service| parts::is_told(service))
+    };
+    if !news.services.iter().all(is_told) {
+        return true;
+    }
+    let behind = |workload: &Option<Arc<Workload>>| parts::behind(cx, workload.as_ref()?);
+    let mut workloads = news.workloads.iter().filter(|_| cx.proxy.kind == ProxyKind::Waypoint);
+    workloads.any(|[before, now]| behind(before) != behind(now))
+}
+
+/// The objects that are for workloads of a namespace, one value for all its proxies while nothing of that is different.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    known: HashMap<Name, (u64, Arc<Pins>)>,
+}
+
+impl Places {
+    fn of(&mut self, namespace: &Name, snapshot: &Snapshot, version: u64) -> Arc<Pins> {
+        let held = self.known.get(namespace);
+        if let Some((_, pins)) = held.filter(|(at, _)| *at == version) {
+            return Arc::clone(pins);
+        }
+        let catalog = &snapshot.catalog;
+        let (own, root) = (namespace, &catalog.settings.root_namespace);
+        let mut pins = Pins::default();
+        attached(&mut pins, &catalog.configs, own, root);
+        of_two!(pins, catalog.configs, [own, root]; request_authentications, authorization_policies, peer_authentications);
+        let pins = match held {
+            Some((_, held)) if **held == pins => Arc::clone(held),
+            _ => Arc::new(pins),
+        };
+        self.known.insert(Name::clone(namespace), (version, Arc::clone(&pins)));
+        pins
+    }
+}
+
+/// The tables that a sidecar's own part is made from: while they are the same, so is what is taken from them.
+fn tables(proxy: &Arc<Proxy>, snapshot: &Snapshot, scope: &Scope) -> Pins {
+    let catalog = &snapshot.catalog;
+    let mut pins = Pins::default();
+    pins.pin(proxy);
+    pins.pin(&snapshot.keys);
+    if proxy.kind != ProxyKind::Sidecar {
+        pins.pin(catalog);
+        return pins;
+    }
+    let configs = &catalog.configs;
+    pins.pin(&catalog.mesh);
+    pins.pin(&catalog.settings);
+    pins.pin_all(&scope.sidecar);
+    pins.pin(&catalog.services);
+    pins.pin(&catalog.destination_rules);
+    pins.pin(&configs.telemetries);
+    pins.pin(&configs.wasm_plugins);
+    pins.pin(&configs.traffic_extensions);
+    pins.pin(&configs.proxy_configs);
+    pins.pin(&configs.request_authentications);
+    pins.pin(&configs.authorization_policies);
+    pins.pin(&configs.peer_authentications);
+    pins
+}
+
 /// What a proxy's own part is made of.
-fn pins(proxy: &Arc<Proxy>, snapshot: &Snapshot, scope: &Scope) -> Pins {
+fn pins(proxy: &Arc<Proxy>, snapshot: &Snapshot, scope: &Scope, places: &mut Places, version: u64) -> Pins {
     let catalog = &snapshot.catalog;
     let mut pins = Pins::default();
     pins.pin(proxy);
@@ -112,9 +268,7 @@ fn pins(proxy: &Arc<Proxy>, snapshot: &Snapshot, scope: &Scope) -> Pins {
     pins.pin(&catalog.mesh);
     pins.pin(&catalog.settings);
     pins.pin_all(&scope.sidecar);
-    let (own, root) = (&proxy.namespace, &catalog.settings.root_namespace);
-    attached(&mut pins, &catalog.configs, own, root);
-    of_two!(pins, catalog.configs, [own, root]; request_authentications, authorization_policies, peer_authentications);
+    pins.pin(&places.of(&proxy.namespace, snapshot, version));
     let policies = &catalog.configs.authorization_policies;
     let asks = policies
         .values()

@@ -28,7 +28,7 @@ use corten_envoy::{
         extensions::transport_sockets::internal_upstream::v3::InternalUpstreamTransport,
     },
 };
-use corten_model::Waypoint;
+use corten_model::{Waypoint, Workload};
 use corten_routing::{MESH_GATEWAY, ProxyKind, Resolution, Service, VirtualService};
 
 pub(crate) use self::listener::{internal, listeners, originate, terminate};
@@ -87,20 +87,24 @@ impl<'a> Behind<'a> {
             .collect()
     }
 
+    /// The addresses of a workload whose traffic comes here, each with the names in its certificate; `None`: it does not.
+    pub(crate) fn takes(&self, cx: &Context<'_>, workload: &Workload) -> Option<Vec<(IpAddr, Option<String>)>> {
+        let address = self.0.address.as_ref();
+        if address.is_none() || !self.0.traffic_type.takes_workloads() || workload.waypoint.as_ref() != address {
+            return None;
+        }
+        let names = tls::names_of(cx.mesh(), workload);
+        let all = workload.addresses.iter();
+        Some(all.map(|address| (*address, names.clone())).collect())
+    }
+
     /// The workloads whose traffic comes here, by address, with the names in their certificates.
     fn workloads(&self, cx: &Context<'_>) -> BTreeMap<IpAddr, Option<String>> {
-        let address = self.0.address.as_ref();
-        if address.is_none() || !self.0.traffic_type.takes_workloads() {
+        if self.0.address.is_none() || !self.0.traffic_type.takes_workloads() {
             return BTreeMap::new();
         }
         let all = cx.snapshot.model.workloads();
-        let behind = all.filter(|workload| workload.waypoint.as_ref() == address);
-        behind
-            .flat_map(|workload| {
-                let names = tls::names_of(cx.mesh(), workload);
-                workload.addresses.iter().map(move |address| (*address, names.clone()))
-            })
-            .collect()
+        all.filter_map(|workload| self.takes(cx, workload)).flatten().collect()
     }
 }
 
