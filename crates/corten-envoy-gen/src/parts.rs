@@ -153,8 +153,8 @@ fn anybody(proxy: &Proxy) -> Proxy {
     seen.said.clear();
     for address in &mut seen.addresses {
         *address = match address {
-            std::net::IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-            std::net::IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+            IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
         };
     }
     seen.addresses.sort_unstable();

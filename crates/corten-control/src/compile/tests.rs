@@ -58,7 +58,7 @@ impl Seed {
         let name = pick(&["one", "two"], self.name);
         let networking = "networking.istio.io/v1";
         let selector = || json!({ "matchLabels": { "app": pick(&APPS, a) } });
-        match self.kind % 18 {
+        match self.kind % 24 {
             0..=2 => {
                 let (app, version) = (pick(&APPS, self.name), pick(&["v1", "v2"], b));
                 let number = self.namespace % 3 * 3 + self.name % 3;
@@ -201,14 +201,76 @@ impl Seed {
                 }
                 of("telemetry.istio.io/v1", "Telemetry", name, spec)
             }
-            16 => of(
-                "networking.istio.io/v1alpha3",
-                "EnvoyFilter",
+            16 => {
+                let patch = match b % 4 {
+                    0 => json!({
+                        "applyTo": "CLUSTER", "match": { "cluster": { "service": pick(&HOSTS, a) } },
+                        "patch": { "operation": "MERGE", "value": { "connect_timeout": format!("{}s", 1 + c % 3) } },
+                    }),
+                    1 => json!({
+                        "applyTo": "CLUSTER",
+                        "patch": { "operation": "ADD", "value": { "name": "more", "connect_timeout": format!("{}s", 1 + c % 3) } },
+                    }),
+                    2 => json!({
+                        "applyTo": "CLUSTER", "match": { "cluster": { "service": pick(&HOSTS, a) } }, "patch": { "operation": "REMOVE" },
+                    }),
+                    _ => json!({
+                        "applyTo": "LISTENER", "match": { "context": pick(&["SIDECAR_INBOUND", "SIDECAR_OUTBOUND", "ANY"], c) },
+                        "patch": { "operation": "MERGE", "value": { "per_connection_buffer_limit_bytes": 1024 + u16::from(a) } },
+                    }),
+                };
+                let mut spec = json!({ "configPatches": [patch] });
+                if a.is_multiple_of(3) {
+                    spec["workloadSelector"] = json!({ "labels": { "app": pick(&APPS, c) } });
+                }
+                of("networking.istio.io/v1alpha3", "EnvoyFilter", name, spec)
+            }
+            17 => of(
+                "extensions.istio.io/v1alpha1",
+                "WasmPlugin",
                 name,
-                json!({ "configPatches": [{
-                    "applyTo": "CLUSTER", "match": { "cluster": { "service": pick(&HOSTS, a) } },
-                    "patch": { "operation": "MERGE", "value": { "connect_timeout": format!("{}s", 1 + c % 3) } },
-                }] }),
+                json!({
+                    "url": format!("file:///plugin-{}.wasm", b % 2), "phase": pick(&["AUTHN", "STATS"], c), "selector": selector(),
+                }),
+            ),
+            18 => {
+                let spec = json!({ "lua": { "inlineCode": format!("-- {}", b % 3) }, "selector": selector() });
+                of("extensions.istio.io/v1alpha1", "TrafficExtension", name, spec)
+            }
+            19 => {
+                let mut labels = json!({});
+                if !a.is_multiple_of(3) {
+                    labels["istio.io/use-waypoint"] = json!("waypoint");
+                }
+                json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": pick(&NAMESPACES, self.namespace), "labels": labels } })
+            }
+            20 => {
+                let address = json!({ "type": "Hostname", "value": pick(&HOSTS, b) });
+                let mut gateway = of(
+                    "gateway.networking.k8s.io/v1",
+                    "Gateway",
+                    "waypoint",
+                    json!({ "gatewayClassName": "istio-waypoint", "listeners": [{ "name": "mesh", "port": 15008, "protocol": "HBONE" }] }),
+                );
+                gateway["metadata"]["labels"]["istio.io/waypoint-for"] =
+                    json!(pick(&["service", "workload", "all"], c));
+                gateway["status"] = json!({ "addresses": [address] });
+                gateway
+            }
+            21 => of(
+                "security.istio.io/v1",
+                "AuthorizationPolicy",
+                "of-waypoint",
+                json!({
+                    "targetRefs": [{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "waypoint" }],
+                    "action": pick(&["ALLOW", "DENY"], b), "rules": [{ "to": [{ "operation": { "paths": [pick(&["/a", "/b"], c)] } }] }],
+                }),
+            ),
+            22 => of(
+                "networking.istio.io/v1beta1",
+                "ProxyConfig",
+                name,
+                json!({ "selector": selector(), "concurrency": b % 4 }),
             ),
             _ => of(
                 networking,
@@ -284,7 +346,12 @@ fn proxies() -> Vec<Proxy> {
             json!({ "app": "web", "version": "v2" }),
         ),
         proxy("router", "10.0.0.2", "edge.istio-system", json!({ "app": "edge" })),
-        proxy("waypoint", "10.0.0.9", "waypoint.shop", json!({})),
+        proxy(
+            "waypoint",
+            "10.0.0.9",
+            "waypoint.shop",
+            json!({ "gateway.networking.k8s.io/gateway-name": "waypoint" }),
+        ),
     ]
 }
 
@@ -539,4 +606,58 @@ fn work_follows_the_change() {
     check("a policy", Step::Put(seed(policy, 2, 0, [1, 0, 0])), (0, 0, 1));
     // A service that is known already, with another port.
     check("a service", Step::Put(seed(service, 2, 1, [1, 0, 3])), (1, 2, 0));
+}
+
+/// What a change costs proxies that are made whole: a waypoint, and a sidecar that a patch is for.
+#[test]
+fn endpoints_are_sent_by_themselves_where_everything_is_made_at_once() {
+    let seed = |kind, namespace, name, [a, b, c]: [u8; 3]| {
+        Step::Put(Seed {
+            kind,
+            namespace,
+            name,
+            a,
+            b,
+            c,
+        })
+    };
+    let (service, pod, filter, namespace, waypoint) = (3, 0, 16, 19, 20);
+    let mut control = Control::new();
+    control.apply(&[
+        seed(namespace, 1, 0, [1, 0, 0]),
+        seed(waypoint, 1, 0, [0, 0, 0]),
+        seed(filter, 1, 0, [1, 0, 0]),
+        seed(service, 1, 0, [0, 0, 3]),
+        seed(service, 1, 1, [0, 0, 3]),
+        seed(pod, 1, 0, [0, 0, 0]),
+        seed(pod, 1, 1, [0, 0, 0]),
+    ]);
+    let proxies = proxies();
+    for proxy in [&proxies[1], &proxies[5]] {
+        control.connect(proxy.clone());
+    }
+    control.check();
+    let endpoints = |control: &Control| -> Vec<BTreeSet<Vec<u8>>> {
+        let stores = control.stores.iter();
+        let all = |shared: &Arc<Shared>| {
+            shared.read(|look| {
+                look.resources(crate::resources::ENDPOINT)
+                    .map(|one| one.body().to_vec())
+                    .collect()
+            })
+        };
+        stores.map(|(_, shared)| all(shared)).collect()
+    };
+    let (work, before) = (control.compiler.work(), endpoints(&control));
+    // The pod of web.shop, which neither of them is, ends its readiness.
+    control.apply(&[seed(pod, 1, 0, [2, 0, 0])]);
+    control.check();
+    assert_eq!(control.compiler.work(), work);
+    for (now, before) in endpoints(&control).iter().zip(&before) {
+        assert_ne!(now, before);
+    }
+    // A rule for it is for both.
+    control.apply(&[seed(9, 1, 0, [0, 0, 0])]);
+    control.check();
+    assert_eq!(control.compiler.work(), (work.0, work.1, work.2 + 2));
 }
