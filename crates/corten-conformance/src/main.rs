@@ -3,6 +3,7 @@
 //! The folder's areas decide what runs: each has a runner in [`areas`], and an area or a table without one is skipped by naming the
 //! feature that is not built yet. Runners never know a case by its name, so the same ones judge data they have not seen.
 
+mod accepted;
 mod areas;
 mod data;
 mod known;
@@ -23,12 +24,15 @@ struct Arguments {
     /// The folder with an area in each of its folders [default: ../shared/testdata beside the repository]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Only this area
+    /// Only this area; may be given several times
     #[arg(long, value_name = "AREA")]
-    area: Option<String>,
+    area: Vec<String>,
     /// Also write every case's outcome, as a JSON array of {area, case, outcome, reason}
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also give everything that proxies were sent meanwhile to this Envoy, and fail if it refuses any
+    #[arg(long, value_name = "PATH")]
+    envoy: Option<PathBuf>,
     /// Print every case that did not pass, not only the failures
     #[arg(long, short)]
     verbose: bool,
@@ -66,20 +70,26 @@ fn run(arguments: &Arguments) -> Result<bool> {
         KnownFailures::default()
     };
     let mut areas = data::areas(&dir)?;
-    if let Some(wanted) = &arguments.area {
+    if !arguments.area.is_empty() {
         let names: Vec<String> = areas.iter().map(|area| area.name.clone()).collect();
-        areas.retain(|area| &area.name == wanted);
-        ensure!(
-            !areas.is_empty(),
-            "there is no area {wanted:?} in {}; there are: {}",
-            dir.display(),
-            names.join(", ")
-        );
+        for wanted in &arguments.area {
+            ensure!(
+                names.contains(wanted),
+                "there is no area {wanted:?} in {}; there are: {}",
+                dir.display(),
+                names.join(", ")
+            );
+        }
+        areas.retain(|area| arguments.area.contains(&area.name));
     }
 
+    if arguments.envoy.is_some() {
+        accepted::keep();
+    }
     let mut all = Vec::new();
     println!("{:28} {:>7} {:>7} {:>8}", "area", "passed", "failed", "skipped");
     for area in &areas {
+        accepted::of_area(&area.name);
         let cases = areas::run(area)?;
         let count = |wanted: fn(&Outcome) -> bool| cases.iter().filter(|case| wanted(&case.outcome)).count();
         let passed = count(|outcome| matches!(outcome, Outcome::Passed));
@@ -92,7 +102,16 @@ fn run(arguments: &Arguments) -> Result<bool> {
         let text = serde_json::to_string_pretty(&all)?;
         std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))?;
     }
-    Ok(report(&all, &known, arguments))
+    let mut good = report(&all, &known, arguments);
+    if let Some(envoy) = &arguments.envoy {
+        let (given, refused) = accepted::ask(envoy)?;
+        for said in &refused {
+            println!("REFUSED {said}");
+        }
+        println!("{given} configurations given to Envoy, {} refusals", refused.len());
+        good &= refused.is_empty();
+    }
+    Ok(good)
 }
 
 /// Prints what needs attention; true when there is nothing.
@@ -120,7 +139,7 @@ fn report(cases: &[Case], known: &KnownFailures, arguments: &Arguments) -> bool 
         }
     }
     // A known failure that is no longer there at all would hide a lost case.
-    if arguments.area.is_none() {
+    if arguments.area.is_empty() {
         for lost in known.missing_from(cases) {
             println!("NOT THERE {lost}: listed in known-failures.txt, but no such case ran");
             good = false;

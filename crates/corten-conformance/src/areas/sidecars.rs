@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
 use corten_api::{decode::document, istio::mesh_config::MeshConfig, validate::mesh_config::over_defaults};
-use corten_envoy_gen::generate;
 use corten_explain::{Call, Certificate, Config, Hop, Outcome as End, Protocol, Request, Tls, follow, onward};
 use corten_model::Settings;
 use corten_routing::{KeySets, Proxy, Snapshot, World};
@@ -105,7 +104,7 @@ impl Mesh {
         );
         let metadata = json!({ "NAMESPACE": namespace, "LABELS": party.labels });
         let proxy = Proxy::of_node(&id, &metadata)?;
-        let made = generate(&self.snapshot, &proxy);
+        let made = crate::accepted::generate(&self.snapshot, &proxy);
         let endpoints = made.endpoints.into_values();
         Ok(Config::new(
             made.listeners,

@@ -154,7 +154,7 @@ fn compile(case: &Value) -> Result<Config> {
     let (made, _) = gateways::of_ingresses(&objects, ingress::Settings::default());
     world.put(&made);
     let snapshot = world.snapshot();
-    let made = corten_envoy_gen::generate(&snapshot, &proxy(&case["proxy"])?);
+    let made = crate::accepted::generate(&snapshot, &proxy(&case["proxy"])?);
     Ok(Config::new(
         made.listeners,
         made.routes.into_values(),

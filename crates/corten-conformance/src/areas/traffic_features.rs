@@ -8,7 +8,6 @@ use anyhow::{Context, Result, bail};
 use corten_api::istio::mesh_config::MeshConfig;
 use corten_envoy::envoy::config::cluster::v3::Cluster;
 use corten_envoy::message_to_json;
-use corten_envoy_gen::generate;
 use corten_explain::{
     Call, Certificate, Config, Destination, EndpointShare, Hop, Outcome as End, Protocol, Request, Tls, follow, onward,
 };
@@ -296,7 +295,7 @@ impl Mesh {
         );
         let metadata = json!({ "NAMESPACE": namespace, "LABELS": labels, "ISTIO_VERSION": "1.27.0" });
         let proxy = Proxy::of_node(&id, &metadata)?;
-        let made = generate(&self.snapshot, &proxy);
+        let made = crate::accepted::generate(&self.snapshot, &proxy);
         let config = Config::new(
             made.listeners,
             made.routes.into_values(),

@@ -5,11 +5,12 @@
 
 use anyhow::{Context, Result, bail};
 use corten_api::{decode::document, validate::mesh_config::over_defaults};
-use corten_envoy_gen::{Resources, dangling, generate};
+use corten_envoy_gen::{Resources, dangling};
 use corten_model::Settings;
 use corten_routing::{Proxy, World};
 use serde_json::{Value, json};
 
+use crate::accepted;
 use crate::data::{self, Area};
 use crate::outcome::{Case, Outcome};
 
@@ -42,7 +43,7 @@ fn compile(area: &Area, index: &Value, row: &Value, file: &str) -> Result<Resour
     );
     let metadata = json!({ "NAMESPACE": namespace, "LABELS": proxy["labels"] });
     let proxy = Proxy::of_node(&id, &metadata).with_context(|| format!("the proxy {id}"))?;
-    Ok(generate(&world.snapshot(), &proxy))
+    Ok(accepted::generate(&world.snapshot(), &proxy))
 }
 
 /// What is missing of what is expected; none: nothing.

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result};
-use corten_envoy_gen::generate;
 use corten_explain::{Call, Certificate, Config, Outcome as End, follow, onward};
 use corten_routing::Proxy;
 use serde_json::{Value, json};
@@ -16,7 +15,7 @@ const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 3, 0, 1));
 impl Ambient {
     /// What a proxy is sent.
     pub(super) fn made(&self, id: &str, metadata: &Value) -> Result<Config> {
-        let made = generate(&self.snapshot, &Proxy::of_node(id, metadata)?);
+        let made = crate::accepted::generate(&self.snapshot, &Proxy::of_node(id, metadata)?);
         Ok(Config::new(
             made.listeners,
             made.routes.into_values(),

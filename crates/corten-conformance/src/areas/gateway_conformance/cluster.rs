@@ -243,7 +243,7 @@ impl Cluster {
             "NAMESPACE": namespace, "LABELS": pod["metadata"]["labels"], "ANNOTATIONS": pod["metadata"]["annotations"],
             "SERVICE_ACCOUNT": text("/spec/serviceAccountName"), "INSTANCE_IPS": address, "CLUSTER_ID": "Kubernetes",
         });
-        let made = corten_envoy_gen::generate(&self.snapshot, &Proxy::of_node(&id, &metadata)?);
+        let made = crate::accepted::generate(&self.snapshot, &Proxy::of_node(&id, &metadata)?);
         let config = Rc::new(Config::new(
             made.listeners,
             made.routes.into_values(),
