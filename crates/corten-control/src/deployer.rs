@@ -1,5 +1,5 @@
 //! The workloads of gateways: applied by one of several replicas, again when something else is wanted, or when somebody changed or removed
-//! the Deployment.
+//! one of their objects.
 //!
 //! What a workload consists of is decided in `corten-gateway-api`. Nothing is deleted here: workloads belong to their Gateway and go with it.
 
@@ -24,24 +24,39 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(crate) struct Workloads {
     /// By Gateway.
     pub(crate) wanted: BTreeMap<Key, Arc<Workload>>,
-    /// Deployments that were applied once.
-    seen: BTreeMap<NamespacedName, Seen>,
+    /// Objects of workloads, by kind and name.
+    seen: BTreeMap<Place, Seen>,
     /// How often one of them was another than before.
     sightings: u64,
 }
 
-/// A Deployment, as it was seen last.
+/// The kind and the name of an object of a workload.
+type Place = (String, NamespacedName);
+
+/// Which object it is, and in which version, as far as what we write is concerned; `None`: it is gone.
+pub(crate) type Version = Option<(String, String)>;
+
+/// The version of an object: what people change of it changes its generation. Kinds that have none are versioned as a whole.
+pub(crate) fn version(object: &Value) -> Version {
+    let metadata = &object["metadata"];
+    let text = |key: &str| metadata[key].as_str().unwrap_or_default().to_owned();
+    let generation = metadata["generation"].as_i64().filter(|generation| *generation > 0);
+    let changed = generation.map_or_else(|| text("resourceVersion"), |generation| generation.to_string());
+    Some((text("uid"), changed))
+}
+
+/// An object of a workload, as it was seen last.
 #[derive(Debug, Clone, PartialEq)]
 struct Seen {
-    /// Its uid and generation; `None`: it is gone.
-    version: Option<(String, i64)>,
+    version: Version,
     /// Which sighting this was. What comes and goes between two looks is told from what never came by it.
     number: u64,
 }
 
 impl Workloads {
-    /// Takes what became of a Deployment: its uid and generation, or that it is gone. Returns whether that is news.
-    pub(crate) fn see(&mut self, name: NamespacedName, version: Option<(String, i64)>) -> bool {
+    /// Takes what became of an object: its version, or that it is gone. Returns whether that is news.
+    pub(crate) fn see(&mut self, kind: &str, name: NamespacedName, version: Version) -> bool {
+        let name = (kind.to_owned(), name);
         let before = self.seen.get(&name);
         if before.and_then(|seen| seen.version.as_ref()) == version.as_ref() {
             return false;
@@ -57,7 +72,7 @@ impl Workloads {
         self.wanted = wanted;
         // Of what is gone and not wanted nothing needs to be remembered.
         let objects = self.wanted.values().flat_map(|workload| &workload.objects);
-        let names: BTreeSet<NamespacedName> = objects.map(name).collect();
+        let names: BTreeSet<Place> = objects.map(place).collect();
         self.seen
             .retain(|name, seen| seen.version.is_some() || names.contains(name));
     }
@@ -74,7 +89,7 @@ pub(crate) struct Workload {
     pub(crate) objects: Vec<Value>,
 }
 
-/// What was applied, and the sightings of its Deployments by then.
+/// What was applied, and the sightings of its objects by then.
 type Applied = HashMap<Key, (Arc<Workload>, Vec<Option<u64>>)>;
 
 /// Applies while we lead, until told to stop.
@@ -110,9 +125,9 @@ async fn apply_all(client: &Client, now: &Workloads, applied: &mut Applied) -> b
     applied.retain(|gateway, _| now.wanted.contains_key(gateway));
     let mut failed = false;
     for (gateway, workload) in &now.wanted {
-        let deployments = workload.objects.iter().filter(|object| object["kind"] == "Deployment");
-        let there: Vec<Option<u64>> = deployments
-            .map(|object| now.seen.get(&name(object)).map(|seen| seen.number))
+        let objects = workload.objects.iter();
+        let there: Vec<Option<u64>> = objects
+            .map(|object| now.seen.get(&place(object)).map(|seen| seen.number))
             .collect();
         if applied
             .get(gateway)
@@ -171,6 +186,10 @@ fn name(object: &Value) -> NamespacedName {
     NamespacedName::new(text("namespace"), text("name"))
 }
 
+fn place(object: &Value) -> Place {
+    (object["kind"].as_str().unwrap_or_default().to_owned(), name(object))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,16 +197,22 @@ mod tests {
     #[test]
     fn what_comes_and_goes_between_two_looks_is_noticed() {
         let name = || NamespacedName::new("infra", "front-istio");
-        let version = |uid: &str| Some((uid.to_owned(), 1));
+        let version = |uid: &str| version(&json!({"metadata": {"uid": uid, "generation": 1}}));
         let mut workloads = Workloads::default();
-        let number = |workloads: &Workloads| workloads.seen.get(&name()).map(|seen| seen.number);
-        assert!(!workloads.see(name(), None), "it was never there");
+        let place = || ("Deployment".to_owned(), name());
+        let number = |workloads: &Workloads| workloads.seen.get(&place()).map(|seen| seen.number);
+        assert!(!workloads.see("Deployment", name(), None), "it was never there");
         assert_eq!(number(&workloads), None);
-        assert!(workloads.see(name(), version("a")) && !workloads.see(name(), version("a")));
+        let see = |workloads: &mut Workloads, version: Version| workloads.see("Deployment", name(), version);
+        assert!(see(&mut workloads, version("a")) && !see(&mut workloads, version("a")));
         assert_eq!(number(&workloads), Some(1));
-        assert!(workloads.see(name(), None) && workloads.see(name(), version("b")));
+        assert!(see(&mut workloads, None) && see(&mut workloads, version("b")));
         assert_eq!(number(&workloads), Some(3), "somebody else's of the same generation");
-        assert!(workloads.see(name(), None));
+        assert!(see(&mut workloads, None));
+        assert!(
+            workloads.see("ServiceAccount", name(), version("c")),
+            "what has the name of another kind is another object"
+        );
         workloads.want(BTreeMap::new());
         assert_eq!(number(&workloads), None, "nobody asks for it any more");
     }

@@ -13,7 +13,7 @@ use corten_api::istio::mesh_config::MeshConfig;
 use corten_core::NamespacedName;
 use corten_gateway_api::input::{RegistryService, Service};
 use corten_gateway_api::reference::{Key, Kind as ReferenceKind};
-use corten_gateway_api::store::{Reference, Store};
+use corten_gateway_api::store::{ClassDefaults, Reference, Store};
 use corten_gateway_api::{Conversion, Inputs, Settings, StatusValue, checked, convert, deploy, ingress};
 use corten_model::{Settings as MeshSettings, Snapshot};
 use corten_routing::{Configs, Generated, GeneratedObjects};
@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::credentials::Credentials;
-use crate::deployer::{Workload, Workloads};
+use crate::deployer::{self, Workload, Workloads};
 use crate::gateway_status::{Wanted, Write};
 use crate::revision::Revision;
 
@@ -130,12 +130,15 @@ impl Gateways {
             tracing::warn!("{diagnostic}");
         }
         match (kind.group, kind.kind) {
-            ("", "Service") => self.put_service(object),
-            ("apps", "Deployment") => {
-                let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
-                if self.workloads.see(key, Some((text("uid").to_owned(), generation))) {
+            ("", "Service") => {
+                self.put_service(object);
+                let is_ours = object["metadata"]["labels"][deploy::MANAGED].is_string();
+                if is_ours && self.workloads.see(kind.kind, key, deployer::version(object)) {
                     self.send_workloads();
                 }
+            }
+            _ if is_of_workload(kind) && self.workloads.see(kind.kind, key, deployer::version(object)) => {
+                self.send_workloads();
             }
             ("gateway.networking.k8s.io", "GatewayClass") => {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
@@ -155,8 +158,11 @@ impl Gateways {
         let place = Key::new(&key.namespace, &key.name);
         self.store.remove(kind.group, kind.kind, &place);
         match (kind.group, kind.kind) {
-            ("apps", "Deployment") if self.workloads.see(key.clone(), None) => self.send_workloads(),
+            _ if is_of_workload(kind) && self.workloads.see(kind.kind, key.clone(), None) => self.send_workloads(),
             ("", "Service") => {
+                if self.workloads.see(kind.kind, key.clone(), None) {
+                    self.send_workloads();
+                }
                 self.outside.remove(&place);
                 self.store.touch();
             }
@@ -167,6 +173,12 @@ impl Gateways {
             }
             _ => {}
         }
+    }
+
+    /// Takes what is different about all gateways of a class, by the ConfigMap that says so.
+    pub(crate) fn put_class_defaults(&mut self, key: &NamespacedName, defaults: Option<ClassDefaults>) {
+        self.store
+            .put_class_defaults(Key::new(&key.namespace, &key.name), defaults);
     }
 
     /// What is told of a service elsewhere is noticed there ([`service_changed`](Self::service_changed)).
@@ -455,6 +467,11 @@ fn services(configs: &Configs) -> Vec<Arc<Service>> {
 }
 
 /// All services without their endpoints.
+/// Whether objects of a kind are watched only because they belong to workloads of gateways.
+fn is_of_workload(kind: Kind) -> bool {
+    kind == kinds::DEPLOYMENTS || kinds::OF_WORKLOADS.contains(&kind)
+}
+
 fn registry(configs: &Configs, domain: &str) -> Vec<Arc<RegistryService>> {
     let services = configs
         .services

@@ -7,6 +7,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use corten_api::{diagnostic::Diagnostic, istio::request_authentication::RequestAuthenticationSpec};
 use corten_core::NamespacedName;
+use corten_gateway_api::store::ClassDefaults;
 use corten_model::input::{Object, ServiceEntry};
 use corten_model::{Change, Mesh, ObjectKey, ObjectKind, Reader, Settings as MeshSettings, Snapshot};
 use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
@@ -189,6 +190,11 @@ impl Pipeline {
         if kind == kinds::CONFIG_MAPS {
             return self.configure(object["data"]["mesh"].as_str().unwrap_or_default());
         }
+        if kind == kinds::CLASS_DEFAULTS {
+            return self
+                .gateways
+                .put_class_defaults(&key_of(object), ClassDefaults::of(object));
+        }
         if !revision::is_read(self.gateways.revision(), kind, object) {
             return self.put_of_others(kind, object);
         }
@@ -226,6 +232,9 @@ impl Pipeline {
         self.outputs.metrics.events.add(kind.kind, 1);
         if kind == kinds::CONFIG_MAPS {
             return self.configure("");
+        }
+        if kind == kinds::CLASS_DEFAULTS {
+            return self.gateways.put_class_defaults(key, None);
         }
         self.forget_of_others(kind, key);
         self.gone(kind, key);

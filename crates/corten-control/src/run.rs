@@ -455,8 +455,13 @@ fn source(settings: &Settings) -> Source {
         fields: only(&mesh_config_name(&settings.revision)),
         ..Selection::default()
     };
-    let deployments = Selection {
-        labels: Some("gateway.istio.io/managed".to_owned()),
+    let of_gateways = Selection {
+        labels: Some(deploy::MANAGED.to_owned()),
+        ..Selection::default()
+    };
+    let class_defaults = Selection {
+        namespace: Some(settings.namespace.clone()),
+        labels: Some(deploy::CLASS_DEFAULTS.to_owned()),
         ..Selection::default()
     };
     let default_validator = Selection {
@@ -475,10 +480,13 @@ fn source(settings: &Settings) -> Source {
     let converted = kinds::CONVERTED
         .into_iter()
         .map(|kind| (kind, kind.kind == "BackendTLSPolicy"));
+    let of_workloads = kinds::OF_WORKLOADS
+        .into_iter()
+        .fold(Source::new(), |source, kind| source.optional(kind, of_gateways.clone()));
     model
         .chain(converted)
         .chain(configured)
-        .fold(Source::new(), |source, (kind, needed)| {
+        .fold(of_workloads, |source, (kind, needed)| {
             if needed {
                 source.watch(kind)
             } else {
@@ -486,7 +494,8 @@ fn source(settings: &Settings) -> Source {
             }
         })
         .select(kinds::CONFIG_MAPS, configuration)
-        .optional(kinds::DEPLOYMENTS, deployments)
+        .optional(kinds::CLASS_DEFAULTS, class_defaults)
+        .optional(kinds::DEPLOYMENTS, of_gateways.clone())
         .optional(revision::DEFAULT_WEBHOOKS, default_validator)
         .optional(revision::TAG_WEBHOOKS, tags)
 }

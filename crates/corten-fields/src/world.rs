@@ -140,7 +140,7 @@ impl World {
         let mut objects: Vec<Value> = objects.iter().skip(1).cloned().collect();
         corten_routing::offline::complete(&mut objects, "default");
         let settings = corten_gateway_api::Settings::default();
-        let made = gateways::workloads(&objects, &settings);
+        let made = gateways::workloads(&objects, &settings, "istio-system");
         let mut world = corten_routing::World::new(Settings::default(), mesh);
         let mut said = world.put(&objects);
         world.put(&made);

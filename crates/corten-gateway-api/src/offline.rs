@@ -2,7 +2,7 @@
 //!
 //! In files there are no endpoints; services are taken for served.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use corten_api::{codec::Json, decode::SpannedObject, diagnostic::Diagnostic};
 use serde_json::Value;
@@ -13,8 +13,9 @@ use crate::{
     index::Index,
     ingress,
     input::{RegistryService, Service},
+    reference::Key,
     service,
-    store::Store,
+    store::{ClassDefaults, Store},
 };
 
 /// The objects that are looked at, from all.
@@ -63,8 +64,17 @@ fn inputs(objects: &[Value], settings: &Settings) -> Inputs {
 }
 
 /// The workloads of gateways that are not among the objects. What a ConfigMap asks to change that cannot be changed
-/// leaves its gateway without one.
-pub fn workloads(objects: &[Value], settings: &Settings) -> Vec<Json> {
+/// leaves its gateway without one. What is different about all gateways of a class is said in the namespace `system`.
+pub fn workloads(objects: &[Value], settings: &Settings, system: &str) -> Vec<Json> {
+    let defaults = objects
+        .iter()
+        .filter(|object| object["kind"] == "ConfigMap" && object["metadata"]["namespace"] == system);
+    let defaults: BTreeMap<Key, ClassDefaults> = defaults
+        .filter_map(|object| {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            Some((Key::new(system, name), ClassDefaults::of(object)?))
+        })
+        .collect();
     let inputs = inputs(objects, settings);
     let index = Index::new(&inputs);
     let deploy = deploy::Settings {
@@ -93,7 +103,7 @@ pub fn workloads(objects: &[Value], settings: &Settings) -> Vec<Json> {
             settings: &deploy,
             gateway,
             sets: &sets,
-            class_defaults: None,
+            class_defaults: ClassDefaults::find(&defaults, &gateway.spec.gateway_class_name),
             parameters: parameters.as_ref(),
             existing: &[],
         };
@@ -161,6 +171,42 @@ mod tests {
     use super::*;
 
     #[test]
+    fn gateways_of_a_class_have_what_its_oldest_defaults_say() {
+        let gateway = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "Gateway",
+            "metadata": { "name": "edge", "namespace": "infra" },
+            "spec": { "gatewayClassName": "istio", "listeners": [{ "name": "web", "port": 80, "protocol": "HTTP" }] },
+        });
+        let defaults = |name: &str, namespace: &str, class: &str, created: &str, kind: &str| {
+            json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {
+                    "name": name, "namespace": namespace, "creationTimestamp": created,
+                    "labels": { deploy::CLASS_DEFAULTS: class },
+                },
+                "data": { "service": format!("spec: {{type: {kind}}}") },
+            })
+        };
+        let objects = [
+            gateway,
+            defaults("a", "istio-system", "istio", "2026-01-02T00:00:00Z", "NodePort"),
+            defaults("b", "istio-system", "istio", "2026-01-01T00:00:00Z", "ClusterIP"),
+            defaults(
+                "c",
+                "istio-system",
+                "istio-waypoint",
+                "2025-01-01T00:00:00Z",
+                "NodePort",
+            ),
+            defaults("d", "infra", "istio", "2025-01-01T00:00:00Z", "NodePort"),
+        ];
+        let made = workloads(&objects, &Settings::default(), "istio-system");
+        let service = made.iter().find(|object| object["kind"] == "Service").unwrap();
+        assert_eq!(service["spec"]["type"], "ClusterIP");
+    }
+
+    #[test]
     fn files_become_workloads_and_configuration() {
         let gateway = json!({
             "apiVersion": "gateway.networking.k8s.io/v1",
@@ -185,12 +231,12 @@ mod tests {
         });
         let mut objects = vec![gateway, route, entry];
         let settings = Settings::default();
-        let made = workloads(&objects, &settings);
+        let made = workloads(&objects, &settings, "istio-system");
         let kinds: Vec<&str> = made.iter().filter_map(|object| object["kind"].as_str()).collect();
         assert_eq!(kinds, ["ServiceAccount", "Deployment", "Service"]);
         objects.extend(made);
         assert!(
-            workloads(&objects, &settings).is_empty(),
+            workloads(&objects, &settings, "istio-system").is_empty(),
             "what is there is not made again"
         );
         let (generated, diagnostics) = generated(&objects, &settings);

@@ -44,6 +44,36 @@ pub struct Reference {
     pub key: Key,
 }
 
+/// What is different about all gateways of a class.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClassDefaults {
+    /// The class.
+    pub class: String,
+    /// When its ConfigMap was made: of several the oldest counts.
+    pub created: String,
+    /// The entries.
+    pub entries: Overlay,
+}
+
+impl ClassDefaults {
+    /// Of a ConfigMap; `None`: it is none of these.
+    pub fn of(object: &Value) -> Option<ClassDefaults> {
+        let class = object["metadata"]["labels"][deploy::CLASS_DEFAULTS].as_str()?;
+        Some(ClassDefaults {
+            class: class.to_owned(),
+            created: text(object, "/metadata/creationTimestamp"),
+            entries: crate::input::strings(object, "/data"),
+        })
+    }
+
+    /// The one that counts for a class, of all by the name of their ConfigMap.
+    pub fn find<'a>(all: &'a BTreeMap<Key, ClassDefaults>, class: &str) -> Option<&'a Overlay> {
+        let of_class = all.iter().filter(|(_, defaults)| defaults.class == class);
+        let oldest = of_class.min_by_key(|(key, defaults)| (&defaults.created, *key));
+        oldest.map(|(_, defaults)| &defaults.entries)
+    }
+}
+
 /// All objects that conversions look at.
 #[derive(Debug, Default)]
 pub struct Store {
@@ -58,6 +88,8 @@ pub struct Store {
     config_maps: Table<ConfigMap>,
     /// The entries of ConfigMaps.
     overlays: Table<Overlay>,
+    /// Those that are for all gateways of a class.
+    class_defaults: BTreeMap<Key, ClassDefaults>,
     classes: Table<gateway_api::GatewayClass>,
     gateways: Table<gateway_api::Gateway>,
     listener_sets: Table<gateway_api::ListenerSet>,
@@ -167,6 +199,14 @@ impl Store {
         diagnostics
     }
 
+    /// Takes what is different about all gateways of a class, by the ConfigMap that says so; `None`: it does not any more.
+    pub fn put_class_defaults(&mut self, key: Key, defaults: Option<ClassDefaults>) {
+        self.changed |= match defaults {
+            Some(defaults) => self.class_defaults.insert(key, defaults.clone()) != Some(defaults),
+            None => self.class_defaults.remove(&key).is_some(),
+        };
+    }
+
     /// An object is gone.
     pub fn remove(&mut self, group: &str, kind: &str, key: &Key) {
         macro_rules! remove {
@@ -244,7 +284,12 @@ impl Store {
 
     /// The workloads of all gateways that are ours to make.
     pub fn workloads(&self, inputs: &Inputs, settings: &deploy::Settings) -> Vec<Deployed> {
-        deploy::workloads(inputs, settings, |key| self.overlays.get(key).map(AsRef::as_ref))
+        deploy::workloads(
+            inputs,
+            settings,
+            |class| ClassDefaults::find(&self.class_defaults, class),
+            |key| self.overlays.get(key).map(AsRef::as_ref),
+        )
     }
 
     /// An Ingress, with the status that it has.

@@ -61,6 +61,8 @@ pub const SERVICES: Kind = Kind::builtin("", "Service", "services", Part::Whole)
 pub const SECRETS: Kind = Kind::builtin("", "Secret", "secrets", Part::Whole);
 /// ConfigMaps.
 pub const CONFIG_MAPS: Kind = Kind::builtin("", "ConfigMap", "configmaps", Part::Whole);
+/// ConfigMaps with defaults for the gateways of a class, told from others by a label.
+pub const CLASS_DEFAULTS: Kind = Kind::builtin("", "ConfigMap", "configmaps", Part::Entries);
 /// EndpointSlices.
 pub const ENDPOINT_SLICES: Kind = Kind::builtin(
     "discovery.k8s.io",
@@ -70,6 +72,20 @@ pub const ENDPOINT_SLICES: Kind = Kind::builtin(
 );
 /// Deployments, of which only the metadata is read.
 pub const DEPLOYMENTS: Kind = Kind::builtin("apps", "Deployment", "deployments", Part::Metadata);
+/// Kinds of what belongs to the workload of a gateway besides its Deployment and its Service, of which only the metadata is read.
+pub const OF_WORKLOADS: [Kind; 3] = [
+    Kind::builtin("", "ServiceAccount", "serviceaccounts", Part::Metadata),
+    Kind {
+        version: "v2",
+        ..Kind::builtin(
+            "autoscaling",
+            "HorizontalPodAutoscaler",
+            "horizontalpodautoscalers",
+            Part::Metadata,
+        )
+    },
+    Kind::builtin("policy", "PodDisruptionBudget", "poddisruptionbudgets", Part::Metadata),
+];
 /// Configurations of validating webhooks.
 pub const VALIDATING_WEBHOOKS: Kind = Kind::builtin(
     "admissionregistration.k8s.io",

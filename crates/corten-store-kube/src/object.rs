@@ -26,7 +26,7 @@ macro_rules! forms {
         }
     )*};
 }
-forms!(Whole Metadata Pod Node EndpointSlice Definition);
+forms!(Whole Metadata Pod Node EndpointSlice Entries Definition);
 
 /// An object.
 pub(crate) struct Object<F> {

@@ -18,6 +18,8 @@ pub enum Part {
     Node,
     /// What the mesh reads of an EndpointSlice.
     EndpointSlice,
+    /// Names, labels, annotations, and the entries of a ConfigMap.
+    Entries,
     /// What tells whether a custom resource definition is served.
     Definition,
 }
@@ -67,6 +69,7 @@ static WHOLE: Keep = Keep::Without(
     )],
 );
 static ONLY_METADATA: Keep = Keep::Only(&[("metadata", METADATA)]);
+static ENTRIES: Keep = Keep::Only(&[("metadata", METADATA), ("data", Keep::All)]);
 static POD: Keep = Keep::Only(&[
     ("metadata", METADATA),
     (
@@ -130,6 +133,7 @@ impl Part {
             Part::Pod => &POD,
             Part::Node => &NODE,
             Part::EndpointSlice => &ENDPOINT_SLICE,
+            Part::Entries => &ENTRIES,
             Part::Definition => &DEFINITION,
         }
     }

@@ -327,6 +327,7 @@ impl Watch {
             Part::Pod => self.follow_form::<object::Pod>(version).await,
             Part::Node => self.follow_form::<object::Node>(version).await,
             Part::EndpointSlice => self.follow_form::<object::EndpointSlice>(version).await,
+            Part::Entries => self.follow_form::<object::Entries>(version).await,
             Part::Definition => self.follow_form::<object::Definition>(version).await,
         }
     }

@@ -115,7 +115,7 @@ impl Objects {
         if of_files {
             offline::complete(&mut objects, &namespace);
             // Gateways of files get the workloads that a controller would make, and those get pods.
-            let workloads = gateways::workloads(&objects, &self.gateway_settings());
+            let workloads = gateways::workloads(&objects, &self.gateway_settings(), &self.istio_namespace);
             objects.extend(workloads);
             offline::complete(&mut objects, &namespace);
         }

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The label that every object of a gateway has, with its controller.
-const MANAGED: &str = "gateway.istio.io/managed";
+pub const MANAGED: &str = "gateway.istio.io/managed";
 /// The label with the gateway's name, which pods are selected by.
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// The label with the gateway's class.
@@ -231,10 +231,15 @@ pub struct Deployed {
     pub workload: Workload,
 }
 
-/// The workloads of all gateways that are ours to make, without regard to what is there. `parameters` finds the entries of ConfigMaps.
+/// The label of ConfigMaps that say what is different about all gateways of a class: the class. They count in the system's namespace.
+pub const CLASS_DEFAULTS: &str = "gateway.istio.io/defaults-for-class";
+
+/// The workloads of all gateways that are ours to make, without regard to what is there. `defaults` finds what is different about the
+/// gateways of a class, `parameters` the entries of ConfigMaps.
 pub fn workloads<'a>(
     inputs: &Inputs,
     settings: &Settings,
+    defaults: impl Fn(&str) -> Option<&'a Overlay>,
     parameters: impl Fn(&Key) -> Option<&'a Overlay>,
 ) -> Vec<Deployed> {
     let index = Index::new(inputs);
@@ -252,7 +257,7 @@ pub fn workloads<'a>(
             settings,
             gateway,
             sets: &sets,
-            class_defaults: None,
+            class_defaults: defaults(&gateway.spec.gateway_class_name),
             parameters: named.as_ref().and_then(&parameters),
             existing: &[],
         };

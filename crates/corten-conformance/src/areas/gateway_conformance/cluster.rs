@@ -178,7 +178,7 @@ impl Cluster {
         let settings = Settings::default();
         let mut all: Vec<Value> = self.applied.values().cloned().collect();
         offline::complete(&mut all, "default");
-        let workloads = gateways::workloads(&all, &settings);
+        let workloads = gateways::workloads(&all, &settings, "istio-system");
         all.extend(workloads);
         offline::complete(&mut all, "default");
         let balanced = all
