@@ -17,7 +17,7 @@ pub struct Kind<'a> {
 }
 
 /// The group of the Gateway API.
-pub(crate) const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
 const fn kind(group: &'static str, kind: &'static str) -> Kind<'static> {
     Kind { group, kind }

@@ -19,15 +19,18 @@ use crate::output;
     after_help = "Exit code 0: the call is answered or arrives, 1: it is refused on the way. Examples:
   corten explain -f shop/ --from web.shop --to reviews:9080
   corten explain -f shop/ --from web.shop --to reviews:9080 --path /v1/x --header end-user=jason
+  corten explain -f shop/ --from 203.0.113.9 --to shop.example.com:443 --path /cart
   corten explain -f shop/ --from web.shop --to payments.bank:8080 --method POST --jwt '{\"iss\":\"me\",\"sub\":\"you\"}' -o json"
 )]
 pub(crate) struct Explain {
     #[command(flatten)]
     objects: Objects,
-    /// The pod that calls: POD.NAMESPACE, or the name of a Deployment in place of the pod's
-    #[arg(long, value_name = "POD.NAMESPACE")]
+    /// The pod that calls: POD.NAMESPACE, or the name of a Deployment in place of the pod's. An address that no pod has calls from outside,
+    /// through a gateway
+    #[arg(long, value_name = "POD.NAMESPACE|IP")]
     from: String,
-    /// Whom it calls, as it would write it; the port is 80 unless it says another
+    /// Whom it calls, as it would write it; the port is 80 unless it says another. From outside this is a host that a gateway has, or the
+    /// gateway's Service, or one of its addresses
     #[arg(long, value_name = "HOST[:PORT]")]
     to: String,
     /// The method
@@ -71,8 +74,20 @@ impl Explain {
     }
 
     fn trace(&self, known: &Known) -> Result<Trace> {
-        let client = known.pod(&self.from)?;
-        let followed = Follower::new(known, self.all_sidecars).follow(&client, &self.asked()?)?;
+        let follower = Follower::new(known, self.all_sidecars);
+        let outside: Option<IpAddr> = self.from.parse().ok();
+        if let Some(from) = outside.filter(|_| known.pod_at(&self.from).is_none()) {
+            let followed = follower.enters(from, &self.asked()?)?;
+            for note in &followed.notes {
+                eprintln!("{note}");
+            }
+            return Ok(followed.trace);
+        }
+        let client = match outside {
+            Some(_) => known.pod_at(&self.from).context("no pod has the address")?,
+            None => known.pod(&self.from)?,
+        };
+        let followed = follower.follow(&client, &self.asked()?)?;
         for note in &followed.notes {
             eprintln!("{note}");
         }

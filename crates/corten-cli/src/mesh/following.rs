@@ -1,5 +1,7 @@
 //! One call followed through the proxies of both sides, by what each of them would be sent.
 
+mod outside;
+
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -103,13 +105,27 @@ impl<'a> Follower<'a> {
         })
     }
 
+    /// Follows a call from outside of the mesh, through whichever gateway takes it.
+    pub(crate) fn enters(&self, from: IpAddr, asked: &Asked) -> Result<Followed> {
+        self.notes.borrow_mut().clear();
+        let trace = outside::trace(self, from, asked)?;
+        Ok(Followed {
+            trace,
+            notes: self.notes.take(),
+        })
+    }
+
     fn note(&self, text: String) {
         self.notes.borrow_mut().push(text);
     }
 
     fn trace(&self, client: &Pod, asked: &Asked) -> Result<Trace> {
         let goal = self.goal(client, asked);
-        let call = self.call(client, &goal, asked)?;
+        let source: IpAddr = client
+            .address
+            .parse()
+            .with_context(|| format!("the address of {}", client.place()))?;
+        let call = self.call(source, &goal, asked)?;
         let mut trace = Trace::default();
         if self.has_sidecar(client) {
             let config = self.config(client, Kind::Sidecar)?;
@@ -307,7 +323,7 @@ impl<'a> Follower<'a> {
         }
     }
 
-    fn call(&self, client: &Pod, goal: &Goal<'_>, asked: &Asked) -> Result<Call> {
+    fn call(&self, source: IpAddr, goal: &Goal<'_>, asked: &Asked) -> Result<Call> {
         let usual = match goal.service.and_then(|(_, port)| port).map(|port| port.protocol) {
             Some(PortProtocol::Http2) => Speaks::Http2,
             Some(PortProtocol::Grpc) => Speaks::Grpc,
@@ -319,10 +335,6 @@ impl<'a> Follower<'a> {
         };
         let speaks = asked.speaks.unwrap_or(usual);
         let mut call = Call::new(SocketAddr::new(goal.address, goal.port));
-        let source: IpAddr = client
-            .address
-            .parse()
-            .with_context(|| format!("the address of {}", client.place()))?;
         call.source = SocketAddr::new(source, CLIENT_PORT);
         call.now = self.now;
         call.protocol = match speaks {

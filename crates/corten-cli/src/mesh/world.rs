@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, bail, ensure};
 use corten_api::diagnostic::Diagnostic;
 use corten_api::istio::mesh_config::MeshConfig;
-use corten_gateway_api::{ingress, offline as gateways};
+use corten_gateway_api::{ingress, offline as gateways, reference::GATEWAY_GROUP, store::Store};
 use corten_model::{ObjectKind, Settings};
 use corten_routing::{ConfigKind, Proxy, Snapshot, World, offline};
 use futures_util::future::try_join_all;
@@ -136,15 +136,14 @@ impl Objects {
         };
         let mut world = World::new(base, config);
         let mut diagnostics = world.put(&objects);
-        if of_files {
-            let (generated, unheard) = gateways::generated(&objects, &self.gateway_settings());
-            diagnostics.extend(unheard);
-            // What is wrong with them was told about what they were made from.
-            world.put(&generated);
-            let (generated, unheard) = gateways::of_ingresses(&objects, ingress);
-            diagnostics.extend(unheard);
-            world.put(&generated);
-        }
+        // What a cluster's control plane makes of them is nowhere to be read.
+        let (generated, unheard) = gateways::generated(&objects, &self.gateway_settings());
+        diagnostics.extend(unheard);
+        // What is wrong with them was told about what they were made from.
+        world.put(&generated);
+        let (generated, unheard) = gateways::of_ingresses(&objects, ingress);
+        diagnostics.extend(unheard);
+        world.put(&generated);
         objects.retain(|object| object["kind"] != "Secret");
         Ok(Known {
             snapshot: world.snapshot(),
@@ -197,39 +196,52 @@ impl Objects {
 
 /// All objects of a cluster that count.
 async fn of_cluster(cluster: &Cluster, system: &str) -> Result<Vec<Value>> {
-    let model = ObjectKind::ALL.map(|kind| (kind.group(), kind.version(), kind.kind(), kind.plural()));
+    let model = ObjectKind::ALL.map(|kind| (kind.group(), vec![kind.version()], kind.kind(), kind.plural()));
     let routing = ConfigKind::defined().filter(|(_, kind)| ObjectKind::of(kind.group, kind.kind).is_none());
     let routing = routing.filter_map(|(_, kind)| {
         let version = kind.versions.iter().find(|version| version.storage)?;
-        Some((kind.group, version.name, kind.kind, kind.plural))
+        Some((kind.group, vec![version.name], kind.kind, kind.plural))
     });
-    let lists = model
-        .into_iter()
-        .chain(routing)
-        .map(|(group, version, kind, plural)| async move {
-            let path = match group {
-                "" => format!("/api/{version}/{plural}"),
-                group => format!("/apis/{group}/{version}/{plural}"),
-            };
-            match cluster.get(&path).await {
-                Ok(mut list) => {
-                    let mut items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
-                    for item in &mut items {
-                        // Items of a list do not say what they are.
-                        item["apiVersion"] = json!(if group.is_empty() {
-                            version.to_owned()
-                        } else {
-                            format!("{group}/{version}")
-                        });
-                        item["kind"] = json!(kind);
-                    }
-                    Ok(items)
+    // What becomes Istio's kinds: whichever version there is, they differ in name only.
+    let converted = corten_api::kinds().map(|registered| registered.kind);
+    let converted =
+        converted.filter(|kind| kind.group == GATEWAY_GROUP && ObjectKind::of(kind.group, kind.kind).is_none());
+    let converted = converted.map(|kind| {
+        let versions = kind.versions.iter().map(|version| version.name).collect();
+        (kind.group, versions, kind.kind, kind.plural)
+    });
+    let ingresses = [("Ingress", "ingresses"), ("IngressClass", "ingressclasses")];
+    let ingresses = ingresses.map(|(kind, plural)| ("networking.k8s.io", vec!["v1"], kind, plural));
+    let lists = model.into_iter().chain(routing).chain(converted).chain(ingresses).map(
+        |(group, versions, kind, plural)| async move {
+            for version in versions {
+                let path = match group {
+                    "" => format!("/api/{version}/{plural}"),
+                    group => format!("/apis/{group}/{version}/{plural}"),
+                };
+                let mut list = match cluster.get(&path).await {
+                    Ok(list) => list,
+                    Err(refusal) if refusal.is_not_found() => continue,
+                    Err(refusal) => return Err(anyhow::Error::from(refusal)),
+                };
+                let mut items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+                for item in &mut items {
+                    // Items of a list do not say what they are.
+                    item["apiVersion"] = json!(if group.is_empty() {
+                        version.to_owned()
+                    } else {
+                        format!("{group}/{version}")
+                    });
+                    item["kind"] = json!(kind);
                 }
-                Err(refusal) if refusal.is_not_found() => Ok(Vec::new()),
-                Err(refusal) => Err(anyhow::Error::from(refusal)),
+                return Ok(items);
             }
-        });
+            Ok(Vec::new())
+        },
+    );
     let mut objects: Vec<Value> = try_join_all(lists).await?.into_iter().flatten().collect();
+    let referred = referred(cluster, &objects).await;
+    objects.extend(referred);
     match cluster
         .get(&format!("/api/v1/namespaces/{system}/configmaps/istio"))
         .await
@@ -243,6 +255,36 @@ async fn of_cluster(cluster: &Cluster, system: &str) -> Result<Vec<Value>> {
         Err(refusal) => return Err(refusal.into()),
     }
     Ok(objects)
+}
+
+/// The Secrets and ConfigMaps that gateways and policies refer to; those that may not be read are told.
+async fn referred(cluster: &Cluster, objects: &[Value]) -> Vec<Value> {
+    let mut store = Store::new("default");
+    for object in objects {
+        let api_version = object["apiVersion"].as_str().unwrap_or_default();
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        // What is wrong with an object is told by whoever reads all of them.
+        let _told_elsewhere = store.put(group, object["kind"].as_str().unwrap_or_default(), object);
+    }
+    let mut found = Vec::new();
+    for one in store.references() {
+        let (kind, key) = (one.kind.kind, &one.key);
+        let plural = format!("{}s", kind.to_ascii_lowercase());
+        let path = format!("/api/v1/namespaces/{}/{plural}/{}", key.namespace, key.name);
+        match cluster.get(&path).await {
+            Ok(mut object) => {
+                object["apiVersion"] = json!("v1");
+                object["kind"] = json!(kind);
+                found.push(object);
+            }
+            Err(refusal) if refusal.is_not_found() => {}
+            Err(refusal) => {
+                let why = anyhow::Error::from(refusal);
+                eprintln!("warning: {kind} {key} cannot be read and is taken for missing: {why:#}");
+            }
+        }
+    }
+    found
 }
 
 /// A pod that calls or is called.

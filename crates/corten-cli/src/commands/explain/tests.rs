@@ -206,3 +206,54 @@ fn an_ambient_call_passes_both_node_proxies_and_the_waypoint() {
     let trace = trace_in(file, "--from client.shop --to 198.19.0.2:8080").unwrap();
     judged(trace, &[(leaves, None), (arrives, Some(Refusal::Denied))]);
 }
+
+/// A call from outside, through the gateways of a file beside the shop's.
+#[track_caller]
+fn from_outside(words: &str, expected: &[(&str, Option<Refusal>)]) -> Trace {
+    let edge = concat!(env!("CARGO_MANIFEST_DIR"), "/src/commands/explain/edge.yaml");
+    let shop = concat!(env!("CARGO_MANIFEST_DIR"), "/src/commands/explain/shop.yaml");
+    let words = format!("-f {edge} --from 203.0.113.9 {words}");
+    judged(trace_in(shop, &words).unwrap(), expected)
+}
+
+#[test]
+fn a_call_from_outside_goes_through_the_gateway_that_has_its_host() {
+    let trace = from_outside(
+        "--to shop.example.com --path /cart/7",
+        &[("edge-istio.shop", None), ("web.shop", None)],
+    );
+    let server = &trace.hops[1];
+    assert_eq!(server.call.request.as_ref().map(|request| &*request.path), Some("/c/7"));
+    assert_eq!(
+        server.tls.as_ref().map(|tls| tls.peer.join(",")).as_deref(),
+        Some("spiffe://cluster.local/ns/shop/sa/edge-istio")
+    );
+    from_outside(
+        "--to bank.example.org",
+        &[
+            ("ingress.istio-system", None),
+            ("payments-v1.bank", Some(Refusal::Denied)),
+            ("payments-v2.bank", Some(Refusal::Denied)),
+        ],
+    );
+}
+
+#[test]
+fn a_call_from_outside_to_an_address_is_for_the_gateway_that_has_it() {
+    let refused = Some(Refusal::NoVirtualHost);
+    from_outside(
+        "--to 192.0.2.80 -H host=shop.example.com",
+        &[("ingress.istio-system", refused)],
+    );
+    from_outside(
+        "--to edge-istio.shop -H host=bank.example.org",
+        &[("edge-istio.shop", refused)],
+    );
+}
+
+#[test]
+fn a_call_from_outside_needs_a_gateway_with_its_port() {
+    let shop = concat!(env!("CARGO_MANIFEST_DIR"), "/src/commands/explain/shop.yaml");
+    let error = trace_in(shop, "--from 203.0.113.9 --to shop.example.com:81").unwrap_err();
+    assert!(error.to_string().starts_with("no gateway has port 81"), "{error}");
+}
