@@ -1,7 +1,7 @@
 //! `corten-conformance`: judges the product by the data in a folder and prints, per area, what passed, failed and was skipped.
 //!
-//! The folder's areas decide what runs: each has a runner in [`areas`], and an area or a table without one is skipped by naming the
-//! feature that is not built yet. Runners never know a case by its name, so the same ones judge data they have not seen.
+//! The folder's areas decide what runs: each has a runner in [`areas`], and an area or a table without one is skipped, which is
+//! said. Runners never know a case by its name, so the same ones judge data they have not seen.
 
 mod accepted;
 mod areas;

@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The areas in which proxies are sent something.
-const AREAS: [&str; 6] = [
+const AREAS: [&str; 9] = [
     "gateway-api-conformance",
     "istio-ambient-traffic",
+    "istio-config-files",
+    "istio-samples",
     "istio-security-policies",
     "istio-traffic-features",
     "istio-traffic-simulation",
+    "istio-validation",
     "istio-xds",
 ];
 

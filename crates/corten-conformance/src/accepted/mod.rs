@@ -4,6 +4,7 @@
 mod envoy;
 mod secrets;
 mod session;
+mod single;
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,6 +19,8 @@ use corten_envoy::{
 use corten_envoy_gen::Resources;
 use corten_routing::{Proxy, Snapshot};
 use prost_types::Any;
+
+pub(crate) use self::single::objects;
 
 /// What was generated.
 static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
@@ -56,6 +59,11 @@ pub(crate) fn of_area(name: &str) {
     if let Some(kept) = lock().as_mut() {
         name.clone_into(&mut kept.area);
     }
+}
+
+/// Whether what is generated is kept.
+fn keeps() -> bool {
+    lock().is_some()
 }
 
 /// What a proxy is sent; every runner generates by this.

@@ -2,11 +2,13 @@
 
 use anyhow::Result;
 use corten_api::{
-    decode::objects,
+    decode::{SpannedObject, objects},
     diagnostic::{Code, Diagnostic},
     validate,
 };
+use serde_json::Value;
 
+use crate::accepted;
 use crate::data::Area;
 use crate::outcome::{Case, Outcome};
 
@@ -25,6 +27,8 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
             .map(Diagnostic::to_string)
             .collect();
         let outcome = if errors.is_empty() {
+            let written: Vec<Value> = found.iter().map(SpannedObject::to_value).collect();
+            accepted::objects(&written)?;
             Outcome::Passed
         } else {
             Outcome::Failed(errors.join("; "))

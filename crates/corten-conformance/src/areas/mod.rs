@@ -19,7 +19,6 @@ mod injection;
 mod injection_rows;
 mod inspection;
 mod install;
-mod pending;
 mod prototext;
 mod route_rows;
 mod ruleset;
@@ -29,6 +28,7 @@ mod semantics;
 mod sidecars;
 mod simulation;
 mod traffic_features;
+mod unknown;
 mod validation;
 mod xds;
 
@@ -39,31 +39,30 @@ use crate::outcome::Case;
 
 /// Runs an area's cases.
 pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
-    let feature = match area.name.as_str() {
-        "istio-config-files" | "istio-samples" => return files::run(area),
-        "crds" => return crds::run(area),
-        "gateway-api-conformance" => return gateway_conformance::run(area),
-        "istio-ambient-model" => return ambient::run_model(area),
-        "istio-ambient-policy" => return ambient::run_policy(area),
-        "istio-ambient-traffic" => return ambient_traffic::run(area),
-        "istio-analysis" => return analysis::run(area),
-        "istio-authz-rbac" => return authz::run(area),
-        "istio-cni" => return cni::run(area),
-        "istio-envoy-bootstrap" => return bootstrap::run(area),
-        "istio-gateway-api-conversion" => return gateway_api::run(area),
-        "istio-gateway-deployment" => return gateway_deployment::run(area),
-        "istio-helm" => return install::run_helm(area),
-        "istio-ingress-conversion" => return gateway_api::run_ingress(area),
-        "istio-istioctl" => return inspection::run(area),
-        "istio-install" => return install::run(area),
-        "istio-sidecar-injection" => return injection::run(area),
-        "istio-security-policies" => return security::run(area),
-        "istio-traffic-features" => return traffic_features::run(area),
-        "istio-traffic-simulation" => return simulation::run(area),
-        "istio-semantics" => return semantics::run(area),
-        "istio-validation" => return validation::run(area),
-        "istio-xds" => return xds::run(area),
-        _ => "an area without a runner",
-    };
-    pending::run(area, feature)
+    match area.name.as_str() {
+        "istio-config-files" | "istio-samples" => files::run(area),
+        "crds" => crds::run(area),
+        "gateway-api-conformance" => gateway_conformance::run(area),
+        "istio-ambient-model" => ambient::run_model(area),
+        "istio-ambient-policy" => ambient::run_policy(area),
+        "istio-ambient-traffic" => ambient_traffic::run(area),
+        "istio-analysis" => analysis::run(area),
+        "istio-authz-rbac" => authz::run(area),
+        "istio-cni" => cni::run(area),
+        "istio-envoy-bootstrap" => bootstrap::run(area),
+        "istio-gateway-api-conversion" => gateway_api::run(area),
+        "istio-gateway-deployment" => gateway_deployment::run(area),
+        "istio-helm" => install::run_helm(area),
+        "istio-ingress-conversion" => gateway_api::run_ingress(area),
+        "istio-istioctl" => inspection::run(area),
+        "istio-install" => install::run(area),
+        "istio-sidecar-injection" => injection::run(area),
+        "istio-security-policies" => security::run(area),
+        "istio-traffic-features" => traffic_features::run(area),
+        "istio-traffic-simulation" => simulation::run(area),
+        "istio-semantics" => semantics::run(area),
+        "istio-validation" => validation::run(area),
+        "istio-xds" => xds::run(area),
+        _ => unknown::run(area),
+    }
 }

@@ -20,6 +20,7 @@ use corten_api::{
 use corten_schema::{Schema, validate::validate as validate_schema};
 use serde_json::{Value, json};
 
+use crate::accepted;
 use crate::data::{self, Area};
 use crate::outcome::{Case, Outcome};
 
@@ -34,7 +35,11 @@ pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
         let table = data::document(&path)?;
         let name = table["table"].as_str().unwrap_or_default();
         for (row, case) in data::rows(&table) {
-            let outcome = judge(name, case).map_or_else(
+            let verdict = judge(name, case);
+            if verdict.as_ref().is_some_and(|verdict| verdict.errors.is_empty()) && case["resource"].is_object() {
+                accepted::objects(std::slice::from_ref(&case["resource"]))?;
+            }
+            let outcome = verdict.map_or_else(
                 || Outcome::Skipped(format!("no validator for table {name}")),
                 |verdict| verdict.compared_with(case),
             );

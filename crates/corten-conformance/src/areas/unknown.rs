@@ -1,4 +1,4 @@
-//! Areas whose feature is not built yet: every case is listed, and skipped by that feature's name.
+//! Areas that no runner knows: every case is listed, and skipped.
 
 use anyhow::Result;
 
@@ -6,10 +6,10 @@ use crate::data::{self, Area};
 use crate::outcome::{Case, Outcome};
 
 /// Lists the rows of every table of the area; a file that is no table counts as one case when the area has no index.
-pub(crate) fn run(area: &Area, feature: &str) -> Result<Vec<Case>> {
+pub(crate) fn run(area: &Area) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     let mut push = |case: String| {
-        let outcome = Outcome::Skipped(format!("{feature} is not built yet"));
+        let outcome = Outcome::Skipped("no runner knows this area".to_owned());
         cases.push(Case {
             area: area.name.clone(),
             case,
