@@ -187,6 +187,38 @@ fn a_gateway_is_deployed_and_routes(ns: &Namespace<'_>) {
     assert!(answer.contains("/modern/pay"), "{answer}");
     expect(ns, "-H 'host: old.example' http://ingress:8000/other", "404");
 
+    // The same, without a packet: what the control plane makes of the objects is made again from them.
+    let said = ns
+        .corten(
+            "explain",
+            &[
+                "--from",
+                "203.0.113.9",
+                "--to",
+                "shop.example:8443",
+                "--protocol",
+                "https",
+                "--path",
+                "/v1/pay",
+            ],
+        )
+        .ok();
+    assert!(said.contains("outbound|8080||payments-api."), "{said}");
+
+    // What somebody takes away of the workload is put back.
+    for kind in ["serviceaccount", "service"] {
+        let before = ns.get(&format!("{kind}/edge-istio"));
+        ns.corten("delete", &[kind, "edge-istio"]).ok();
+        eventually(Duration::from_secs(60), || {
+            let all: Value = serde_json::from_str(&ns.corten("get", &[kind, "-o", "json"]).ok())
+                .map_err(|error| error.to_string())?;
+            let again = all["items"].as_array().into_iter().flatten().any(|one| {
+                one["metadata"]["name"] == "edge-istio" && one["metadata"]["uid"] != before["metadata"]["uid"]
+            });
+            if again { Ok(()) } else { Err(all.to_string()) }
+        });
+    }
+
     // The workload goes with its Gateway.
     ns.corten("delete", &["gateway", "edge"]).ok();
     eventually(Duration::from_secs(60), || {
