@@ -3,6 +3,8 @@
 //! All of the product's programs are one image, and the programs of tests another layer, which their images share. There is no
 //! distribution below: beside the programs lie only the loader and the shared libraries that they are linked with, as the machine that
 //! builds has them. The CNI plugin is linked statically, because it is copied to nodes and runs on what is there.
+//! What sidecars and gateways run is an image of its own, `proxyv2`, made with an Envoy that is given (`--envoy`): Envoy is no part of the
+//! product.
 //! For another machine, `--target` builds with its compiler and takes its libraries from `/usr/TARGET/lib`; an archive is for one machine.
 
 mod elf;
@@ -20,9 +22,10 @@ use crate::cargo;
 use oci::{Entry, Files, Image, Layer};
 
 pub(crate) const USAGE: &str = "\
-usage: cargo xtask image [--output FILE] [--tests] [--tag TAG] [--hub HUB] [--profile release|dev] [--target TRIPLE]
+usage: cargo xtask image [--output FILE] [--envoy PATH] [--tests] [--tag TAG] [--hub HUB] [--profile release|dev] [--target TRIPLE]
 
   --output FILE    the OCI archive to write (default target/corten-image.tar)
+  --envoy PATH     the image of sidecars and gateways (proxyv2) as well, with this Envoy
   --tests          the images of test programs (echo, load, capture) as well
   --tag TAG        the images' tag (default: the version)
   --hub HUB        what stands before the images' names (default corten.dev)
@@ -33,6 +36,11 @@ usage: cargo xtask image [--output FILE] [--tests] [--tag TAG] [--hub HUB] [--pr
 /// The product's programs.
 const PROGRAMS: [&str; 5] = ["corten", "corten-control", "corten-node", "corten-agent", PLUGIN];
 const PLUGIN: &str = "corten-cni";
+/// What runs Envoy, and its name in Istio's images, by which pods call it.
+const SIDECAR: &str = "corten-sidecar";
+const SIDECAR_NAME: &str = "pilot-agent";
+/// Authorities of servers outside, where programs look for them.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Of these the test images are made.
 const TEST_PROGRAMS: [&str; 3] = ["corten-echo", "corten-load", "corten-capture"];
 /// What test scenarios call in test pods, from the machine that builds.
@@ -44,6 +52,7 @@ const TOOLS: [&str; 14] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) output: Option<PathBuf>,
+    pub(crate) envoy: Option<PathBuf>,
     pub(crate) tests: bool,
     pub(crate) tag: String,
     pub(crate) hub: String,
@@ -55,6 +64,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             output: None,
+            envoy: None,
             tests: false,
             tag: env!("CARGO_PKG_VERSION").into(),
             hub: "corten.dev".into(),
@@ -77,6 +87,7 @@ fn parse(arguments: &[String]) -> Result<Options> {
         };
         match argument.as_str() {
             "--output" => options.output = Some(value.into()),
+            "--envoy" => options.envoy = Some(value.into()),
             "--tag" => options.tag = value,
             "--hub" => options.hub = value,
             "--profile" => options.profile = value,
@@ -101,6 +112,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
 /// Builds the programs and writes the archive; where it is.
 pub(crate) fn build(options: &Options) -> Result<PathBuf> {
     let mut programs: Vec<&str> = PROGRAMS.to_vec();
+    // Before anything takes long.
+    let envoy = match &options.envoy {
+        Some(path) => {
+            programs.push(SIDECAR);
+            Some(fs::read(path).with_context(|| format!("--envoy {}", path.display()))?)
+        }
+        None => None,
+    };
     if options.tests {
         programs.extend(TEST_PROGRAMS);
     }
@@ -132,7 +151,11 @@ pub(crate) fn build(options: &Options) -> Result<PathBuf> {
     } else {
         None
     };
-    let images = images(options, &product, tests.as_ref());
+    let proxy = match envoy {
+        Some(envoy) => Some(Layer::new(&proxy_files(&built, envoy, architecture, &places)?)?),
+        None => None,
+    };
+    let images = images(options, &product, proxy.as_ref(), tests.as_ref());
     let file = fs::File::create(&output).with_context(|| output.display().to_string())?;
     oci::write(&images, architecture, BufWriter::new(file))?;
     for image in &images {
@@ -144,7 +167,12 @@ pub(crate) fn build(options: &Options) -> Result<PathBuf> {
     Ok(output)
 }
 
-fn images<'a>(options: &Options, product: &'a Layer, tests: Option<&'a Layer>) -> Vec<Image<'a>> {
+fn images<'a>(
+    options: &Options,
+    product: &'a Layer,
+    proxy: Option<&'a Layer>,
+    tests: Option<&'a Layer>,
+) -> Vec<Image<'a>> {
     let image = |name: &str, layer: &'a Layer, program: &str, user: &'static str| Image {
         name: format!("{}/{name}:{}", options.hub, options.tag),
         layers: vec![layer],
@@ -158,11 +186,13 @@ fn images<'a>(options: &Options, product: &'a Layer, tests: Option<&'a Layer>) -
     };
     // Whoever starts another of its programs says so, and as whom: the charts do.
     let product = [image("corten", product, "corten", "65532:65532")];
+    // Injected pods say as whom; whoever redirects connections is root.
+    let proxy = proxy.map(|layer| image("proxyv2", layer, SIDECAR, "1337:1337"));
     let tests = tests.into_iter().flat_map(|layer| {
         let name = |program: &'static str| program.trim_start_matches("corten-");
         TEST_PROGRAMS.map(|program| image(name(program), layer, program, "0:0"))
     });
-    product.into_iter().chain(tests).collect()
+    product.into_iter().chain(proxy).chain(tests).collect()
 }
 
 /// Builds binaries; the directory they are in.
@@ -273,7 +303,7 @@ fn add(files: &mut Files, from: &Path, to: &Path) -> Result<String> {
 /// What programs expect of any system.
 fn base() -> Files {
     let file = |text: &str| Entry::File(text.as_bytes().to_vec());
-    Files::from([
+    let mut files = Files::from([
         (
             "etc/passwd".into(),
             file(
@@ -283,7 +313,38 @@ fn base() -> Files {
         ("etc/group".into(), file("root:x:0:\nproxy:x:1337:\nnonroot:x:65532:\n")),
         ("etc/nsswitch.conf".into(), file("hosts: files dns\n")),
         ("tmp".into(), Entry::Directory(0o1777)),
-    ])
+    ]);
+    // Who asks servers outside, for keys of issuers say, has to know whom to believe.
+    match fs::read(AUTHORITIES) {
+        Ok(bytes) => drop(files.insert(AUTHORITIES.trim_start_matches('/').into(), Entry::File(bytes))),
+        Err(error) => eprintln!(
+            "warning: {AUTHORITIES}: {error}; the images trust no authorities of servers outside (Debian: apt-get install ca-certificates)"
+        ),
+    }
+    files
+}
+
+/// What sidecars and gateways run.
+fn proxy_files(
+    built: &BTreeMap<&str, Vec<u8>>,
+    envoy: Vec<u8>,
+    architecture: &str,
+    places: &[PathBuf],
+) -> Result<Files> {
+    let its = elf::read(&envoy).context("the Envoy that was given")?.architecture;
+    ensure!(
+        its == architecture,
+        "the Envoy that was given is for {its}, and the image for {architecture}"
+    );
+    let mut files = base();
+    files.insert("usr/local/bin/envoy".into(), Entry::Program(envoy));
+    files.insert(
+        format!("usr/local/bin/{SIDECAR}"),
+        Entry::Program(built[SIDECAR].clone()),
+    );
+    files.insert(format!("usr/local/bin/{SIDECAR_NAME}"), Entry::Link(SIDECAR.into()));
+    add_libraries(&mut files, places)?;
+    Ok(files)
 }
 
 fn product_files(built: &BTreeMap<&str, Vec<u8>>, places: &[PathBuf]) -> Result<Files> {
@@ -345,12 +406,26 @@ mod tests {
     }
 
     #[test]
+    fn a_proxys_image_is_for_one_machine() {
+        let program = fs::read(std::env::current_exe().unwrap()).unwrap();
+        let built = BTreeMap::from([(SIDECAR, program.clone())]);
+        let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        let own = elf::read(&program).unwrap().architecture;
+        let files = proxy_files(&built, program.clone(), own, &libraries(&target)).unwrap();
+        assert_eq!(files["usr/local/bin/pilot-agent"], Entry::Link(SIDECAR.into()));
+        assert!(files.contains_key("usr/local/bin/envoy"));
+        let error = proxy_files(&built, program, "m68k", &libraries(&target)).unwrap_err();
+        assert!(error.to_string().contains("and the image for m68k"), "{error}");
+    }
+
+    #[test]
     fn options_are_read() {
-        let words: Vec<String> = ["--tests", "--tag", "1.2", "--output", "x.tar"]
+        let words: Vec<String> = ["--tests", "--tag", "1.2", "--output", "x.tar", "--envoy", "/e"]
             .map(str::to_owned)
             .to_vec();
         let options = parse(&words).unwrap();
         assert!(options.tests);
+        assert_eq!(options.envoy.as_deref(), Some(Path::new("/e")));
         assert_eq!((options.tag.as_str(), options.hub.as_str()), ("1.2", "corten.dev"));
         assert!(parse(&["--nothing".into(), "x".into()]).is_err());
         assert!(parse(&["--tag".into()]).is_err());

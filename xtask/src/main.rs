@@ -34,7 +34,7 @@ usage: cargo xtask COMMAND
   fields [--check] [KIND...]             judge every field of every resource and write docs/fields.md; with --check, or for some kinds,
                                          only say what is ignored
   bench NAME [--json FILE]               run a benchmark beside its baseline; without NAME, list them
-  image [--output FILE] [--tests]        the container images as one OCI archive; --help lists the rest
+  image [--output FILE] [--envoy PATH]   the container images as one OCI archive; --help lists the rest
   fuzz [TARGET] [--seconds N]            run the fuzz targets (default: each for 60 s)
   tidy                                   only the checks that need no build: layers, licences
 ";

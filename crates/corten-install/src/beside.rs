@@ -16,6 +16,17 @@ use crate::values::at;
 /// Who checks objects that name no revision.
 pub const DEFAULT_VALIDATOR: &str = "istiod-default-validator";
 
+/// By which pods that name no revision get their proxies, if it is not the default revision that gives them.
+const DEFAULT_INJECTOR: &str = "istio-revision-tag-default";
+
+/// Whether an object is the default revision's, of which there is one: it checks objects, or gives pods proxies, that name none.
+pub fn is_of_default(object: &Value) -> bool {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let injector = object["kind"] == "MutatingWebhookConfiguration"
+        && (name == DEFAULT_INJECTOR || name.starts_with(&format!("{DEFAULT_INJECTOR}-")));
+    name == DEFAULT_VALIDATOR || injector
+}
+
 /// The components of which a node has one.
 const ON_NODES: [(Component, &str); 2] = [
     (Component::Cni, "components.cni.enabled=false"),
@@ -97,7 +108,7 @@ fn decide(request: &Request, plan: &Plan, objects: &[Rendered], records: &[Recor
             Some(other) if other != name && is_there(other) => {
                 request.sets.push(("values.defaultRevision=".to_owned(), false));
                 notes.push(format!(
-                    "objects that name no revision stay revision {other}'s; `corten tag set default --revision {name} --overwrite` gives them to this one"
+                    "objects that name no revision stay revision {other}'s, and pods that name none get their proxies from it; `corten tag set default --revision {name} --overwrite` makes it this one"
                 ));
             }
             _ if name != "default" => request.sets.push((format!("values.defaultRevision={name}"), true)),
@@ -107,13 +118,14 @@ fn decide(request: &Request, plan: &Plan, objects: &[Rendered], records: &[Recor
     Fitted { request, notes, beside }
 }
 
-/// Takes what a revision now has out of what the others remember.
+/// Takes what a revision now has out of what the others remember; those of them that are no longer the default one.
 pub async fn take_over(
     cluster: &Cluster,
     namespace: &str,
     revision: &str,
     objects: &[Rendered],
-) -> Result<(), ClusterError> {
+) -> Result<Vec<String>, ClusterError> {
+    let mut stepped_back = Vec::new();
     for mut other in record::all(cluster, namespace).await? {
         if other.revision == revision {
             continue;
@@ -127,15 +139,18 @@ pub async fn take_over(
                 .collect();
             gave |= other.give_up(|object| of.contains(&title(object)), &[without]);
         }
-        let ours = |object: &Value| object["metadata"]["name"] == DEFAULT_VALIDATOR;
-        if objects.iter().any(|rendered| ours(&rendered.object)) {
-            gave |= other.give_up(ours, &["values.defaultRevision="]);
+        if objects.iter().any(|rendered| is_of_default(&rendered.object)) {
+            let was_default = other.give_up(is_of_default, &["values.defaultRevision="]);
+            gave |= was_default;
+            if was_default {
+                stepped_back.push(shown(&other.revision).to_owned());
+            }
         }
         if gave {
             cluster.apply(&other.map(namespace)).await?;
         }
     }
-    Ok(())
+    Ok(stepped_back)
 }
 
 #[cfg(test)]

@@ -15,6 +15,12 @@ pub enum Component {
     Cni,
     /// The node proxy.
     Ztunnel,
+    /// Gateways into the mesh; there may be several.
+    Ingress,
+    /// Gateways out of it.
+    Egress,
+    /// A gateway of one's own, for Helm alone.
+    Gateway,
 }
 
 /// A chart's files.
@@ -48,11 +54,15 @@ const ISTIOD: Chart = chart!(
     "istiod",
     "istiod",
     [
+        "_injector.tpl",
         "_istiod.tpl",
         "autoscale.yaml",
         "clusterrole.yaml",
+        "configmap-jwks.yaml",
         "configmap.yaml",
         "deployment.yaml",
+        "injector-configmap.yaml",
+        "injector.yaml",
         "networkpolicy.yaml",
         "poddisruptionbudget.yaml",
         "reader-clusterrole.yaml",
@@ -83,6 +93,43 @@ const ZTUNNEL: Chart = chart!(
         "networkpolicy.yaml",
         "rbac.yaml",
         "resourcequota.yaml",
+        "serviceaccount.yaml",
+    ]
+);
+
+/// The charts of gateways that installations bring have the same templates.
+macro_rules! gateways {
+    ($name:literal) => {
+        chart!(
+            $name,
+            $name,
+            [
+                "_gateways.tpl",
+                "autoscale.yaml",
+                "deployment.yaml",
+                "networkpolicy.yaml",
+                "poddisruptionbudget.yaml",
+                "role.yaml",
+                "service.yaml",
+                "serviceaccount.yaml",
+            ]
+        )
+    };
+}
+
+const INGRESS: Chart = gateways!("istio-ingress");
+const EGRESS: Chart = gateways!("istio-egress");
+const GATEWAY: Chart = chart!(
+    "gateway",
+    "gateway",
+    [
+        "_gateway.tpl",
+        "deployment.yaml",
+        "hpa.yaml",
+        "networkpolicy.yaml",
+        "poddisruptionbudget.yaml",
+        "role.yaml",
+        "service.yaml",
         "serviceaccount.yaml",
     ]
 );
@@ -131,8 +178,15 @@ pub fn platforms() -> impl Iterator<Item = &'static str> {
 }
 
 impl Component {
-    /// All, in the order in which they are installed.
-    pub const ALL: [Component; 4] = [Self::Base, Self::Pilot, Self::Cni, Self::Ztunnel];
+    /// All that `corten install` knows, in the order in which they are installed.
+    pub const ALL: [Component; 6] = [
+        Self::Base,
+        Self::Pilot,
+        Self::Cni,
+        Self::Ztunnel,
+        Self::Ingress,
+        Self::Egress,
+    ];
 
     fn chart(self) -> Chart {
         match self {
@@ -140,6 +194,9 @@ impl Component {
             Self::Pilot => ISTIOD,
             Self::Cni => CNI,
             Self::Ztunnel => ZTUNNEL,
+            Self::Ingress => INGRESS,
+            Self::Egress => EGRESS,
+            Self::Gateway => GATEWAY,
         }
     }
 
@@ -150,6 +207,19 @@ impl Component {
             Self::Pilot => "pilot",
             Self::Cni => "cni",
             Self::Ztunnel => "ztunnel",
+            Self::Ingress => "ingressGateways",
+            Self::Egress => "egressGateways",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// The name of a gateway of this kind that says no other, which is also the one under which values of all of them stand; none: it
+    /// is no gateway of an installation.
+    pub fn gateway(self) -> Option<&'static str> {
+        match self {
+            Self::Ingress => Some("istio-ingressgateway"),
+            Self::Egress => Some("istio-egressgateway"),
+            _ => None,
         }
     }
 
@@ -160,6 +230,9 @@ impl Component {
             Self::Pilot => "Istiod",
             Self::Cni => "CNI",
             Self::Ztunnel => "Ztunnel",
+            Self::Ingress => "Ingress gateways",
+            Self::Egress => "Egress gateways",
+            Self::Gateway => "Gateway",
         }
     }
 

@@ -12,7 +12,7 @@ pub const MANAGER: &str = "corten-install";
 const SERVED_WITHIN: Duration = Duration::from_secs(15);
 
 /// The kinds of objects that are installed, looked for or removed: group and version, plural, and whether they are in namespaces.
-const KINDS: [(&str, &str, &str, bool); 24] = [
+const KINDS: [(&str, &str, &str, bool); 25] = [
     ("ControllerRevision", "apps/v1", "controllerrevisions", true),
     ("Namespace", "v1", "namespaces", false),
     ("Node", "v1", "nodes", false),
@@ -50,6 +50,7 @@ const KINDS: [(&str, &str, &str, bool); 24] = [
         "customresourcedefinitions",
         false,
     ),
+    ("GatewayClass", "gateway.networking.k8s.io/v1", "gatewayclasses", false),
     (
         "ValidatingWebhookConfiguration",
         "admissionregistration.k8s.io/v1",

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::charts::Component;
 use crate::cluster::{Cluster, ClusterError, MANAGER, title};
+use crate::render::Rendered;
 
 /// A workload of a mesh.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,8 +92,8 @@ pub fn in_the_way<'a>(found: &'a [Found], components: &[Component], revision: &s
         .collect()
 }
 
-/// Pods with a proxy that another control plane configures, sidecar, gateway or waypoint: they cannot be taken over, because Corten
-/// does not speak to such proxies.
+/// Pods with a proxy that another control plane configures, sidecar, gateway or waypoint: they are not taken over, because their
+/// programs are another mesh's.
 pub async fn served(cluster: &Cluster) -> Result<Vec<String>, ClusterError> {
     let pods = cluster.list("Pod", None, "").await?;
     Ok(pods.iter().filter(|pod| is_served(pod)).map(name_of).collect())
@@ -114,8 +115,9 @@ fn is_served(pod: &Value) -> bool {
     !is_node_proxy && containers.any(|container| container["name"] == "istio-proxy")
 }
 
-/// The webhooks by which a control plane that was adopted put sidecars into pods: nobody answers them any more, and pods would not start.
-pub async fn injectors(cluster: &Cluster, adopted: &[Found]) -> Result<Vec<Value>, ClusterError> {
+/// The webhooks by which a control plane that was adopted put sidecars into pods, apart from those of `objects`, which are ours now:
+/// nobody answers them any more, and pods would not start.
+pub async fn injectors(cluster: &Cluster, adopted: &[Found], objects: &[Rendered]) -> Result<Vec<Value>, ClusterError> {
     let Some(control) = adopted.iter().find(|found| found.component == Component::Pilot) else {
         return Ok(Vec::new());
     };
@@ -126,7 +128,8 @@ pub async fn injectors(cluster: &Cluster, adopted: &[Found]) -> Result<Vec<Value
         let revision = webhook["metadata"]["labels"]["istio.io/rev"]
             .as_str()
             .unwrap_or("default");
-        revision == control.revision
+        let ours = objects.iter().any(|rendered| title(&rendered.object) == title(webhook));
+        revision == control.revision && !ours
     });
     Ok(webhooks)
 }

@@ -12,7 +12,9 @@ use crate::cluster::{Applied, Cluster, ClusterError, title};
 use crate::found::{self, Found};
 use crate::operator::{Plan, Request};
 use crate::ready::Rollout;
+use crate::record::shown;
 use crate::render::{Rendered, rank};
+use crate::tags::{self, TagError};
 use crate::{beside, ready, record};
 
 /// Objects of the same rank are applied side by side, so many at a time.
@@ -61,6 +63,9 @@ pub enum InstallError {
     /// The cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The webhooks of other revisions.
+    #[error(transparent)]
+    Tags(#[from] TagError),
     /// The time is over.
     #[error("not ready within {} s:\n{}\nwhat is there stays: the same command goes on from here, and `corten uninstall` removes it", .0.as_secs(), .1.join("\n"))]
     Timeout(Duration, Vec<String>),
@@ -128,7 +133,7 @@ pub async fn check_foreign(
             };
             let first = served.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
             return Err(InstallError::Foreign(format!(
-                "the control plane cannot be adopted:\n{list}\npods with proxies that it configures: {first}{more}; Corten configures no sidecars and no such gateways; move them to ambient first, or adopt the data plane alone (--set components.pilot.enabled=false)"
+                "the control plane cannot be adopted:\n{list}\npods with proxies that it configures: {first}{more}; such proxies are not taken over: move these pods to ambient first, or install beside it (--revision) and let them be made anew with proxies of that revision, or adopt the data plane alone (--set components.pilot.enabled=false)"
             )));
         }
     }
@@ -214,7 +219,7 @@ pub async fn install(
     if cluster.is_dry_run() {
         return Ok(());
     }
-    for object in found::injectors(cluster, &adopted).await? {
+    for object in found::injectors(cluster, &adopted, objects).await? {
         cluster.delete(&object, None).await?;
         tell(Progress::Removed(title(&object)));
     }
@@ -230,7 +235,8 @@ pub async fn install(
         }
         cluster.apply(&record::object(plan, request, objects)).await?;
     }
-    beside::take_over(cluster, &plan.namespace, &plan.revision, objects).await?;
+    let stepped_back = beside::take_over(cluster, &plan.namespace, &plan.revision, objects).await?;
+    tags::settle(cluster, &plan.namespace, &stepped_back, shown(&plan.revision)).await?;
     wait(cluster, open, objects, left(), tell).await
 }
 

@@ -49,6 +49,8 @@ pub struct Part {
     pub namespace: String,
     /// What is said of it besides values: the `k8s` of an IstioOperator's component.
     pub k8s: Value,
+    /// Values for this part alone, laid over those of all: a gateway's name, say.
+    pub own: Value,
 }
 
 /// The request cannot be understood.
@@ -110,7 +112,6 @@ fn profile(name: &str) -> Option<Value> {
         _ if charts::profiles().any(|known| known == name) => on(&[Base, Pilot]),
         _ => return None,
     }});
-    // Gateways of Istio's own charts are not installed; that a profile has them is remembered to say so.
     let gateways: &[&str] = match name {
         "default" | "preview" | "stable" | "openshift" => &["ingressGateways"],
         "demo" => &["ingressGateways", "egressGateways"],
@@ -221,12 +222,12 @@ pub fn plan(request: &Request) -> Result<Plan, RequestError> {
         ensure_map(&mut values, "global")["istioNamespace"] = json!(namespace);
     }
 
-    let parts: Vec<Part> = Component::ALL
-        .into_iter()
-        .filter_map(|component| {
+    let mut parts = Vec::new();
+    for component in Component::ALL {
+        let Some(key) = component.gateway() else {
             let part = &mut spec["components"][component.key()];
             if part["enabled"] != json!(true) {
-                return None;
+                continue;
             }
             for key in ["hub", "tag"] {
                 if let Some(value) = text(&part[key]) {
@@ -238,23 +239,25 @@ pub fn plan(request: &Request) -> Result<Plan, RequestError> {
                     ensure_map(&mut values, place)[key] = json!(value);
                 }
             }
-            Some(Part {
+            parts.push(Part {
                 component,
                 namespace: text(&part["namespace"]).unwrap_or_else(|| namespace.clone()),
                 k8s: part["k8s"].take(),
-            })
-        })
-        .collect();
-    warnings.extend(gateways(&spec["components"]));
-    let mut parts = parts;
-    warnings.extend(parts.iter_mut().filter_map(injector));
-    let has = |component| parts.iter().any(|part| part.component == component);
-    if has(Component::Pilot) && !has(Component::Ztunnel) && asked["components"].is_null() {
-        warnings.push(format!(
-            "the profile {name} brings a control plane and no node proxies, and Corten injects no sidecars, so no workload joins \
-             the mesh; for a mesh that carries traffic use --set profile=ambient"
-        ));
+                own: Value::Null,
+            });
+            continue;
+        };
+        for gateway in gateways(&spec["components"][component.key()], at(&values, &["gateways", key])) {
+            let said = |name: &str| text(&gateway[name]).filter(|value| !value.is_empty());
+            parts.push(Part {
+                component,
+                namespace: said("namespace").unwrap_or_else(|| namespace.clone()),
+                own: json!({"gateways": {key: gateway_values(&gateway, key)}}),
+                k8s: gateway_k8s(&gateway),
+            });
+        }
     }
+    warnings.extend(twice(&parts));
     Ok(Plan {
         profile: name,
         namespace,
@@ -266,35 +269,73 @@ pub fn plan(request: &Request) -> Result<Plan, RequestError> {
     })
 }
 
-/// Takes patches of the sidecar injector away, which there is not.
-fn injector(part: &mut Part) -> Option<String> {
-    let overlays = part.k8s.get_mut("overlays")?.as_array_mut()?;
-    let before = overlays.len();
-    overlays.retain(|overlay| overlay["kind"] != "MutatingWebhookConfiguration");
-    (overlays.len() < before).then(|| {
-        format!(
-            "components.{}.k8s.overlays of a MutatingWebhookConfiguration have no effect: Corten injects no sidecars",
-            part.component.key()
-        )
-    })
+/// The gateways of one kind that are wanted, of those that are listed: they are unless they say no, and a value turns all of them on.
+fn gateways(listed: &Value, values: &Value) -> Vec<Value> {
+    let by_value = values["enabled"] == json!(true);
+    let listed = listed.as_array().cloned().unwrap_or_default();
+    if listed.is_empty() && by_value {
+        return vec![json!({})];
+    }
+    let wanted = |gateway: &Value| by_value || gateway["enabled"] != json!(false);
+    listed.into_iter().filter(wanted).collect()
 }
 
-/// Gateways of Istio's own charts that were asked for.
-fn gateways(components: &Value) -> Option<String> {
-    let wanted = ["ingressGateways", "egressGateways"]
-        .into_iter()
-        .flat_map(|kind| components[kind].as_array().into_iter().flatten())
-        .filter(|gateway| gateway["enabled"] == json!(true));
-    let names: Vec<&str> = wanted.filter_map(|gateway| gateway["name"].as_str()).collect();
-    (!names.is_empty()).then(|| {
-        format!(
-            "{} not installed: Corten has no gateways that are installed beside the control plane",
-            match &names[..] {
-                [one] => format!("{one} is"),
-                more => format!("{} are", more.join(" and ")),
-            }
-        )
-    })
+/// What a gateway says of itself, as the chart's values.
+fn gateway_values(gateway: &Value, key: &str) -> Value {
+    let mut own = json!({});
+    let name = gateway["name"].as_str().filter(|name| !name.is_empty());
+    own["name"] = json!(name.unwrap_or(key));
+    if gateway["label"].is_object() {
+        own["labels"] = gateway["label"].clone();
+    }
+    for name in ["hub", "tag"] {
+        if !gateway[name].is_null() {
+            own[name] = gateway[name].clone();
+        }
+    }
+    // Ports are the pods' as well. How many replicas there are decides whether there is a PodDisruptionBudget.
+    let k8s = &gateway["k8s"];
+    for (name, value) in [
+        ("ports", &k8s["service"]["ports"]),
+        ("autoscaleMin", &k8s["hpaSpec"]["minReplicas"]),
+        ("autoscaleMax", &k8s["hpaSpec"]["maxReplicas"]),
+        ("replicaCount", &k8s["replicaCount"]),
+    ] {
+        if !value.is_null() {
+            own[name] = value.clone();
+        }
+    }
+    own
+}
+
+/// What else it says.
+fn gateway_k8s(gateway: &Value) -> Value {
+    let mut k8s = gateway["k8s"].clone();
+    if let Some(service) = k8s["service"].as_object_mut() {
+        service.remove("ports");
+    }
+    if k8s["service"].is_null()
+        && let Some(k8s) = k8s.as_object_mut()
+    {
+        k8s.remove("service");
+    }
+    k8s
+}
+
+/// Two gateways would be one object.
+fn twice(parts: &[Part]) -> Option<String> {
+    let of = |part: &Part| {
+        let key = part.component.gateway()?;
+        let name = at(&part.own, &["gateways", key])["name"].as_str()?.to_owned();
+        Some((part.namespace.clone(), name))
+    };
+    let mut names: Vec<(String, String)> = parts.iter().filter_map(of).collect();
+    names.sort();
+    let same = names.windows(2).find(|pair| pair[0] == pair[1])?;
+    let (namespace, name) = &same[0];
+    Some(format!(
+        "there are two gateways {name} in namespace {namespace}, and the later one counts; give one another name"
+    ))
 }
 
 /// The specs in a file.
@@ -335,7 +376,7 @@ fn specs(file: &str, text: &str) -> Result<Vec<Value>, RequestError> {
         .collect()
 }
 
-/// Lays a spec over another. Gateways are lists whose elements are told apart by name.
+/// Lays a spec over another. Gateways are lists whose elements are told apart by name, or by their place if they say none.
 fn merge_spec(base: &mut Value, over: &Value) {
     let mut over = over.clone();
     for kind in ["ingressGateways", "egressGateways"] {
@@ -346,15 +387,16 @@ fn merge_spec(base: &mut Value, over: &Value) {
         if !list.is_array() {
             *list = json!([]);
         }
-        for gateway in gateways {
-            let same = |there: &&mut Value| there["name"] == gateway["name"];
-            match list.as_array_mut().and_then(|list| list.iter_mut().find(same)) {
+        let Some(list) = list.as_array_mut() else { continue };
+        for (place, gateway) in gateways.into_iter().enumerate() {
+            let same = |there: &Value| there["name"] == gateway["name"];
+            let at = match list.iter().position(same) {
+                None if gateway["name"].is_null() => Some(place),
+                known => known,
+            };
+            match at.and_then(|at| list.get_mut(at)) {
                 Some(there) => merge(there, &gateway),
-                None => {
-                    if let Some(list) = list.as_array_mut() {
-                        list.push(gateway);
-                    }
-                }
+                None => list.push(gateway),
             }
         }
     }

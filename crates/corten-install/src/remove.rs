@@ -19,6 +19,9 @@ const DISTRIBUTED: [&str; 2] = ["istio-ca-root-cert", "istio-ca-crl"];
 /// What the control plane makes in its own namespace.
 const OWN_SECRETS: [&str; 1] = ["istio-ca-secret"];
 
+/// Who makes the classes of gateways.
+const MAKES_CLASSES: &str = "istio-gateway-classes";
+
 /// The DaemonSet of the agents, and the labels of its pods and the proxies'.
 const AGENTS: &str = "istio-cni-node";
 const AGENT_LABELS: &str = "k8s-app=istio-cni-node";
@@ -211,6 +214,13 @@ async fn delete_sets(
     Ok(())
 }
 
+/// Pods whose own proxies were given to them as they were made: these stay, and nobody configures them any more.
+pub async fn injected(cluster: &Cluster) -> Result<usize, ClusterError> {
+    let pods = cluster.list("Pod", None, "").await?;
+    let is_injected = |pod: &&Value| !pod["metadata"]["annotations"]["sidecar.istio.io/status"].is_null();
+    Ok(pods.iter().filter(is_injected).count())
+}
+
 /// What a pod's annotation comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
@@ -284,7 +294,7 @@ fn order(object: &Value) -> usize {
     let kind = object["kind"].as_str().unwrap_or_default();
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     match kind {
-        "ValidatingWebhookConfiguration" => 102,
+        "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" => 102,
         "DaemonSet" if name == AGENTS => 101,
         "DaemonSet" => 100,
         kind => rank(kind),
@@ -321,6 +331,12 @@ async fn leavings(
                 more.push(lease);
             }
         }
+        let made = |class: &Value| {
+            let mut managers = class["metadata"]["managedFields"].as_array().into_iter().flatten();
+            managers.any(|fields| fields["manager"] == MAKES_CLASSES)
+        };
+        let classes = cluster.list("GatewayClass", None, "").await?;
+        more.extend(classes.into_iter().filter(made));
         for name in OWN_SECRETS {
             more.push(json!({"kind": "Secret", "metadata": {"name": name, "namespace": removal.namespace}}));
         }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::charts::{Component, Release};
 use crate::operator::{Part, Plan};
+use crate::values::merge;
 use corten_template::TemplateError;
 
 mod k8s;
@@ -77,7 +78,11 @@ pub fn component(plan: &Plan, part: &Part, options: Options) -> Result<Vec<Rende
         namespace: &part.namespace,
         is_upgrade: options.is_upgrade,
     };
-    let mut objects = documents(part.component.render(&plan.values, &release)?)?;
+    let mut values = plan.values.clone();
+    if part.own.is_object() {
+        merge(&mut values, &part.own);
+    }
+    let mut objects = documents(part.component.render(&values, &release)?)?;
     k8s::apply(part, &mut objects).map_err(|problem| RenderError::Patch {
         component: part.component.key(),
         problem,
@@ -106,7 +111,7 @@ fn documents(files: Vec<(String, String)>) -> Result<Vec<Value>, RenderError> {
 
 /// When an object is made: first what others need.
 pub fn rank(kind: &str) -> usize {
-    const ORDER: [&str; 17] = [
+    const ORDER: [&str; 18] = [
         "Namespace",
         "ResourceQuota",
         "NetworkPolicy",
@@ -124,6 +129,7 @@ pub fn rank(kind: &str) -> usize {
         "HorizontalPodAutoscaler",
         "PodDisruptionBudget",
         "ValidatingWebhookConfiguration",
+        "MutatingWebhookConfiguration",
     ];
     ORDER.iter().position(|known| *known == kind).unwrap_or(ORDER.len())
 }

@@ -1,5 +1,5 @@
 //! Revision tags: further names of a revision, by which namespaces and gateways choose it, so that they need no other label when the
-//! next revision takes over. `default` is the revision that checks objects which name none.
+//! next revision takes over. `default` is the revision that checks objects, and gives pods their proxies, which name none.
 //!
 //! A tag is a value of the revision's installation (`values.revisionTags`), and what is remembered of that is kept true.
 
@@ -83,9 +83,13 @@ pub async fn list(cluster: &Cluster, namespace: &str) -> Result<Vec<Tag>, Cluste
     let spaces = cluster.list("Namespace", None, "istio.io/rev").await?;
     let services = cluster.list("Service", Some(namespace), "istio.io/tag").await?;
     let validator = cluster.live(&validator(DEFAULT_VALIDATOR)).await?;
+    // A tag that somebody else's command made has no Service.
+    let mut tagged = cluster.list(INJECTOR, None, "istio.io/tag").await?;
+    tagged.retain(|webhook| webhook["webhooks"][0]["clientConfig"]["service"]["namespace"] == namespace);
     let label = |object: &Value, key: &str| object["metadata"]["labels"][key].as_str().map(str::to_owned);
     let mut pairs: Vec<(String, String)> = services
         .iter()
+        .chain(&tagged)
         .filter_map(|service| Some((label(service, "istio.io/rev")?, label(service, "istio.io/tag")?)))
         .collect();
     pairs.extend(
@@ -107,6 +111,9 @@ pub async fn list(cluster: &Cluster, namespace: &str) -> Result<Vec<Tag>, Cluste
     };
     Ok(pairs.into_iter().map(tag).collect())
 }
+
+/// By which pods get their proxies.
+const INJECTOR: &str = "MutatingWebhookConfiguration";
 
 fn validator(name: &str) -> Value {
     json!({"kind": "ValidatingWebhookConfiguration", "metadata": {"name": name}})
@@ -169,7 +176,7 @@ async fn retag(
         let object = &rendered.object;
         let is_validator = object["kind"] == "ValidatingWebhookConfiguration"
             && (object["metadata"]["name"] != DEFAULT_VALIDATOR || is_default == Some(true));
-        is_validator || object["metadata"]["labels"]["istio.io/tag"].is_string()
+        is_validator || object["kind"] == INJECTOR || object["metadata"]["labels"]["istio.io/tag"].is_string()
     });
     Ok(Retagged {
         record,
@@ -194,7 +201,8 @@ pub async fn generate(cluster: &Cluster, namespace: &str, tag: &str, revision: &
     let retagged = retag(cluster, namespace, revision, &tags, is_default).await?;
     let wanted = |object: &Value| {
         let label = object["metadata"]["labels"]["istio.io/tag"].as_str();
-        label.is_none_or(|label| label == tag)
+        // The revision's own webhook is as it was.
+        label.map_or(object["kind"] != INJECTOR || tag == DEFAULT, |label| label == tag)
     };
     let objects = retagged.objects.into_iter().map(|rendered| rendered.object);
     Ok(objects.filter(wanted).collect())
@@ -244,11 +252,43 @@ pub async fn set(
     write(cluster, namespace, &retagged).await?;
     if tag == DEFAULT {
         let own = if revision == DEFAULT { "" } else { revision };
-        beside::take_over(cluster, namespace, own, &retagged.objects).await?;
+        let mut stepped_back = beside::take_over(cluster, namespace, own, &retagged.objects).await?;
+        // One that was installed by other means remembers nothing.
+        let known = before.filter(|before| revisions.contains(&before.revision));
+        stepped_back.extend(known.map(|before| before.revision.clone()));
+        stepped_back.dedup();
+        settle(cluster, namespace, &stepped_back, revision).await?;
     } else if let Some(before) = before.filter(|before| revisions.contains(&before.revision)) {
         let left: Vec<String> = of(&there, &before.revision).filter(|known| known != tag).collect();
         let without = retag(cluster, namespace, &before.revision, &left, None).await?;
         write(cluster, namespace, &without).await?;
+    }
+    Ok(())
+}
+
+/// Makes revisions step back that were the default one until `revision` became it: pods that name none are no longer theirs.
+///
+/// For a moment both give such pods proxies, and the later one's counts; the other way round pods would start without.
+pub async fn settle(
+    cluster: &Cluster,
+    namespace: &str,
+    stepped_back: &[String],
+    revision: &str,
+) -> Result<(), TagError> {
+    if stepped_back.is_empty() {
+        return Ok(());
+    }
+    let there = list(cluster, namespace).await?;
+    for other in stepped_back {
+        let tags: Vec<String> = of(&there, other).collect();
+        let without = retag(cluster, namespace, other, &tags, Some(false)).await?;
+        write(cluster, namespace, &without).await?;
+    }
+    for webhook in cluster.list(INJECTOR, None, &format!("istio.io/tag={DEFAULT}")).await? {
+        let of = &webhook["metadata"]["labels"]["istio.io/rev"];
+        if stepped_back.iter().any(|other| of == other.as_str()) && of != revision {
+            cluster.delete(&webhook, None).await?;
+        }
     }
     Ok(())
 }
@@ -275,11 +315,11 @@ pub async fn remove(cluster: &Cluster, namespace: &str, tag: &str) -> Result<(),
         let without = retag(cluster, namespace, &known.revision, &left, None).await?;
         write(cluster, namespace, &without).await?;
     }
-    for service in cluster
-        .list("Service", Some(namespace), &format!("istio.io/tag={tag}"))
-        .await?
-    {
-        cluster.delete(&service, None).await?;
+    let labels = format!("istio.io/tag={tag}");
+    let mut objects = cluster.list("Service", Some(namespace), &labels).await?;
+    objects.extend(cluster.list(INJECTOR, None, &labels).await?);
+    for object in objects {
+        cluster.delete(&object, None).await?;
     }
     Ok(())
 }

@@ -243,6 +243,85 @@ async fn asked(
     })
 }
 
+/// Has a pod made that asks for a proxy, as a trial of which nothing stays, and looks whether it gets one.
+pub async fn injection(cluster: &Cluster, plan: &Plan, objects: &[Rendered]) -> Result<Option<Check>, ClusterError> {
+    let mut webhooks = objects.iter().filter(|rendered| {
+        let object = &rendered.object;
+        object["kind"] == "MutatingWebhookConfiguration" && object["metadata"]["labels"]["istio.io/tag"].is_null()
+    });
+    let Some(webhook) = webhooks.next() else {
+        return Ok(None);
+    };
+    let namespace = cluster
+        .live(&json!({"kind": "Namespace", "metadata": {"name": plan.namespace}}))
+        .await?
+        .unwrap_or_default();
+    if let Some(why) = untried(&webhook.object, &namespace) {
+        return Ok(Some(Check::new("injection", Ok(why))));
+    }
+    let mut labels = json!({"sidecar.istio.io/inject": "true"});
+    if !plan.revision.is_empty() {
+        labels["istio.io/rev"] = json!(plan.revision);
+    }
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "corten-injection-trial", "namespace": plan.namespace, "labels": labels},
+        "spec": {"containers": [{"name": "app", "image": "corten.dev/none"}]},
+    });
+    let path = format!("/api/v1/namespaces/{}/pods?dryRun=All", plan.namespace);
+    let begin = Instant::now();
+    let found = loop {
+        let body = Some(("application/json", &pod));
+        let found = match cluster.request("try injection", Method::POST, &path, body).await {
+            Ok(Some(made)) => proxy_of(&made).ok_or_else(|| {
+                format!(
+                    "a pod that asks for a proxy got none: the webhook is not asked; look at the control plane's log: kubectl logs -n {} deploy/{}",
+                    plan.namespace,
+                    named("istiod", plan)
+                )
+            }),
+            Ok(None) => Err("the API server knows no such pod".to_owned()),
+            Err(ClusterError::Refused { message, .. } | ClusterError::Forbidden { message, .. }) => {
+                Err(format!("a pod that asks for a proxy is refused: {message}"))
+            }
+            Err(error) => return Err(error),
+        };
+        // A control plane that has just become ready fills in its authority a moment later.
+        if found.is_ok() || begin.elapsed() > WEBHOOK_WITHIN {
+            break found;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    };
+    Ok(Some(Check::new("injection", found)))
+}
+
+/// Why no pod can be tried with a webhook in a namespace.
+fn untried(webhook: &Value, namespace: &Value) -> Option<String> {
+    let first = &webhook["webhooks"][0]["namespaceSelector"]["matchExpressions"][0];
+    if first["key"] == "istio.io/deactivated" {
+        return Some("another revision is the default one, and gives pods that name none their proxies".to_owned());
+    }
+    let labels = &namespace["metadata"]["labels"];
+    let label = ["istio-injection", "istio.io/rev"]
+        .into_iter()
+        .find(|label| !labels[label].is_null())?;
+    Some(format!(
+        "not tried: the namespace has the label {label}, which decides for all of its pods"
+    ))
+}
+
+/// The image of the proxy that a pod got.
+fn proxy_of(pod: &Value) -> Option<String> {
+    let of = |key: &str| pod["spec"][key].as_array().cloned().unwrap_or_default();
+    let containers = [of("containers"), of("initContainers")].concat();
+    let proxy = containers.iter().find(|container| container["name"] == "istio-proxy")?;
+    Some(format!(
+        "a pod that asks for a proxy gets {}",
+        proxy["image"].as_str().unwrap_or("one")
+    ))
+}
+
 /// The name of something of which each revision has its own.
 pub fn named(name: &str, plan: &Plan) -> String {
     match plan.revision.as_str() {
@@ -360,6 +439,28 @@ mod tests {
             [".metadata.labels.a", ".spec.gone", ".spec.l[1]"]
         );
         assert!(differences(&live, &live).is_empty());
+    }
+
+    #[test]
+    fn injection_is_tried_where_a_pod_can_ask() {
+        let webhook = |key: &str| json!({"webhooks": [{"namespaceSelector": {"matchExpressions": [{"key": key}]}}]});
+        let namespace = |labels: Value| json!({"metadata": {"labels": labels}});
+        let plain = namespace(json!({"kubernetes.io/metadata.name": "istio-system"}));
+        assert_eq!(untried(&webhook("istio.io/rev"), &plain), None);
+        assert!(
+            untried(&webhook("istio.io/deactivated"), &plain)
+                .unwrap()
+                .contains("default")
+        );
+        let labelled = namespace(json!({"istio-injection": "disabled"}));
+        assert!(
+            untried(&webhook("istio.io/rev"), &labelled)
+                .unwrap()
+                .contains("istio-injection")
+        );
+        let pod = |key: &str| json!({"spec": {"containers": [{"name": "app"}], key: [{"name": "istio-proxy", "image": "i"}]}});
+        assert!(proxy_of(&pod("initContainers")).unwrap().ends_with(" i"));
+        assert_eq!(proxy_of(&json!({"spec": {"containers": [{"name": "app"}]}})), None);
     }
 
     #[test]

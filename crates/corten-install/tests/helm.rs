@@ -6,15 +6,72 @@ use std::process::Command;
 
 use corten_api::crds::{Channel, definitions};
 use corten_api::decode;
-use corten_install::charts::{Component, DEFINITIONS};
-use corten_install::operator::{Part, Plan, Request, plan};
+use corten_install::charts::{Component, DEFINITIONS, Release};
+use corten_install::operator::{Plan, Request, plan};
 use corten_install::render::{self, Options};
+use corten_install::values::merge;
 use serde_json::Value;
 
 /// Values that reach every branch of the templates.
 const CASES: &[&[&str]] = &[
     &["profile=ambient"],
     &["profile=demo"],
+    &["profile=default"],
+    &[
+        "profile=default",
+        "values.sidecarInjectorWebhook.enableNamespacesByDefault=true",
+        "values.sidecarInjectorWebhook.reinvocationPolicy=IfNeeded",
+        "values.sidecarInjectorWebhook.defaultTemplates=[sidecar, mine]",
+        "values.sidecarInjectorWebhook.templates.mine=spec: {}",
+        "values.sidecarInjectorWebhook.neverInjectSelector=[{matchLabels: {a: b}}]",
+        "values.sidecarInjectorWebhook.injectedAnnotations.x=y",
+        "values.sidecarInjectorWebhookAnnotations.x=y",
+        "values.istiodRemote.injectionPath=/inject/cluster/c",
+        "values.istiodRemote.injectionCABundle=dGVzdA==",
+        "values.revisionTags=[default, prod]",
+        "values.global.tag=1.2",
+        "values.global.proxy.resources.limits=null",
+        "values.jwksResolverExtraRootCA=PEM",
+    ],
+    &[
+        "profile=minimal",
+        "values.istiodRemote.injectionURL=https://x.example/inject",
+        "values.defaultRevision=other",
+        "values.global.omitSidecarInjectorConfigMap=true",
+    ],
+    &["profile=minimal", "values.global.operatorManageWebhooks=true"],
+    &[
+        "profile=demo",
+        "components.ingressGateways[0].label.team=edge",
+        "components.ingressGateways[0].namespace=edge",
+        "components.ingressGateways[0].k8s.service.ports=[{name: tcp, port: 5432, targetPort: 15432}]",
+        "components.ingressGateways[0].k8s.hpaSpec.minReplicas=2",
+        "values.gateways.istio-ingressgateway.env.ISTIO_META_NETWORK=n1",
+        "values.gateways.istio-ingressgateway.podAnnotations.a=b",
+        "values.gateways.istio-ingressgateway.serviceAnnotations.a=true",
+        "values.gateways.istio-ingressgateway.loadBalancerSourceRanges=[10.0.0.0/8]",
+        "values.gateways.istio-ingressgateway.nodeSelector.zone=b",
+        "values.gateways.istio-ingressgateway.podAntiAffinityLabelSelector=[{key: app, operator: In, values: 'a,b', topologyKey: host}]",
+        "values.gateways.istio-ingressgateway.podAntiAffinityTermLabelSelector=[{key: app, operator: Exists, topologyKey: host, namespaces: 'x,y'}]",
+        "values.gateways.istio-ingressgateway.configVolumes=[{name: c, mountPath: /c, configMapName: m}, {name: d, configMapName: n}]",
+        "values.gateways.istio-ingressgateway.additionalContainers=[{name: x, image: y}]",
+        "values.gateways.istio-ingressgateway.ingressPorts=[{name: more, port: 90}]",
+        "values.gateways.istio-ingressgateway.memory.targetAverageUtilization=70",
+        "values.gateways.istio-egressgateway.injectionTemplate=gateway",
+        "values.gateways.istio-egressgateway.autoscaleEnabled=false",
+        "values.gateways.istio-egressgateway.replicaCount=3",
+        "values.gateways.istio-egressgateway.customService=true",
+        "values.gateways.istio-egressgateway.runAsRoot=true",
+        "values.gateways.istio-egressgateway.tolerations=[{operator: Exists}]",
+        "values.gateways.istio-egressgateway.resources.limits.cpu=null",
+        "values.global.arch={amd64: 2, s390x: 0}",
+        "values.global.networkPolicy.enabled=true",
+        "values.global.network=n2",
+        "values.meshConfig.defaultConfig.proxyMetadata.A=b",
+        "values.global.proxy.image=registry.example/envoy:1",
+        "values.global.imagePullSecrets=[s1]",
+        "revision=blue",
+    ],
     &["profile=remote"],
     &["profile=preview"],
     &["profile=openshift-ambient"],
@@ -159,21 +216,14 @@ fn charts() -> std::path::PathBuf {
 }
 
 /// What Helm makes of a chart; `None`: there is no Helm.
-fn helm(part: &Part, values: &Path, is_upgrade: bool) -> Option<Objects> {
+fn helm(component: Component, release: &Release<'_>, values: &Path) -> Option<Objects> {
     let mut command = Command::new("helm");
     command
-        .args([
-            "template",
-            part.component.release(),
-            "-n",
-            &part.namespace,
-            "--kube-version",
-            "1.34.0",
-            "-f",
-        ])
+        .args(["template", release.name, "-n", release.namespace])
+        .args(["--kube-version", "1.34.0", "-f"])
         .arg(values)
-        .arg(charts().join(part.component.chart_name()));
-    if is_upgrade {
+        .arg(charts().join(component.chart_name()));
+    if release.is_upgrade {
         command.arg("--is-upgrade");
     }
     let output = match command.output() {
@@ -205,9 +255,18 @@ fn helm_makes_the_same_objects() {
         if sets.len() > 1 && !sets.iter().any(|set| set.contains("CRD")) {
             plan.values["base"]["enableCRDTemplates"] = Value::Bool(false);
         }
-        std::fs::write(&file, plan.values.to_string()).unwrap();
         for part in &plan.parts {
-            let Some(theirs) = helm(part, &file, is_upgrade) else {
+            let mut values = plan.values.clone();
+            if part.own.is_object() {
+                merge(&mut values, &part.own);
+            }
+            std::fs::write(&file, values.to_string()).unwrap();
+            let release = Release {
+                name: part.component.release(),
+                namespace: &part.namespace,
+                is_upgrade,
+            };
+            let Some(theirs) = helm(part.component, &release, &file) else {
                 corten_rt::skip!("helm is not installed: go install helm.sh/helm/v3/cmd/helm@v3.19.0");
             };
             let ours = render::component(&plan, part, Options { is_upgrade }).unwrap();
@@ -218,6 +277,43 @@ fn helm_makes_the_same_objects() {
                 assert_eq!(object, &theirs[name], "{name} with {sets:?}");
             }
         }
+    }
+}
+
+/// Values of the chart `gateway`.
+const GATEWAYS: &[&str] = &[
+    "{}",
+    "{revision: blue, name: edge, kind: DaemonSet, strategy: {rollingUpdate: {maxSurge: 1}}, minReadySeconds: 5}",
+    "{autoscaling: {enabled: false}, replicaCount: 2, podDisruptionBudget: {minAvailable: 1}, labels: {istio: own, team: edge}, annotations: {a: b}}",
+    "{networkGateway: n1, networkGatewayPorts: {tls: {port: 443}}, global: {networkPolicy: {enabled: true}}}",
+    "{service: {type: None}, rbac: {enabled: false}, serviceAccount: {create: false}, env: {A: 1}, envVarFrom: [{name: B, valueFrom: {secretKeyRef: {name: s, key: k}}}]}",
+    "{service: {type: LoadBalancer, loadBalancerClass: c, allocateLoadBalancerNodePorts: false, externalIPs: [1.1.1.1], healthCheckNodePort: 30000, annotations: {a: c}, selectorLabels: {x: z}, clusterIP: 10.0.0.9, externalTrafficPolicy: Local, ipFamilies: [IPv4]}}",
+    "{securityContext: {runAsUser: 1}, containerSecurityContext: {privileged: true}, volumes: [{name: v, emptyDir: {}}], volumeMounts: [{name: v, mountPath: /v}], initContainers: [{name: i, image: x}], additionalContainers: [{name: j, image: y}], lifecycle: {preStop: {sleep: {seconds: 3}}}, readinessProbe: {tcpSocket: {port: 1}}}",
+    "{dnsPolicy: None, dnsConfig: {nameservers: [1.1.1.1]}, affinity: {nodeAffinity: {}}, nodeSelector: {a: b}, tolerations: [{operator: Exists}], topologySpreadConstraints: [{maxSkew: 1}], priorityClassName: p, imagePullPolicy: Never, imagePullSecrets: [{name: s}], autoscaling: {targetMemoryUtilizationPercentage: 70, autoscaleBehavior: {scaleDown: {stabilizationWindowSeconds: 1}}}, resources: {limits: {cpu: null}}}",
+];
+
+#[test]
+fn helm_makes_the_same_gateways() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("values.yaml");
+    let release = Release {
+        name: "istio-ingress",
+        namespace: "edge",
+        is_upgrade: false,
+    };
+    for text in GATEWAYS {
+        std::fs::write(&file, text).unwrap();
+        let Some(theirs) = helm(Component::Gateway, &release, &file) else {
+            corten_rt::skip!("helm is not installed: go install helm.sh/helm/v3/cmd/helm@v3.19.0");
+        };
+        let (values, problems) = decode::document("values", text);
+        assert!(problems.is_empty(), "{problems:?}");
+        let rendered = Component::Gateway
+            .render(&values.unwrap().to_value(), &release)
+            .unwrap();
+        let documents = rendered.iter().flat_map(|(name, text)| decode::documents(name, text).0);
+        let ours = by_name(documents.map(|document| document.to_value()).filter(Value::is_object));
+        assert_eq!(ours, theirs, "{text}");
     }
 }
 
@@ -243,15 +339,14 @@ fn the_charts_definitions_are_this_programs() {
 
 #[test]
 fn every_file_of_the_charts_is_embedded() {
-    for component in Component::ALL {
-        let plan = asked(&["profile=ambient", "values.global.networkPolicy.enabled=true"]);
-        let part = plan.parts.iter().find(|part| part.component == component).unwrap();
-        let release = corten_install::charts::Release {
+    for component in Component::ALL.into_iter().chain([Component::Gateway]) {
+        let release = Release {
             name: "x",
-            namespace: &part.namespace,
+            namespace: "istio-system",
             is_upgrade: false,
         };
-        let rendered = component.render(&plan.values, &release).unwrap();
+        let values = serde_json::json!({"profile": "ambient", "global": {"networkPolicy": {"enabled": true}}});
+        let rendered = component.render(&values, &release).unwrap();
         let rendered: Vec<String> = rendered.into_iter().map(|(name, _)| name).collect();
         let dir = charts().join(component.chart_name()).join("templates");
         for file in std::fs::read_dir(dir).unwrap() {

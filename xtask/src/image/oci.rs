@@ -18,6 +18,8 @@ pub(crate) enum Entry {
     Program(Vec<u8>),
     /// A file.
     File(Vec<u8>),
+    /// Another name of what lies there.
+    Link(String),
     /// A directory with this mode; parents that have no entry get 0755.
     Directory(u32),
 }
@@ -97,6 +99,10 @@ fn pack(files: &Files) -> io::Result<Vec<u8>> {
             Entry::Program(bytes) => (tar::EntryType::Regular, 0o755, bytes),
             Entry::File(bytes) => (tar::EntryType::Regular, 0o644, bytes),
             Entry::Directory(mode) => (tar::EntryType::Directory, *mode, &[]),
+            Entry::Link(to) => {
+                archive.append_link(&mut header(0, tar::EntryType::Symlink, 0o777), path, to)?;
+                continue;
+            }
         };
         archive.append_data(&mut header(bytes.len(), kind, mode), path, bytes)?;
     }
@@ -191,6 +197,7 @@ mod tests {
     fn files() -> Files {
         Files::from([
             ("usr/bin/a".into(), Entry::Program(b"program".to_vec())),
+            ("usr/bin/b".into(), Entry::Link("a".into())),
             ("etc/passwd".into(), Entry::File(b"root".to_vec())),
             ("tmp".into(), Entry::Directory(0o1777)),
         ])
@@ -249,6 +256,8 @@ mod tests {
         let mut archive = tar::Archive::new(&tar[..]);
         let entries = archive.entries().unwrap().map(|entry| {
             let entry = entry.unwrap();
+            let link = entry.link_name().unwrap().map(|to| to.to_string_lossy().into_owned());
+            assert_eq!(link, entry.path().unwrap().ends_with("b").then(|| "a".to_owned()));
             let mode = entry.header().mode().unwrap();
             (entry.path().unwrap().to_string_lossy().into_owned(), mode)
         });
@@ -259,6 +268,7 @@ mod tests {
             ("usr", 0o755),
             ("usr/bin", 0o755),
             ("usr/bin/a", 0o755),
+            ("usr/bin/b", 0o777),
         ];
         assert_eq!(
             entries.collect::<Vec<_>>(),

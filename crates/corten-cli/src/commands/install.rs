@@ -125,11 +125,7 @@ impl Install {
         let what = format!(
             "The profile {} ({}) will be {done} in {}, namespace {}.",
             plan.profile,
-            plan.parts
-                .iter()
-                .map(|part| part.component.title())
-                .collect::<Vec<_>>()
-                .join(", "),
+            titles(plan).join(", "),
             cluster.server(),
             plan.namespace
         );
@@ -158,6 +154,13 @@ impl Install {
     }
 }
 
+/// What a plan brings; several gateways are one thing.
+fn titles(plan: &Plan) -> Vec<&'static str> {
+    let mut titles: Vec<&str> = plan.parts.iter().map(|part| part.component.title()).collect();
+    titles.dedup();
+    titles
+}
+
 /// Whether versions are so far apart that they are not meant to work together.
 fn skew(from: &str, to: &str) -> Option<String> {
     let minor = |version: &str| {
@@ -175,10 +178,20 @@ fn skew(from: &str, to: &str) -> Option<String> {
 fn next(plan: &Plan, objects: &[Rendered], beside: Option<&str>) -> String {
     let has = |component| objects.iter().any(|rendered| rendered.component == component);
     let mut text = String::from("\nThe mesh is ready.\n");
+    let injects = objects
+        .iter()
+        .any(|it| it.object["kind"] == "MutatingWebhookConfiguration");
     if has(Component::Ztunnel) && has(Component::Cni) {
         text += "  put a namespace into it:  kubectl label namespace NAME istio.io/dataplane-mode=ambient\n";
     } else if let Some(other) = beside {
         text += &format!("  the node proxies are revision {other}'s, and ask its control plane\n");
+    } else if injects {
+        let label = match plan.revision.as_str() {
+            "" => "istio-injection=enabled".to_owned(),
+            revision => format!("istio.io/rev={revision}"),
+        };
+        text += &format!("  give its pods proxies:    kubectl label namespace NAME {label}; then make them anew\n");
+        text += "  node proxies instead:     corten install --set profile=ambient\n";
     } else {
         text += "  no node proxies are installed, so no workload joins; install them with --set profile=ambient\n";
     }
@@ -266,5 +279,24 @@ mod tests {
         assert!(skew("1.1.0", "1.3.0").is_some());
         assert!(skew("1.9.0", "2.0.0").is_some());
         assert_eq!(skew("odd", "1.0.0"), None);
+    }
+
+    #[test]
+    fn what_is_next_is_what_was_installed() {
+        let next = |sets: &[&str]| {
+            let request = Request {
+                sets: sets.iter().map(|set| ((*set).to_owned(), false)).collect(),
+                ..Request::default()
+            };
+            let plan = operator::plan(&request).unwrap();
+            next(
+                &plan,
+                &render::objects(&plan, render::Options::default()).unwrap(),
+                None,
+            )
+        };
+        assert!(next(&["profile=ambient"]).contains("istio.io/dataplane-mode=ambient"));
+        assert!(next(&["profile=default"]).contains("istio-injection=enabled"));
+        assert!(next(&["profile=default", "revision=blue"]).contains("istio.io/rev=blue"));
     }
 }

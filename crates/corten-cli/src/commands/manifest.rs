@@ -44,7 +44,7 @@ pub(crate) struct Generate {
     /// Write a file for each component into this directory instead
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Only these components: base, pilot, cni, ztunnel
+    /// Only these components: base, pilot, cni, ztunnel, ingressGateways, egressGateways
     #[arg(long, value_name = "COMPONENT", value_delimiter = ',')]
     component: Vec<String>,
 }
@@ -101,7 +101,7 @@ impl Generate {
         for name in &self.component {
             anyhow::ensure!(
                 Component::ALL.iter().any(|component| component.key() == name),
-                "--component {name:?}: there are base, pilot, cni and ztunnel"
+                "--component {name:?}: there are base, pilot, cni, ztunnel, ingressGateways and egressGateways"
             );
         }
         let plan = self.asked.plan()?;

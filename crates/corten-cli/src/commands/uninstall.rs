@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use corten_install::beside::DEFAULT_VALIDATOR;
+use corten_install::beside::is_of_default;
 use corten_install::cluster::title;
 use corten_install::operator::Request;
 use corten_install::record::{Record, shown};
@@ -123,6 +123,18 @@ impl Uninstall {
                     drain.as_secs()
                 );
             }
+            let injects = |object: &Value| object["kind"] == "MutatingWebhookConfiguration";
+            if there.iter().any(injects) {
+                match remove::injected(&place).await? {
+                    0 => {}
+                    pods => {
+                        let pods = if pods == 1 { "1 pod has a proxy".to_owned() } else { format!("{pods} pods have proxies") };
+                        question += &format!(
+                            "; {pods} of its own, which nobody configures any more: make these pods anew (kubectl rollout restart)"
+                        );
+                    }
+                }
+            }
             if !confirm(&format!("{question}. Proceed?"), self.skip_confirmation || self.dry_run)? {
                 output::line("nothing was changed")?;
                 return Ok(ExitCode::FAILURE);
@@ -132,7 +144,7 @@ impl Uninstall {
                 && let Some(heir) = tags::inherit(&place, &namespace, &there, &others).await?
             {
                 eprintln!("objects that name no revision are revision {heir}'s from now on");
-                there.retain(|object| object["metadata"]["name"] != DEFAULT_VALIDATOR);
+                there.retain(|object| !is_of_default(object));
             }
             let removal = Removal {
                 objects: there,

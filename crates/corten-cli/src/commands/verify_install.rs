@@ -49,13 +49,18 @@ pub(crate) async fn look(cluster: &Cluster, place: &Place, plan: &Plan, objects:
         output::line(text(check))
     };
     tell(&verify::objects(place, objects).await?)?;
-    for part in &plan.parts {
-        tell(&verify::component(place, objects, part.component).await?)?;
+    let mut components: Vec<Component> = plan.parts.iter().map(|part| part.component).collect();
+    components.dedup();
+    for component in components {
+        tell(&verify::component(place, objects, component).await?)?;
     }
     if plan.parts.iter().any(|part| part.component == Component::Pilot) {
         tell(&verify::roots(place, &plan.namespace, jiff::Timestamp::now()).await?)?;
     }
     if let Some(check) = verify::webhook(place, plan, objects).await? {
+        tell(&check)?;
+    }
+    if let Some(check) = verify::injection(place, plan, objects).await? {
         tell(&check)?;
     }
     let control = objects

@@ -4,8 +4,8 @@
 
 use serde_json::{Map, Value};
 
-use super::merge;
 use super::path::Step;
+use super::{at, merge};
 use crate::charts::Component;
 
 /// What was found wrong.
@@ -71,40 +71,30 @@ const FREE: [&str; 6] = [
     "labels",
 ];
 
-const SIDECAR: &str = "Corten injects no sidecars";
-const GATEWAY: &str = "Corten has no gateways that are installed by charts";
-const WAYPOINT: &str = "this version has no waypoints";
+const CHART: &str =
+    "gateways are changed one by one, by the ConfigMap that spec.infrastructure.parametersRef of a Gateway names";
 const REMOTE: &str = "this version reads the configuration of its own cluster alone";
 const AUTHORITY: &str = "certificates are the control plane's own or of the Secret cacerts";
 const ALWAYS: &str = "Corten always works that way";
-const TRACING: &str = "the L4 mesh traces nothing";
+const TRACING: &str = "what is traced meshConfig and Telemetry say";
+const REDIRECTION: &str = "sidecars are redirected by an init container, which needs NET_ADMIN, and not by the agent";
 
 /// Values of Istio's charts that are accepted without effect, and why. What lies below one is meant with it.
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("compatibilityVersion", "no default of Corten's depends on it"),
-    ("sidecarInjectorWebhook", SIDECAR),
-    ("sidecarInjectorWebhookAnnotations", SIDECAR),
-    ("pilot.sidecarInjectorWebhook", SIDECAR),
-    ("pilot.sidecarInjectorWebhookAnnotations", SIDECAR),
-    ("global.proxy", SIDECAR),
-    ("global.proxy_init", SIDECAR),
-    ("global.omitSidecarInjectorConfigMap", SIDECAR),
-    ("global.operatorManageWebhooks", SIDECAR),
-    ("global.mountMtlsCerts", SIDECAR),
-    ("global.sts", SIDECAR),
-    ("istiodRemote.injectionURL", SIDECAR),
-    ("istiodRemote.injectionPath", SIDECAR),
-    ("istiodRemote.injectionCABundle", SIDECAR),
-    ("pilot.cni", SIDECAR),
-    ("istio_cni", SIDECAR),
-    ("gateways", GATEWAY),
-    ("global.arch", GATEWAY),
-    ("global.defaultNodeSelector", GATEWAY),
-    ("global.defaultTolerations", GATEWAY),
-    ("cni.enabled", SIDECAR),
-    ("gatewayClasses", GATEWAY),
-    ("pilot.gatewayClasses", GATEWAY),
-    ("global.waypoint", WAYPOINT),
+    (
+        "global.proxy.outlierLogPath",
+        "proxies write no log of ejections; their counters say how many there were",
+    ),
+    ("global.proxy_init.forceApplyIptables", ALWAYS),
+    ("global.mountMtlsCerts", AUTHORITY),
+    ("global.sts", "proxies exchange no tokens for others"),
+    ("pilot.cni", REDIRECTION),
+    ("istio_cni", REDIRECTION),
+    ("cni.enabled", "components.cni.enabled says whether there are agents"),
+    ("gatewayClasses", CHART),
+    ("pilot.gatewayClasses", CHART),
+    ("global.waypoint", CHART),
     ("global.caName", AUTHORITY),
     ("global.pilotCertProvider", AUTHORITY),
     ("global.certSigners", AUTHORITY),
@@ -114,10 +104,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("pilot.traceSampling", TRACING),
     ("global.tracer", TRACING),
     ("telemetry.v2.stackdriver", "metrics are Prometheus'"),
-    (
-        "pilot.jwksResolverExtraRootCA",
-        "the L4 mesh reads no tokens of requests",
-    ),
     (
         "pilot.taint",
         "nodes are not tainted: a pod waits for the agent of its node",
@@ -135,13 +121,39 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("cni.global.nativeNftables", ALWAYS),
 ];
 
+/// Values that are passed on, and of which something is to be known: whether it is, for a value that was given.
+type Caveat = (&'static [&'static str], fn(&Value) -> bool, &'static str);
+
+const CAVEATS: &[Caveat] = &[
+    (
+        &["global", "logAsJson"],
+        |wanted| *wanted == Value::Bool(true),
+        "node proxies write JSON; the control plane, the agents and what starts sidecars and gateways write text",
+    ),
+    (
+        &["sidecarInjectorWebhook", "templates"],
+        |templates| templates.as_object().is_some_and(|templates| !templates.is_empty()),
+        "templates of one's own are not rendered yet: a pod that gets one is refused",
+    ),
+    (
+        &["gateways", "istio-ingressgateway", "enabled"],
+        |enabled| *enabled == Value::Bool(false),
+        "this leaves nothing out: components.ingressGateways[0].enabled=false does",
+    ),
+    (
+        &["gateways", "istio-egressgateway", "enabled"],
+        |enabled| *enabled == Value::Bool(false),
+        "this leaves nothing out: components.egressGateways[0].enabled=false does",
+    ),
+];
+
 /// The tree of what is honoured, as `spec.values` has it.
 fn honoured() -> Value {
     let mut tree = Value::Object(Map::new());
     for component in Component::ALL {
         let defaults = component.defaults();
         // What is said at the top is for all charts that have it, so that what a chart alone has is not repeated there.
-        if component != Component::Base {
+        if component != Component::Base && component.gateway().is_none() {
             let mut own = Map::new();
             own.insert(component.key().to_owned(), defaults.clone());
             merge(&mut tree, &Value::Object(own));
@@ -152,6 +164,9 @@ fn honoured() -> Value {
         &mut tree,
         &serde_json::json!({"profile": "", "global": {"platform": "", "profile": ""}, "platform": ""}),
     );
+    for name in Component::ALL.into_iter().filter_map(Component::gateway) {
+        tree["gateways"][name]["enabled"] = Value::Bool(false);
+    }
     tree
 }
 
@@ -192,10 +207,27 @@ pub fn check(spec: &Value) -> Report {
     if spec["values"].is_object() {
         let known = honoured();
         walk(&spec["values"], &known, "", &mut report);
+        for (path, holds, why) in CAVEATS {
+            if holds(at(&spec["values"], path)) {
+                report.warnings.push(format!("values.{}: {why}", path.join(".")));
+            }
+        }
     }
     for mesh in [&spec["meshConfig"], &spec["values"]["meshConfig"]] {
         report.warnings.extend(mesh_config(mesh));
     }
+    report
+}
+
+/// Checks the values of a chart that is installed with Helm alone, as its own values.yaml has them.
+pub fn check_chart(component: Component, values: &Value) -> Report {
+    let mut report = Report::default();
+    let mut known = component.defaults();
+    merge(
+        &mut known,
+        &serde_json::json!({"profile": "", "platform": "", "global": {"platform": "", "profile": ""}}),
+    );
+    walk(values, &known, "", &mut report);
     report
 }
 
@@ -372,18 +404,19 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_named_with_the_reason() {
         let (warnings, errors) = said(json!({
-            "sidecarInjectorWebhook": {"templates": {}},
+            "sidecarInjectorWebhook": {"templates": {"mine": "spec: {}"}, "rewriteAppHTTPProbe": false},
             "pilot": {"traceSampling": 1, "cni": {"enabled": true}},
-            "global": {"proxy": {"logLevel": "debug", "clusterDomain": "c"}},
-            "gateways": {"istio-ingressgateway": {"any": 1}},
+            "global": {"proxy": {"logLevel": "debug", "clusterDomain": "c", "outlierLogPath": "/x"}, "sts": {"servicePort": 1}},
+            "gateways": {"istio-ingressgateway": {"enabled": false, "env": {"A": "b"}}, "securityContext": {"runAsUser": 1}},
         }));
         assert_eq!(errors, Vec::<String>::new());
-        assert_eq!(warnings.len(), 5, "{warnings:?}");
-        assert!(
-            warnings
-                .iter()
-                .any(|it| it == "values.global.proxy.logLevel has no effect: Corten injects no sidecars")
-        );
+        assert_eq!(warnings.len(), 6, "{warnings:?}");
+        for expected in [
+            "values.global.sts has no effect: proxies exchange no tokens for others",
+            "values.sidecarInjectorWebhook.templates: templates of one's own are not rendered yet: a pod that gets one is refused",
+        ] {
+            assert!(warnings.iter().any(|it| it == expected), "{warnings:?}");
+        }
     }
 
     #[test]
@@ -452,13 +485,23 @@ mod tests {
                 _ => into.push(name.to_owned()),
             }
         }
-        for component in Component::ALL {
+        // What injection reads of them, it reads by path.
+        let injection = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../corten-inject/src");
+        let injection: String = std::fs::read_dir(injection)
+            .unwrap()
+            .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+            .collect();
+        for component in Component::ALL.into_iter().chain([Component::Gateway]) {
             let text = component.template_text();
             let mut names = Vec::new();
             leaves(&component.defaults(), "", &mut names);
             for name in names {
                 let used = text.contains(&format!(".{name}")) || text.contains(&format!("\"{name}\""));
-                assert!(used, "{}: nothing uses {name}", component.key());
+                let passed_on = component == Component::Pilot
+                    && ["/", "\""]
+                        .iter()
+                        .any(|before| injection.contains(&format!("{before}{name}\"")));
+                assert!(used || passed_on, "{}: nothing uses {name}", component.key());
             }
         }
     }

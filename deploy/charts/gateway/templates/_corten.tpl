@@ -1,0 +1,1 @@
+../../../lib/_corten.tpl
