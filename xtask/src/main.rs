@@ -25,10 +25,10 @@ usage: cargo xtask COMMAND
        [--ztunnel PATH] [--istiod PATH]  play it with Istio's own node proxy, or control plane, in place of ours
   test [FILTER]                          everything that must hold: format, lints, layers, licences, conformance, tests
        [--ztunnel PATH] [--istiod PATH]  play the scenarios of the mesh with Istio's own programs
-  test --kubernetes [--load-image COMMAND] [--node-shell COMMAND] [FILTER]
+  test --kubernetes [--load-image COMMAND] [--node-shell COMMAND] [--envoy PATH] [FILTER]
                                          the mesh's scenarios on the cluster of KUBECONFIG (the first COMMAND gets the image archive
                                          onto its nodes, the second runs a node's name, a program, arguments there), without one on a
-                                         two-node cluster of ../shared/kubernetes/lab.sh
+                                         two-node cluster of ../shared/kubernetes/lab.sh; PATH is the Envoy of sidecars and gateways
   conformance [--data DIR] [--area A] [--json FILE] [--verbose]
                                          judge the product by the data in DIR (default ../shared/testdata)
   fields [--check] [KIND...]             judge every field of every resource and write docs/fields.md; with --check, or for some kinds,

@@ -253,6 +253,21 @@ pub fn variables_of_path(path: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The first version of a kubelet that runs init containers beside the others as it should.
+const NATIVE_SINCE: (u32, u32) = (1, 33);
+
+/// Whether a kubelet of this version (`v1.33.1`, `1.34+`, ...) runs proxies as init containers that go on running.
+pub fn runs_native_sidecars(version: &str) -> bool {
+    let mut parts = version.trim_start_matches('v').split('.').map(|part| {
+        let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse::<u32>().ok()
+    });
+    match (parts.next().flatten(), parts.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor) >= NATIVE_SINCE,
+        _ => false,
+    }
+}
+
 /// The user and group that OpenShift leaves to the proxies of a namespace with these annotations: the last of its range, which no
 /// application gets.
 pub fn openshift_ids(annotations: &Value) -> (Option<u64>, Option<u64>) {

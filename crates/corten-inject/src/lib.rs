@@ -22,7 +22,7 @@ mod workload;
 
 pub use config::Config;
 pub use decide::Decision;
-pub use injector::{InjectError, Injector, Subject, openshift_ids, variables_of_path};
+pub use injector::{InjectError, Injector, Subject, openshift_ids, runs_native_sidecars, variables_of_path};
 pub use proxy_config::{defaults as default_proxy_config, merge as merge_proxy_config};
 pub use sidecar::with_network;
 pub use workload::{Outcome, objects};

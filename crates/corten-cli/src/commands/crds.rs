@@ -17,6 +17,9 @@ pub(crate) struct Crds {
     /// Only Istio's, as the chart base brings them
     #[arg(long)]
     istio: bool,
+    /// Only the Gateway API's
+    #[arg(long, conflicts_with = "istio")]
+    gateway_api: bool,
     /// As a JSON list instead of YAML documents
     #[arg(long)]
     json: bool,
@@ -34,6 +37,9 @@ impl Crds {
             ChannelName::Standard => Channel::Standard,
             ChannelName::Experimental => Channel::Experimental,
         });
+        if self.gateway_api {
+            all.retain(|definition| definition["spec"]["group"] == "gateway.networking.k8s.io");
+        }
         if self.istio {
             all.retain(|definition| {
                 definition["spec"]["group"]

@@ -12,6 +12,7 @@ mod experimental;
 mod explain;
 mod get;
 mod install;
+mod kube_inject;
 mod label;
 mod logs;
 mod manifest;
@@ -67,6 +68,8 @@ pub(crate) enum Command {
     /// Print the objects of an installation on Kubernetes
     #[command(subcommand)]
     Manifest(manifest::Manifest),
+    /// Put the proxies of pods into manifests
+    KubeInject(kube_inject::KubeInject),
     /// Look for what is wrong with the mesh's configuration, in a cluster or in files
     Analyze(analyze::Analyze),
     /// Judge objects of files one by one
@@ -159,6 +162,7 @@ impl Command {
             Self::VerifyInstall(verify) => verify.run(),
             Self::Tag(tag) => tag.run(),
             Self::Manifest(manifest) => manifest.run(),
+            Self::KubeInject(inject) => inject.run(),
             Self::Analyze(analyze) => analyze.run(),
             Self::Validate(validate) => validate.run(),
             Self::Get(get) => get.run(),

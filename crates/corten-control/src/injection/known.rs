@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use corten_core::NamespacedName;
-use corten_inject::{Config, Injector, merge_proxy_config};
+use corten_inject::{Config, Injector, merge_proxy_config, runs_native_sidecars};
 use corten_rt::{Drain, TaskGroup};
 use corten_store_kube::{Change, Event, Kind, Selection, Source, kinds};
 use serde_json::{Value, json};
@@ -14,8 +14,6 @@ use crate::revision;
 
 /// The kind that says how proxies of some pods run.
 const PROXY_CONFIGS: Kind = Kind::custom("networking.istio.io", "v1beta1", "ProxyConfig", "proxyconfigs");
-/// The first version of a kubelet that runs init containers beside the others as it should.
-const NATIVE_SINCE: (u32, u32) = (1, 33);
 
 /// What is known.
 #[derive(Clone, Debug)]
@@ -40,8 +38,8 @@ impl Known {
             return native;
         }
         match node.and_then(|node| self.nodes.get(node)) {
-            Some(version) => is_new(version),
-            None => !self.nodes.is_empty() && self.nodes.values().all(|version| is_new(version)),
+            Some(version) => runs_native_sidecars(version),
+            None => !self.nodes.is_empty() && self.nodes.values().all(|version| runs_native_sidecars(version)),
         }
     }
 
@@ -87,18 +85,6 @@ fn as_proxy_config(spec: &Value) -> Value {
         }
     }
     config
-}
-
-/// `v1.33.1`, `1.34+`, ...
-fn is_new(version: &str) -> bool {
-    let mut parts = version.trim_start_matches('v').split('.').map(|part| {
-        let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse::<u32>().ok()
-    });
-    match (parts.next().flatten(), parts.next().flatten()) {
-        (Some(major), Some(minor)) => (major, minor) >= NATIVE_SINCE,
-        _ => false,
-    }
 }
 
 /// Reads the cluster, and what changes.

@@ -11,9 +11,10 @@ mod enrolment;
 mod faults;
 mod lifecycle;
 mod policies;
+mod proxies;
 mod support;
 
-use corten_e2e::{As, Difference, Half, Runtime, Scenario, play_in, play_on};
+use corten_e2e::{As, Difference, Half, Runtime, Scenario, play_in, play_on, play_with_envoy};
 
 const SCENARIOS: &[Scenario] = &[
     ("running_pods_join_and_leave", enrolment::running_pods_join_and_leave),
@@ -34,6 +35,12 @@ const SCENARIOS: &[Scenario] = &[
     ("node_proxies_are_asked", commands::node_proxies),
     ("control_plane_is_asked", commands::control_plane),
     ("explanations_are_true", commands::explanations),
+];
+
+/// These need an Envoy.
+const PROXIES: &[Scenario] = &[
+    ("pods_get_proxies", proxies::pods_get_proxies),
+    ("gateway_is_deployed", proxies::gateway_is_deployed),
 ];
 
 /// These take parts of the mesh down, one after the other.
@@ -96,12 +103,24 @@ fn as_user() {
 }
 
 #[test]
-fn faults() {
-    let user = if As::Root.possible().is_ok() {
+fn proxies() {
+    match corten_stock_envoy::program() {
+        Ok(envoy) => play_with_envoy(whoever_can(), &envoy, PROXIES),
+        Err(missing) => corten_rt::skip!("{missing}"),
+    }
+}
+
+fn whoever_can() -> As {
+    if As::Root.possible().is_ok() {
         As::Root
     } else {
         As::User
-    };
+    }
+}
+
+#[test]
+fn faults() {
+    let user = whoever_can();
     for fault in FAULTS {
         play_on(user, true, std::slice::from_ref(fault), DIFFERENCES);
     }
@@ -124,6 +143,7 @@ fn on_kubernetes() {
     let kubeconfig = std::env::var_os("KUBECONFIG").expect("KUBECONFIG names a cluster");
     let runtime = Runtime::kubernetes(kubeconfig.as_ref());
     play_in(&runtime, SCENARIOS, &[]);
+    play_in(&runtime, PROXIES, &[]);
     for fault in FAULTS {
         play_in(&runtime, std::slice::from_ref(fault), &[]);
     }
