@@ -128,9 +128,12 @@ impl Uninstall {
                 match remove::injected(&place).await? {
                     0 => {}
                     pods => {
-                        let pods = if pods == 1 { "1 pod has a proxy".to_owned() } else { format!("{pods} pods have proxies") };
+                        let pods = match pods {
+                            1 => "1 pod has a proxy of its own".to_owned(),
+                            many => format!("{many} pods have proxies of their own"),
+                        };
                         question += &format!(
-                            "; {pods} of its own, which nobody configures any more: make these pods anew (kubectl rollout restart)"
+                            "; {pods}, which nobody configures any more: make such pods anew (kubectl rollout restart)"
                         );
                     }
                 }

@@ -131,11 +131,6 @@ const CAVEATS: &[Caveat] = &[
         "node proxies write JSON; the control plane, the agents and what starts sidecars and gateways write text",
     ),
     (
-        &["sidecarInjectorWebhook", "templates"],
-        |templates| templates.as_object().is_some_and(|templates| !templates.is_empty()),
-        "templates of one's own are not rendered yet: a pod that gets one is refused",
-    ),
-    (
         &["gateways", "istio-ingressgateway", "enabled"],
         |enabled| *enabled == Value::Bool(false),
         "this leaves nothing out: components.ingressGateways[0].enabled=false does",
@@ -410,10 +405,10 @@ mod tests {
             "gateways": {"istio-ingressgateway": {"enabled": false, "env": {"A": "b"}}, "securityContext": {"runAsUser": 1}},
         }));
         assert_eq!(errors, Vec::<String>::new());
-        assert_eq!(warnings.len(), 6, "{warnings:?}");
+        assert_eq!(warnings.len(), 5, "{warnings:?}");
         for expected in [
             "values.global.sts has no effect: proxies exchange no tokens for others",
-            "values.sidecarInjectorWebhook.templates: templates of one's own are not rendered yet: a pod that gets one is refused",
+            "values.gateways.istio-ingressgateway.enabled: this leaves nothing out: components.ingressGateways[0].enabled=false does",
         ] {
             assert!(warnings.iter().any(|it| it == expected), "{warnings:?}");
         }
