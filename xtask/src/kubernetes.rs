@@ -138,15 +138,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     corten(&["install", "--set", "profile=ambient", "-y"])?;
     corten(&["verify-install"])?;
-    // Others decide themselves whether their clusters have the Gateway API.
-    if cluster.lab.is_some() {
-        let definitions = cargo::target_dir("gateway-api.yaml")?;
-        let said = Command::new(bin.join("corten"))
-            .args(["crds", "--gateway-api"])
-            .output();
-        std::fs::write(&definitions, said.context("running corten crds")?.stdout)?;
-        corten(&["apply", "-f", &definitions.display().to_string()])?;
-    }
     well &= play("on_kubernetes")?;
     // The lab goes as a whole.
     if cluster.lab.is_none() {

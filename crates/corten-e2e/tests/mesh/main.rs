@@ -38,10 +38,7 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 /// These need an Envoy.
-const PROXIES: &[Scenario] = &[
-    ("pods_get_proxies", proxies::pods_get_proxies),
-    ("gateway_is_deployed", proxies::gateway_is_deployed),
-];
+const PROXIES: &[Scenario] = &[("pods_get_proxies", proxies::pods_get_proxies)];
 
 /// These take parts of the mesh down, one after the other.
 const FAULTS: &[Scenario] = &[
