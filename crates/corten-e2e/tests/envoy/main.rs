@@ -9,6 +9,7 @@ mod extensions;
 mod failures;
 mod identities;
 mod inspection;
+mod modes;
 mod routes;
 mod support;
 mod walk;
@@ -22,6 +23,7 @@ const SCENARIOS: &[Scenario] = &[
     ("beyond_the_mesh", beyond::the_mesh),
     ("patches_logs_and_traces", extensions::patches_logs_and_traces),
     ("where_calls_go", destinations::where_calls_go),
+    ("ways_into_a_pod", modes::ways_into_a_pod),
     ("the_walk_through", walk::through),
     ("a_database_with_its_own_tls", beyond::a_database_with_its_own_tls),
 ];

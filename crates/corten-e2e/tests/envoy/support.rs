@@ -44,6 +44,7 @@ pub(crate) struct Pod<'a> {
     app: String,
     sidecar: bool,
     security: &'a str,
+    interception: &'a str,
 }
 
 impl<'a> Pod<'a> {
@@ -72,6 +73,7 @@ impl<'a> Pod<'a> {
             app,
             sidecar: false,
             security: "{}",
+            interception: "REDIRECT",
         }
     }
 
@@ -93,6 +95,12 @@ impl<'a> Pod<'a> {
         self
     }
 
+    /// With connections led to the proxy in this way.
+    pub(crate) fn interception(mut self, mode: &'a str) -> Self {
+        self.interception = mode;
+        self
+    }
+
     /// With a sidecar that all its connections pass.
     pub(crate) fn sidecar(mut self) -> Self {
         self.sidecar = true;
@@ -108,6 +116,7 @@ impl<'a> Pod<'a> {
             account,
             sidecar,
             security,
+            interception,
             ..
         } = self;
         let app = self.app.strip_suffix('}').expect("a container in braces");
@@ -119,7 +128,7 @@ impl<'a> Pod<'a> {
         format!(
             "{own}apiVersion: v1\nkind: Pod\n\
              metadata: {{name: {name}, labels: {{{labels}, sidecar.istio.io/inject: '{sidecar}'}},\n\
-             \x20 annotations: {{proxy.istio.io/config: '{{concurrency: 1, proxyStatsMatcher: {{inclusionRegexps: [\".*\"]}}}}'}}}}\n\
+             \x20 annotations: {{proxy.istio.io/config: '{{concurrency: 1, proxyStatsMatcher: {{inclusionRegexps: [\".*\"]}}}}', sidecar.istio.io/interceptionMode: {interception}}}}}\n\
              spec:\n  serviceAccountName: {account}\n  terminationGracePeriodSeconds: 5\n  securityContext: {{fsGroup: 999}}\n\
              \x20 containers:\n  - {app}, securityContext: {security}}}\n  volumes: [{{name: data, emptyDir: {{}}}}]\n---\n"
         )

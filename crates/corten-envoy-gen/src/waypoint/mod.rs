@@ -28,7 +28,7 @@ use corten_envoy::{
         extensions::transport_sockets::internal_upstream::v3::InternalUpstreamTransport,
     },
 };
-use corten_model::{Waypoint, Workload};
+use corten_model::{ObjectKind, Waypoint, Workload};
 use corten_routing::{MESH_GATEWAY, ProxyKind, Resolution, Service, VirtualService};
 
 pub(crate) use self::listener::{internal, listeners, originate, terminate};
@@ -98,13 +98,24 @@ impl<'a> Behind<'a> {
         Some(all.map(|address| (*address, names.clone())).collect())
     }
 
-    /// The workloads whose traffic comes here, by address, with the names in their certificates.
+    /// The workloads whose traffic comes here, by address, with the names in their certificates. A pod goes before an entry that says
+    /// something else of its address.
     fn workloads(&self, cx: &Context<'_>) -> BTreeMap<IpAddr, Option<String>> {
         if self.0.address.is_none() || !self.0.traffic_type.takes_workloads() {
             return BTreeMap::new();
         }
         let all = cx.snapshot.model.workloads();
-        all.filter_map(|workload| self.takes(cx, workload)).flatten().collect()
+        let mut all: Vec<_> = all.filter(|workload| workload.waypoint == self.0.address).collect();
+        all.sort_by_key(|workload| (workload.source.kind != ObjectKind::Pod, &workload.uid));
+        let mut found = BTreeMap::new();
+        for (address, names) in all
+            .into_iter()
+            .filter_map(|workload| self.takes(cx, workload))
+            .flatten()
+        {
+            found.entry(address).or_insert(names);
+        }
+        found
     }
 }
 
