@@ -7,7 +7,13 @@ use std::time::Duration;
 
 use corten_e2e::{As, Namespace, Scenario, eventually, play_with_envoy};
 
-const SCENARIOS: &[Scenario] = &[("injected_pods_speak_mutual_tls", injected_pods_speak_mutual_tls)];
+const SCENARIOS: &[Scenario] = &[
+    ("injected_pods_speak_mutual_tls", injected_pods_speak_mutual_tls),
+    (
+        "sidecars_and_ambient_pods_reach_each_other",
+        sidecars_and_ambient_pods_reach_each_other,
+    ),
+];
 
 fn play(user: As) {
     if let Err(reason) = user.possible() {
@@ -161,4 +167,100 @@ spec:
     expect(ns, "other", "GET", "403");
     expect(ns, "deploy/reader", "POST", "403");
     expect(ns, "deploy/reader", "GET", "200");
+}
+
+/// A server and a client of each kind, which speak to nobody in the clear.
+fn mixed(namespace: &str) -> String {
+    let kinds = ["ambient", "sidecar"].map(|kind| {
+        let (labels, annotations) = match kind {
+            "sidecar" => (
+                ", sidecar.istio.io/inject: 'true'",
+                "proxy.istio.io/config: '{proxyMetadata: {ISTIO_META_ENABLE_HBONE: \"true\"}}'",
+            ),
+            _ => ("", ""),
+        };
+        format!(
+            "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: of-{kind}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {kind}}}
+spec: {{selector: {{app: {kind}}}, ports: [{{name: http, port: 9080, targetPort: 8080}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {kind}, labels: {{app: {kind}{labels}}}, annotations: {{{annotations}}}}}
+spec: {{terminationGracePeriodSeconds: 2, containers: [{{name: app, image: corten.dev/echo}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: of-{kind}, labels: {{app: of-{kind}{labels}}}, annotations: {{{annotations}}}}}
+spec:
+  serviceAccountName: of-{kind}
+  terminationGracePeriodSeconds: 2
+  containers: [{{name: app, image: host, command: [sleep, infinity]}}]
+---"
+        )
+    });
+    format!(
+        "
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {namespace}, labels: {{istio.io/dataplane-mode: ambient}}}}
+---{}{}{STRICT}",
+        kinds[0], kinds[1]
+    )
+}
+
+/// Waits until a call ends with that status.
+#[track_caller]
+fn ends(ns: &Namespace<'_>, from: &str, to: &str, method: &str, status: &str) {
+    let script = format!("curl -s -m 10 -X {method} -o /dev/null -w '%{{http_code}}' http://{to}:9080/ || true");
+    eventually(Duration::from_secs(60), || {
+        let found = ns.corten("exec", &[from, "-c", "app", "--", "sh", "-c", &script]).ok();
+        (found.trim() == status)
+            .then_some(())
+            .ok_or_else(|| format!("{method} from {from} to {to}: {found}, wanted {status}"))
+    });
+}
+
+/// Pods with sidecars and pods that have only their node's proxy call each other through tunnels, and each side knows who the other is.
+fn sidecars_and_ambient_pods_reach_each_other(ns: &Namespace<'_>) {
+    // Until the control plane answers for it, no pod that asks for a proxy is made.
+    eventually(Duration::from_secs(60), || {
+        let applied = ns.try_apply(&mixed(ns.name()));
+        (applied.code == Some(0)).then_some(()).ok_or(applied.stderr)
+    });
+    for pod in ["pod/ambient", "pod/sidecar", "pod/of-ambient", "pod/of-sidecar"] {
+        ns.wait(pod, "condition=Ready");
+    }
+    ends(ns, "of-sidecar", "ambient", "GET", "200");
+    ends(ns, "of-ambient", "sidecar", "GET", "200");
+    let only = |server: &str, client: &str, to: &str| {
+        format!(
+            "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: {server}}}
+spec:
+  selector: {{matchLabels: {{app: {server}}}}}
+  rules: [{{from: [{{source: {{principals: [cluster.local/ns/{}/sa/{client}]}}}}]{to}}}]
+---",
+            ns.name()
+        )
+    };
+    let reads = ", to: [{operation: {methods: [GET]}}]";
+    ns.apply(&format!(
+        "{}{}",
+        only("ambient", "of-sidecar", ""),
+        only("sidecar", "of-ambient", reads)
+    ));
+    ends(ns, "of-ambient", "sidecar", "POST", "403");
+    ends(ns, "of-ambient", "sidecar", "GET", "200");
+    ends(ns, "of-sidecar", "sidecar", "GET", "403");
+    ends(ns, "of-ambient", "ambient", "GET", "000");
+    ends(ns, "of-sidecar", "ambient", "GET", "200");
 }

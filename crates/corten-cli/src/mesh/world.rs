@@ -423,6 +423,7 @@ impl Known {
             "NODE_NAME": text("/spec/nodeName"),
             "CLUSTER_ID": &*settings.cluster,
             "NETWORK": &**self.snapshot.model.network(),
+            "ENABLE_HBONE": knows_tunnels(pod),
         });
         Ok(Proxy::of_node(&id, &metadata)?)
     }
@@ -465,4 +466,13 @@ impl Known {
             known.join(", ")
         );
     }
+}
+
+/// Whether a pod's proxy knows tunnels: its injection has left the label, or its environment says so.
+fn knows_tunnels(pod: &Value) -> bool {
+    let lists = ["containers", "initContainers"].map(|list| pod["spec"][list].as_array());
+    let containers = lists.into_iter().flatten().flatten();
+    let mut variables = containers.flat_map(|container| container["env"].as_array().into_iter().flatten());
+    pod["metadata"]["labels"]["networking.istio.io/tunnel"] == "http"
+        || variables.any(|variable| variable["name"] == "ISTIO_META_ENABLE_HBONE" && variable["value"] == "true")
 }
