@@ -29,10 +29,16 @@ struct Arguments {
     /// A stock ztunnel to measure beside ours
     #[arg(long, value_name = "BINARY")]
     ztunnel: Option<PathBuf>,
+    /// A stock istiod to measure beside our control plane, with the same sidecars
+    #[arg(long, value_name = "BINARY")]
+    istiod: Option<PathBuf>,
+    /// How many pods the mesh of the benchmark control has [default: 10000; 2000 where sidecars see everything]
+    #[arg(long, value_name = "COUNT")]
+    pods: Option<usize>,
     /// How often each is measured; the median counts
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Only these measurements; of the benchmark l4: many, one, bulk, opening, beside, fair, idle; of control: sidecars
+    /// Only these measurements; of the benchmark l4: many, one, bulk, opening, beside, fair, idle; of control: sidecars, visible
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -73,7 +79,10 @@ async fn run(arguments: &Arguments) -> Result<()> {
             );
             return Ok(());
         }
-        Some("control") => Box::pin(control::run(&arguments.only)).await?,
+        Some("control") => {
+            let istiod = arguments.istiod.as_deref();
+            Box::pin(control::run(&arguments.only, arguments.pods, istiod)).await?
+        }
         Some("local") => Box::pin(local::run(arguments.lab.clone())).await?,
         Some(l4::INSIDE) => Box::pin(l4::run(arguments.ztunnel.clone(), arguments.rounds, &arguments.only)).await?,
         Some(other) => bail!("there is no benchmark {other:?}; without a name, they are listed"),

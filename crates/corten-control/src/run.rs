@@ -256,7 +256,11 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         },
     );
     let (synced, mut is_synced) = watch::channel(false);
-    let interval = settings.push_interval;
+    let pace = Pace {
+        interval: settings.push_interval,
+        longest: settings.push_delay_max,
+        endpoints_wait: settings.endpoints_wait,
+    };
     let (rejections, rejected) = mpsc::channel(REJECTIONS_MAX);
     let issuers = known.clone();
     tasks.vital("pipeline", |drain| {
@@ -266,7 +270,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
             rejections: rejected,
             known,
         };
-        follow(pipeline, inputs, synced, interval, drain)
+        follow(pipeline, inputs, synced, pace, drain)
     });
 
     let reviewer = Arc::new(TokenReviewer::new(client.clone(), settings.token_audiences.clone()));
@@ -675,15 +679,34 @@ struct Followed {
     known: watch::Receiver<Arc<Known>>,
 }
 
+/// How changes are gathered.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    interval: Duration,
+    longest: Duration,
+    endpoints_wait: bool,
+}
+
+/// Whether a change is of what services have for endpoints.
+fn is_of_endpoints(change: &Change) -> bool {
+    let (Change::Put { kind, .. } | Change::Removed { kind, .. }) = change;
+    [kinds::PODS, kinds::WORKLOAD_ENTRIES].contains(kind)
+}
+
 /// Feeds the pipeline: changes as they come, pushes when they are due.
 async fn follow(
     mut pipeline: Pipeline,
     mut inputs: Followed,
     synced: watch::Sender<bool>,
-    interval: Duration,
+    pace: Pace,
     mut drain: Drain,
 ) {
-    let mut throttle = Throttle::new(interval);
+    let Pace {
+        interval,
+        longest,
+        endpoints_wait,
+    } = pace;
+    let mut throttle = Throttle::new(interval, longest);
     let mut all_read = false;
     // What objects refer to may still be on its way when all of them have been read, for so long.
     let mut patience: Option<Instant> = None;
@@ -729,7 +752,11 @@ async fn follow(
         match event {
             None => return,
             Some(Event::Changes(changes)) => {
-                throttle.event(Instant::now());
+                if endpoints_wait || !changes.iter().all(is_of_endpoints) {
+                    throttle.event(Instant::now());
+                } else {
+                    throttle.urgent(Instant::now());
+                }
                 pipeline.see(changes);
                 // A flood of changes must not keep the push that is due waiting.
                 if *synced.borrow()

@@ -99,6 +99,10 @@ pub struct Settings {
     pub connection_age_max: Option<Duration>,
     /// Time between pushes.
     pub push_interval: Duration,
+    /// How long a change may wait at most.
+    pub push_delay_max: Duration,
+    /// Whether changes of endpoints wait like others.
+    pub endpoints_wait: bool,
     /// Whom tokens must be made for.
     pub token_audiences: Vec<String>,
     /// Whether clients on the TLS port must say who they are.
@@ -180,6 +184,8 @@ impl Settings {
                 &arguments.keepalive_max_server_connection_age,
             ),
             push_interval: reader.duration("PILOT_DEBOUNCE_AFTER", Duration::from_millis(100)),
+            push_delay_max: reader.duration("PILOT_DEBOUNCE_MAX", Duration::from_secs(10)),
+            endpoints_wait: reader.truth("PILOT_ENABLE_EDS_DEBOUNCE", true),
             token_audiences: reader.list("TOKEN_AUDIENCES", &["istio-ca"]),
             authenticate: reader.truth("XDS_AUTH", true),
             check_identity: reader.truth("PILOT_ENABLE_XDS_IDENTITY_CHECK", true),

@@ -169,12 +169,34 @@ impl Mesh {
 
     /// Changes one pod, another in each round, from what it is: how far the changes before went depends on the machine's speed.
     pub(crate) async fn change_one(&self, round: usize) -> Result<()> {
-        let number = self.pods - 1 - round;
+        let number = self.changed(round);
         let (namespace, name) = place(number);
         let pod = self.client.get(&resources::PODS, &namespace, &name).await;
         let pod = pod.map_err(|status| anyhow!("reading pod {name}: {status:?}"))?;
         let is_ready = pod["status"]["conditions"] == conditions(true);
-        self.set_ready(number, !is_ready).await
+        self.set_ready(number, !is_ready).await?;
+        // Whoever reads endpoints rather than pods learns it there.
+        let slice = format!("service-{}-abcde", number / PODS_PER_SERVICE);
+        let held = self.client.get(&resources::ENDPOINT_SLICES, &namespace, &slice).await;
+        let held = held.map_err(|status| anyhow!("reading {slice}: {status:?}"))?;
+        let mut endpoints = held["endpoints"].clone();
+        endpoints[number % PODS_PER_SERVICE]["conditions"] =
+            json!({"ready": !is_ready, "serving": !is_ready, "terminating": false});
+        let patch = Patch::Merge(json!({ "endpoints": endpoints }));
+        let slices = &resources::ENDPOINT_SLICES;
+        let patched = self.client.patch(slices, &namespace, &slice, None, patch).await;
+        patched.map_err(|status| anyhow!("patching {slice}: {status:?}"))?;
+        Ok(())
+    }
+
+    /// The pod that [`change_one`](Self::change_one) changes.
+    fn changed(&self, round: usize) -> usize {
+        self.pods - 1 - round
+    }
+
+    /// The number of the namespace of that pod.
+    pub(crate) fn namespace_of_change(&self, round: usize) -> usize {
+        self.changed(round) / PODS_PER_SERVICE % NAMESPACES
     }
 
     pub(crate) fn kubeconfig(&self) -> PathBuf {

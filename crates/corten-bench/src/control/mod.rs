@@ -9,17 +9,21 @@ mod mesh;
 mod process;
 mod sidecars;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::figure::Figure;
 use clients::Clients;
 use mesh::Mesh;
 use process::Control;
+use sidecars::Shape;
 
 const PODS: usize = 10_000;
 const PODS_SMALL: usize = 1_000;
+/// Where sidecars see everything, what each holds grows with the mesh.
+const PODS_VISIBLE: usize = 2_000;
 const CLIENTS: usize = 1_000;
 /// Changes for the cost of one, and a second in the sustained part.
 const CHANGES: usize = 2_000;
@@ -44,30 +48,48 @@ const FIGURES: [(&str, &str); 14] = [
     ("bytes an endpoint change sends a client", "B"),
 ];
 
-/// Measures both sizes.
-pub(crate) async fn run(only: &[String]) -> Result<Vec<Figure>> {
-    if only.iter().any(|name| name == "sidecars") {
-        let small = only_sidecars(PODS_SMALL).await.context("on the small mesh")?;
-        let large = only_sidecars(PODS).await.context("on the large mesh")?;
-        return Ok(figures(&sidecars::FIGURES, &large, &small));
+/// Measures both sizes, or, with an istiod, what it does of that, too.
+pub(crate) async fn run(only: &[String], pods: Option<usize>, istiod: Option<&Path>) -> Result<Vec<Figure>> {
+    const NAMES: [&str; 2] = ["sidecars", "visible"];
+    if let Some(other) = only.iter().find(|name| !NAMES.contains(&name.as_str())) {
+        bail!("there is no measurement {other:?}; there are {}", NAMES.join(", "));
     }
-    let small = measure(PODS_SMALL).await.context("on the small mesh")?;
-    let large = measure(PODS).await.context("on the large mesh")?;
-    let all: Vec<(&'static str, &'static str)> = FIGURES.iter().chain(&sidecars::FIGURES).copied().collect();
-    Ok(figures(&all, &large, &small))
+    let wants = |name: &str| only.iter().any(|wanted| wanted == name);
+    let mut all = Vec::new();
+    if only.is_empty() {
+        let small = measure(PODS_SMALL).await.context("on the small mesh")?;
+        let large = measure(pods.unwrap_or(PODS)).await.context("on the large mesh")?;
+        let names = FIGURES.iter().map(|(name, unit)| ((*name).to_owned(), *unit));
+        all.extend(figures(names, &large, &small));
+    }
+    let isolated = |pods| Shape { pods, isolated: true };
+    let visible = |pods| Shape { pods, isolated: false };
+    if only.is_empty() || wants("sidecars") {
+        let (large, small) = (isolated(pods.unwrap_or(PODS)), isolated(PODS_SMALL));
+        all.extend(sidecars(large, small, istiod).await?);
+    }
+    if only.is_empty() || wants("visible") {
+        let (large, small) = (visible(pods.unwrap_or(PODS_VISIBLE)), visible(PODS_VISIBLE / 4));
+        all.extend(sidecars(large, small, istiod).await?);
+    }
+    Ok(all)
 }
 
-async fn only_sidecars(pods: usize) -> Result<Vec<f64>> {
-    println!("filling an API server with {pods} pods ...");
-    let mesh = Mesh::fill(pods).await?;
-    sidecars::measure(&mesh, pods / mesh::PODS_PER_SERVICE).await
+/// What sidecars cost in a mesh, beside what they cost an istiod there, or else us in a smaller one.
+async fn sidecars(large: Shape, small: Shape, istiod: Option<&Path>) -> Result<Vec<Figure>> {
+    let baseline = match istiod {
+        Some(binary) => large.measure_anew(Some(binary)).await.context("with istiod")?,
+        None => small.measure_anew(None).await.context("on the small mesh")?,
+    };
+    let values = large.measure_anew(None).await.context("on the large mesh")?;
+    Ok(figures(large.figures(), &values, &baseline))
 }
 
-fn figures(of: &[(&'static str, &'static str)], large: &[f64], small: &[f64]) -> Vec<Figure> {
-    let figures = of.iter().zip(large.iter().zip(small));
+fn figures(of: impl Iterator<Item = (String, &'static str)>, values: &[f64], baseline: &[f64]) -> Vec<Figure> {
+    let figures = of.zip(values.iter().zip(baseline));
     figures
         .map(|((figure, unit), (value, baseline))| Figure {
-            figure: (*figure).to_owned(),
+            figure,
             value: *value,
             unit,
             baseline: Some(*baseline),
@@ -126,8 +148,7 @@ async fn measure(pods: usize) -> Result<Vec<f64>> {
     drop(clients);
     let start = control.start;
     control.stop().await?;
-    let of_sidecars = sidecars::measure(&mesh, pods / mesh::PODS_PER_SERVICE).await?;
-    let mut figures = vec![
+    Ok(vec![
         first_start.as_secs_f64(),
         start.as_secs_f64(),
         cpu_ready,
@@ -142,7 +163,5 @@ async fn measure(pods: usize) -> Result<Vec<f64>> {
         times[times.len() - 1] * 1e3,
         one * 1e3,
         bytes,
-    ];
-    figures.extend(of_sidecars);
-    Ok(figures)
+    ])
 }

@@ -1,6 +1,7 @@
 //! The control plane as a process: started, and measured from outside.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,20 +28,41 @@ impl Control {
     /// Starts the binary beside this one, and waits until it is ready.
     pub(crate) async fn start(mesh: &Mesh) -> Result<Control> {
         let binary = std::env::current_exe()?.with_file_name("corten-control");
+        let mut command = Command::new(&binary);
+        command
+            .args(["--monitoringAddr=", "--log_output_level=warn"])
+            .env_clear();
+        Control::start_with(mesh, &mut command).await
+    }
+
+    /// Starts an istiod, and waits until it is ready. What it asks of the API is not held back.
+    pub(crate) async fn start_istiod(mesh: &Mesh, binary: &Path) -> Result<Control> {
+        let mut command = Command::new(binary);
+        command
+            .args(["discovery", "--monitoringAddr=127.0.0.1:0", "--httpsAddr="])
+            .args(["--log_output_level=default:warn", "--ctrlz_port=0"])
+            .args(["--kubernetesApiQPS=5000", "--kubernetesApiBurst=5000"])
+            .env_clear()
+            .env("POD_NAME", "istiod")
+            .env("POD_NAMESPACE", "istio-system")
+            .env("CLUSTER_ID", "Kubernetes")
+            .env("PILOT_ENABLE_GATEWAY_API", "false");
+        Control::start_with(mesh, &mut command).await
+    }
+
+    async fn start_with(mesh: &Mesh, command: &mut Command) -> Result<Control> {
         let ports = free_ports()?;
         let [http, discovery] = ports;
         let log = std::fs::File::create(mesh.dir().join("control.log"))?;
+        let binary = Path::new(command.get_program()).to_owned();
         let began = Instant::now();
-        let child = Command::new(&binary)
+        let child = command
             .arg("--grpcAddr=")
-            .arg("--monitoringAddr=")
             .arg(format!("--httpAddr={http}"))
             .arg(format!("--secureGRPCAddr={discovery}"))
             .arg("--kubeconfig")
             .arg(mesh.kubeconfig())
-            .arg("--log_output_level=warn")
             .current_dir(mesh.dir())
-            .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -55,7 +77,7 @@ impl Control {
         while !is_ready(http).await {
             if began.elapsed() > READY_MAX || control.child.try_wait()?.is_some() {
                 let log = std::fs::read_to_string(mesh.dir().join("control.log"))?;
-                bail!("corten-control does not become ready:\n{log}");
+                bail!("{} does not become ready:\n{log}", binary.display());
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
