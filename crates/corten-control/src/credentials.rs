@@ -230,7 +230,7 @@ impl Credentials {
     }
 
     /// What a proxy asks for now. `snapshot` is everything that it is configured from.
-    pub(crate) fn ask(&self, number: u64, names: &[String], snapshot: impl FnOnce() -> Option<Snapshot>) {
+    pub(crate) fn ask(&self, number: u64, names: &[Arc<str>], snapshot: impl FnOnce() -> Option<Snapshot>) {
         let mut state = self.lock();
         let State { clients, grants, .. } = &mut *state;
         let Some(client) = clients.get_mut(&number) else { return };
@@ -238,7 +238,7 @@ impl Credentials {
         let credentials = names
             .iter()
             .filter(|name| Asked::parse(name, &client.proxy.namespace).is_some());
-        let names: BTreeSet<String> = credentials.take(NAMES_MAX).cloned().collect();
+        let names: BTreeSet<String> = credentials.take(NAMES_MAX).map(|name| name.to_string()).collect();
         if names.len() == NAMES_MAX {
             tracing::warn!(proxy = %client.proxy.name, namespace = %client.proxy.namespace, at_most = NAMES_MAX, "a proxy asks for too many credentials; the rest is left out");
         }

@@ -246,7 +246,11 @@ impl Debug {
                 if watches {
                     let types = client.types.lock().unwrap_or_else(PoisonError::into_inner);
                     let names = |view: &corten_xds::server::WatchView| {
-                        if view.wildcard { json!(["*"]) } else { json!(view.names) }
+                        if view.wildcard {
+                            json!(["*"])
+                        } else {
+                            view.names.iter().map(|name| json!(name)).collect()
+                        }
                     };
                     let watches: BTreeMap<&str, Value> = types
                         .iter()

@@ -9,7 +9,7 @@
 //! - [`own`] on the rest.
 //!
 //! For waypoints, and where patches may change anything, there are two parts: [`without_endpoints`], which depends on the proxy's own
-//! workload, on services that are not [called by endpoints alone](is_told), and at waypoints on the workloads [behind] them;
+//! workload, on services that are not [told](is_told) by endpoints, on [what clusters have](of_workloads) of the others, and at waypoints on the workloads [behind] them;
 //! and the endpoints of each name that is [`told`], which depend on the workloads of [one service](service_of).
 
 use std::{
@@ -300,9 +300,14 @@ pub fn service_of(cx: &Context<'_>, name: &str) -> Option<Name> {
     Some(Name::clone(&service.key))
 }
 
-/// Whether the workloads of a service count for nothing but its endpoints.
+/// Whether the workloads of a service count for nothing but its endpoints and [what clusters have of them](of_workloads).
 pub fn is_told(service: &Service) -> bool {
     service.resolution == Resolution::ClientSide
+}
+
+/// What the clusters of such a service have of its workloads, by port: their identities, and whether all are reached through tunnels.
+pub fn of_workloads(cx: &Context<'_>, service: &Service) -> Vec<(Vec<String>, bool)> {
+    cluster::of_workloads(cx, service)
 }
 
 /// What counts of a workload beside its being an endpoint, where connections to it come to the proxy, a waypoint: its addresses, each

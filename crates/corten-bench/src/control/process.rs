@@ -46,7 +46,9 @@ impl Control {
             .env("POD_NAME", "istiod")
             .env("POD_NAMESPACE", "istio-system")
             .env("CLUSTER_ID", "Kubernetes")
-            .env("PILOT_ENABLE_GATEWAY_API", "false");
+            .env("PILOT_ENABLE_GATEWAY_API", "false")
+            // All clients come at once, and are not to be turned away.
+            .env("PILOT_MAX_REQUESTS_PER_SECOND", "100000");
         Control::start_with(mesh, &mut command).await
     }
 

@@ -19,6 +19,7 @@ mod pins;
 mod tests;
 mod units;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -113,6 +114,10 @@ pub(crate) struct News {
     records: BTreeSet<Name>,
     /// Workloads that are different: before, and now.
     workloads: Vec<[Option<Arc<Workload>>; 2]>,
+    /// The model before.
+    before: corten_model::Snapshot,
+    /// Whether something of that counts for more than endpoints, once somebody has looked.
+    besides: OnceCell<bool>,
     /// Waypoints are.
     waypoints: bool,
     /// Something of what was written is.
@@ -266,6 +271,8 @@ impl Compiler {
             services: self.members.follow(&inputs.model, touched),
             records: delta.services.clone(),
             workloads: delta.workloads.iter().map(changed).collect(),
+            before: before.model.clone(),
+            besides: OnceCell::new(),
             waypoints: !delta.waypoints.is_empty(),
             catalog: catalog_changed || another_model || nearness || !Arc::ptr_eq(&held.keys, &snapshot.keys),
             nearness: another_model || nearness,

@@ -187,20 +187,34 @@ fn counts(cx: &Context<'_>, news: &News) -> bool {
         // A service is another one: where its traffic goes may be, too.
         return true;
     }
-    let services = &cx.snapshot.catalog.services;
-    let is_told = |key: &Name| {
-        let host = key.split_once('/').map(|(_, host)| corten_core::Host::from(host));
-        let all = host.as_ref().map_or(&[][..], |host| services.of_host(host));
-        all.iter()
-            .filter(|service| service.key == *key)
-            .all(|service| parts::is_told(service))
-    };
-    if !news.services.iter().all(is_told) {
+    if *news.besides.get_or_init(|| of_services(cx, news)) {
         return true;
     }
     let behind = |workload: &Option<Arc<Workload>>| parts::behind(cx, workload.as_ref()?);
     let mut workloads = news.workloads.iter().filter(|_| cx.proxy.kind == ProxyKind::Waypoint);
     workloads.any(|[before, now]| behind(before) != behind(now))
+}
+
+/// Whether what is different about the workloads of services counts for more than their endpoints, whoever the proxy is.
+fn of_services(cx: &Context<'_>, news: &News) -> bool {
+    let before = Snapshot {
+        model: news.before.clone(),
+        ..cx.snapshot.clone()
+    };
+    let before = Context {
+        snapshot: &before,
+        ..cx.clone()
+    };
+    let services = &cx.snapshot.catalog.services;
+    let same = |service: &Arc<corten_routing::Service>| {
+        parts::is_told(service) && parts::of_workloads(cx, service) == parts::of_workloads(&before, service)
+    };
+    let is_told = |key: &Name| {
+        let host = key.split_once('/').map(|(_, host)| corten_core::Host::from(host));
+        let all = host.as_ref().map_or(&[][..], |host| services.of_host(host));
+        all.iter().filter(|service| service.key == *key).all(same)
+    };
+    !news.services.iter().all(is_told)
 }
 
 /// The objects that are for workloads of a namespace, one value for all its proxies while nothing of that is different.

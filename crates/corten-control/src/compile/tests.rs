@@ -656,6 +656,11 @@ fn endpoints_are_sent_by_themselves_where_everything_is_made_at_once() {
     for (now, before) in endpoints(&control).iter().zip(&before) {
         assert_ne!(now, before);
     }
+    // A workload of another account is one whose certificate clusters believe, too.
+    control.apply(&[seed(pod, 1, 0, [0, 0, 1])]);
+    control.check();
+    let work = (work.0, work.1, work.2 + 2);
+    assert_eq!(control.compiler.work(), work);
     // A rule for it is for both.
     control.apply(&[seed(9, 1, 0, [0, 0, 0])]);
     control.check();

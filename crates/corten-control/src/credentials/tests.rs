@@ -134,7 +134,7 @@ fn who_comes_back_is_asked_for_anew() {
     let connect = |number: u64| {
         let asker = asker(true);
         credentials.add(number, asker.shared, asker.proxy, &[identity()]);
-        credentials.ask(number, &["kubernetes://a".to_owned()], || None);
+        credentials.ask(number, &["kubernetes://a".into()], || None);
     };
     let given = || {
         credentials

@@ -32,7 +32,10 @@ use corten_envoy::{
 use corten_routing::{ProxyKind, Service, ServicePort, for_port, merge_policies};
 
 pub use self::{diagnostics::diagnostics, stat::Stat};
-pub(crate) use self::{outbound::Way, waypoint::of_waypoint};
+pub(crate) use self::{
+    outbound::{Way, of_workloads},
+    waypoint::of_waypoint,
+};
 use crate::{
     Context, listener,
     names::{self, Parsed},

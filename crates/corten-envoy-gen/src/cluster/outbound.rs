@@ -358,6 +358,18 @@ fn identities(cx: &Context<'_>, service: &Service, port: &ServicePort) -> Vec<St
     expand_trust_domains(&all, &domains).into_iter().collect()
 }
 
+/// What the clusters of a service have of its workloads beside their being endpoints, by port: their identities, and whether all of
+/// them are reached through tunnels.
+pub(crate) fn of_workloads(cx: &Context<'_>, service: &Service) -> Vec<(Vec<String>, bool)> {
+    let of_port = |port| (identities(cx, service, port), are_tunnelled(cx, service, port));
+    service.ports.iter().map(of_port).collect()
+}
+
+fn are_tunnelled(cx: &Context<'_>, service: &Service, port: &ServicePort) -> bool {
+    let all = endpoints_of(cx, service, port);
+    !all.is_empty() && all.iter().all(Endpoint::is_tunnelled)
+}
+
 /// Says what the cluster comes from.
 fn describe(
     cx: &Context<'_>,
@@ -381,8 +393,7 @@ fn describe(
         put("subset", string_value(subset));
         return;
     }
-    let all = endpoints_of(cx, service, port);
-    if !all.is_empty() && all.iter().all(Endpoint::is_tunnelled) {
+    if are_tunnelled(cx, service, port) {
         put("disable_mx", truth(true));
     } else if service.mesh_external {
         put("external", truth(true));

@@ -1,7 +1,7 @@
 //! The server's session with one client: pure. Requests and the store's changes go in, responses come out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use corten_proto::discovery::{self, DeltaDiscoveryRequest, DiscoveryRequest};
 
@@ -35,7 +35,9 @@ struct Watch {
     type_url: Box<str>,
     wildcard: bool,
     /// Names asked for, which may be other than those of the resources they lead to.
-    asked: BTreeSet<String>,
+    asked: BTreeSet<Arc<str>>,
+    /// The same, as they are shown, once somebody has looked.
+    shown: OnceLock<Arc<[Arc<str>]>>,
     /// Names sent because something asked for led to them.
     implied: BTreeSet<Arc<str>>,
     /// Number of the latest change that the client has been told of.
@@ -94,7 +96,7 @@ pub struct WatchView {
     /// Whether it wants everything.
     pub wildcard: bool,
     /// The names it asked for.
-    pub names: Vec<String>,
+    pub names: Arc<[Arc<str>]>,
     /// Nonce of the last response sent.
     pub sent: Option<String>,
     /// Nonce of the last response accepted.
@@ -154,16 +156,20 @@ impl Session {
             nonce => watch.answered(nonce, request.error_detail.as_ref()),
         };
         // Names are added and dropped by whatever request carries them: unlike acknowledgements, they do not speak of a response.
-        let mut wanted: BTreeSet<String> = request.resource_names_subscribe.into_iter().collect();
+        let table = store.table(&request.type_url);
+        let mut wanted = shared(table, request.resource_names_subscribe);
         let mut all = wanted.remove(WILDCARD) && !watch.wildcard;
         watch.wildcard |= all;
+        if !wanted.is_empty() || !request.resource_names_unsubscribe.is_empty() {
+            watch.shown = OnceLock::new();
+        }
         watch.asked.extend(wanted.iter().cloned());
         for name in &request.resource_names_unsubscribe {
             if name == WILDCARD {
                 (watch.wildcard, all) = (false, false);
             }
-            wanted.remove(name);
-            watch.asked.remove(name);
+            wanted.remove(&**name);
+            watch.asked.remove(&**name);
             watch.implied.remove(&**name);
         }
         if !all && wanted.is_empty() {
@@ -173,14 +179,13 @@ impl Session {
             Event::Accepted | Event::Stale => Event::Subscribed,
             other => other,
         };
-        let table = store.table(&request.type_url);
         let (resources, removed) = match table {
             Some(table) if all => {
                 watch.cursor = store.version();
                 (Resources::All(table.all()), Vec::new())
             }
             Some(table) => watch.find(table, &self.node, &wanted, &HashMap::new()),
-            None => (Resources::Some(Vec::new()), names(wanted)),
+            None => (Resources::Some(Vec::new()), wanted.into_iter().collect()),
         };
         let response = self.respond(store, position, resources, removed);
         (event, Some(response))
@@ -191,16 +196,17 @@ impl Session {
         let versions = request.initial_resource_versions;
         let subscribes_nothing = request.resource_names_subscribe.is_empty();
         let dropped: BTreeSet<String> = request.resource_names_unsubscribe.into_iter().collect();
-        let mut asked: BTreeSet<String> = request.resource_names_subscribe.into_iter().collect();
-        asked.retain(|name| !dropped.contains(name));
+        let table = store.table(&request.type_url);
+        let mut asked = shared(table, request.resource_names_subscribe);
+        asked.retain(|name| !dropped.contains(&**name));
         let wildcard = asked.remove(WILDCARD) || subscribes_nothing;
         if !wildcard {
             let held = versions.keys().filter(|name| !dropped.contains(*name));
-            asked.extend(held.cloned());
+            asked.append(&mut shared(table, held.cloned()));
         }
         let mut watch = Watch::new(&request.type_url, wildcard, asked);
         watch.cursor = store.version();
-        let (resources, removed) = match store.table(&request.type_url) {
+        let (resources, removed) = match table {
             Some(table) if wildcard && versions.is_empty() => (Resources::All(table.all()), Vec::new()),
             Some(table) if wildcard => {
                 // An empty version says nothing about the content.
@@ -240,7 +246,7 @@ impl Session {
         }
         let table = store.table(&request.type_url);
         let has_wildcard = table.is_some_and(|table| table.config().state_wildcard);
-        let mut asked: BTreeSet<String> = request.resource_names.into_iter().collect();
+        let mut asked = shared(table, request.resource_names);
         if asked.is_empty() && !has_wildcard {
             // No names mean no interest. In a first request, too.
             self.watches.retain(|watch| *watch.type_url != *request.type_url);
@@ -258,10 +264,11 @@ impl Session {
                     return (Event::Stale, None);
                 }
                 let event = watch.answered(&request.response_nonce, None);
-                let added: BTreeSet<String> = asked.difference(&watch.asked).cloned().collect();
+                let added: BTreeSet<Arc<str>> = asked.difference(&watch.asked).cloned().collect();
                 let changed = watch.asked != asked || watch.wildcard != wildcard;
                 let fewer_only = added.is_empty() && !wildcard;
                 watch.asked = asked;
+                watch.shown = OnceLock::new();
                 watch.wildcard = wildcard;
                 if let Some(table) = table.filter(|_| changed) {
                     // The names replace those before, and with them goes what only those led to.
@@ -394,7 +401,7 @@ impl Session {
             table.is_some_and(|table| table.config().follows == Some(&*sent))
         };
         for watch in self.watches.iter_mut().filter(follows) {
-            let asked = resources.names().filter(|name| watch.asked.contains(&***name));
+            let asked = resources.names().filter(|name| watch.asked.contains(*name));
             watch.again.extend(asked.cloned());
         }
     }
@@ -416,11 +423,12 @@ impl Session {
 }
 
 impl Watch {
-    fn new(type_url: &str, wildcard: bool, asked: BTreeSet<String>) -> Watch {
+    fn new(type_url: &str, wildcard: bool, asked: BTreeSet<Arc<str>>) -> Watch {
         Watch {
             type_url: type_url.into(),
             wildcard,
             asked,
+            shown: OnceLock::new(),
             implied: BTreeSet::new(),
             cursor: 0,
             again: BTreeSet::new(),
@@ -479,14 +487,14 @@ impl Watch {
         &mut self,
         table: TableLook<'_>,
         node: &str,
-        wanted: &BTreeSet<String>,
+        wanted: &BTreeSet<Arc<str>>,
         versions: &HashMap<String, String>,
     ) -> (Resources, Vec<Arc<str>>) {
         let mut found = Found::new(table);
         let mut unknown = Vec::new();
         for key in wanted {
             if !found.key(key) {
-                unknown.push(Arc::from(&**key));
+                unknown.push(Arc::clone(key));
             }
         }
         if !self.wildcard {
@@ -532,9 +540,9 @@ impl Watch {
                 Change::Present(resource) => {
                     let name = &**resource.name();
                     let keys = table.keys(name);
-                    let known = |name: &String| self.asked.contains(name) || self.implied.contains(&**name);
+                    let known = |name: &String| self.asked.contains(&**name) || self.implied.contains(&**name);
                     let asked = self.asked.contains(name)
-                        || keys.is_some_and(|keys| keys.aliases.iter().any(|alias| self.asked.contains(alias)));
+                        || keys.is_some_and(|keys| keys.aliases.iter().any(|alias| self.asked.contains(&**alias)));
                     if asked {
                         found.with_members(resource, &self.implied);
                     } else if self.implied.contains(name)
@@ -566,7 +574,7 @@ impl Watch {
         WatchView {
             type_url: self.type_url.to_string(),
             wildcard: self.wildcard,
-            names: self.asked.iter().cloned().collect(),
+            names: Arc::clone(self.shown.get_or_init(|| self.asked.iter().cloned().collect())),
             sent: self.sent.as_deref().map(str::to_owned),
             acked: self.acked.as_deref().map(str::to_owned),
             error: self.error.clone(),
@@ -641,6 +649,15 @@ impl<'a> Found<'a> {
 fn aliases(table: TableLook<'_>, resource: &Resource) -> Vec<String> {
     let keys = table.keys(resource.name());
     keys.map(|keys| keys.aliases.clone()).unwrap_or_default()
+}
+
+/// Names that a client asks for; of resources that there are they are these resources' own, which all clients share.
+fn shared(table: Option<TableLook<'_>>, names: impl IntoIterator<Item = String>) -> BTreeSet<Arc<str>> {
+    let known = |name: &str| Some(Arc::clone(table?.get(name)?.name()));
+    let names = names.into_iter();
+    names
+        .map(|name| known(&name).unwrap_or_else(|| Arc::from(name)))
+        .collect()
 }
 
 fn names(names: impl IntoIterator<Item = String>) -> Vec<Arc<str>> {
