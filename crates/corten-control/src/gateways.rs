@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use crate::credentials::Credentials;
 use crate::deployer::{self, Workload, Workloads};
 use crate::gateway_status::{Wanted, Write};
+use crate::ingress_nodes::IngressNodes;
 use crate::revision::Revision;
 
 /// The objects, and what they became last.
@@ -33,6 +34,8 @@ pub(crate) struct Gateways {
     /// Whose gateways are ours.
     revision: Revision,
     outside: BTreeMap<Key, Outside>,
+    /// Where gateways' pods run.
+    nodes: IngressNodes,
     /// The services that gateways are reached by, by namespace and host name, as they were last seen.
     reached: BTreeMap<(String, String), Option<Arc<RegistryService>>>,
     generated: Generated,
@@ -79,6 +82,7 @@ impl Gateways {
             store: Store::new(revision.name()),
             revision,
             outside: BTreeMap::new(),
+            nodes: IngressNodes::default(),
             reached: BTreeMap::new(),
             generated: Generated::default(),
             domain: Settings::default().domain,
@@ -130,6 +134,8 @@ impl Gateways {
             tracing::warn!("{diagnostic}");
         }
         match (kind.group, kind.kind) {
+            ("", "Pod") if self.nodes.put_pod(Key::new(&key.namespace, &key.name), Some(object)) => self.store.touch(),
+            ("", "Node") if self.nodes.put_node(&key.name, Some(object)) => self.store.touch(),
             ("", "Service") => {
                 self.put_service(object);
                 let is_ours = object["metadata"]["labels"][deploy::MANAGED].is_string();
@@ -159,6 +165,8 @@ impl Gateways {
         self.store.remove(kind.group, kind.kind, &place);
         match (kind.group, kind.kind) {
             _ if is_of_workload(kind) && self.workloads.see(kind.kind, key.clone(), None) => self.send_workloads(),
+            ("", "Pod") if self.nodes.put_pod(place.clone(), None) => self.store.touch(),
+            ("", "Node") if self.nodes.put_node(&key.name, None) => self.store.touch(),
             ("", "Service") => {
                 if self.workloads.see(kind.kind, key.clone(), None) {
                     self.send_workloads();
@@ -393,6 +401,9 @@ impl Gateways {
 
     /// Where the gateway for Ingresses can be reached from outside.
     fn ingress_addresses(&self, settings: &ingress::Settings) -> Vec<String> {
+        if settings.service.is_empty() {
+            return self.nodes.addresses(&settings.namespace, settings.label());
+        }
         let key = Key::new(&settings.namespace, &settings.service);
         self.outside
             .get(&key)

@@ -18,6 +18,7 @@ mod faults;
 mod gateway_status;
 mod gateways;
 mod http;
+mod ingress_nodes;
 mod injection;
 mod issuers;
 mod keys;

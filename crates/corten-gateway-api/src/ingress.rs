@@ -181,15 +181,22 @@ fn is_ours(inputs: &Inputs, ingress: &Ingress) -> bool {
     }
 }
 
+impl Settings {
+    /// The value of the label `istio` of the gateway's pods.
+    pub fn label(&self) -> &str {
+        if !self.selector.is_empty() {
+            &self.selector
+        } else if !self.service.is_empty() && self.service != "istio-ingressgateway" {
+            &self.service
+        } else {
+            "ingressgateway"
+        }
+    }
+}
+
 fn gateway(inputs: &Inputs, ingress: &Ingress, out: &mut Conversion) -> Gateway {
     let settings = &inputs.settings;
-    let label = if !settings.selector.is_empty() {
-        &settings.selector
-    } else if !settings.service.is_empty() && settings.service != "istio-ingressgateway" {
-        &settings.service
-    } else {
-        "ingressgateway"
-    };
+    let label = settings.label();
     let (name, namespace) = (name(ingress), namespace(ingress));
     let mut servers = Vec::new();
     let tls = ingress.spec.as_ref().and_then(|spec| spec.tls.as_ref());
