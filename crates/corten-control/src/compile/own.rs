@@ -277,6 +277,10 @@ fn pins(proxy: &Arc<Proxy>, snapshot: &Snapshot, scope: &Scope, places: &mut Pla
     pins.pin(&snapshot.keys);
     if proxy.kind != ProxyKind::Sidecar {
         pins.pin(catalog);
+        // A router listens on the ports that its services lead to, and which services are its own its workload says.
+        for workload in workloads(proxy, snapshot) {
+            pins.pin(&workload);
+        }
         return pins;
     }
     pins.pin(&catalog.mesh);

@@ -429,6 +429,14 @@ impl Control {
         }
     }
 
+    fn put_all(&mut self, objects: &[Value]) {
+        let mut changes = Vec::new();
+        for object in objects {
+            self.put(object, &mut changes);
+        }
+        self.deliver(changes);
+    }
+
     fn apply(&mut self, steps: &[Step]) {
         let mut changes = Vec::new();
         for step in steps {
@@ -442,6 +450,10 @@ impl Control {
                 }
             }
         }
+        self.deliver(changes);
+    }
+
+    fn deliver(&mut self, changes: Vec<Change>) {
         let delta = self.mesh.apply(changes);
         let inputs = Inputs {
             model: self.mesh.snapshot(),
@@ -665,4 +677,38 @@ fn endpoints_are_sent_by_themselves_where_everything_is_made_at_once() {
     control.apply(&[seed(9, 1, 0, [0, 0, 0])]);
     control.check();
     assert_eq!(control.compiler.work(), (work.0, work.1, work.2 + 2));
+}
+
+/// A router may connect before it is known which services its pod belongs to, and what it listens on follows from their ports.
+#[test]
+fn a_router_listens_when_its_services_become_known() {
+    let of = |api: &str, kind: &str, labels: Value, spec: Value| json!({ "apiVersion": api, "kind": kind, "metadata": { "name": "edge", "namespace": "istio-system", "labels": labels }, "spec": spec });
+    let mut pod = of(
+        "v1",
+        "Pod",
+        json!({ "app": "edge" }),
+        json!({ "nodeName": "n1", "containers": [{ "name": "istio-proxy" }] }),
+    );
+    pod["status"] = json!({
+        "phase": "Running", "podIP": "10.0.0.2", "podIPs": [{ "ip": "10.0.0.2" }], "conditions": [{ "type": "Ready", "status": "True" }],
+    });
+    let mut control = Control::new();
+    control.put_all(&[
+        of(
+            "v1",
+            "Service",
+            json!({}),
+            json!({ "clusterIP": "10.1.0.1", "selector": { "app": "edge" }, "ports": [{ "port": 80, "name": "http", "targetPort": 8080 }] }),
+        ),
+        of(
+            "networking.istio.io/v1",
+            "Gateway",
+            json!({}),
+            json!({ "selector": { "app": "edge" }, "servers": [{ "port": { "number": 80, "name": "http", "protocol": "HTTP" }, "hosts": ["*"] }] }),
+        ),
+    ]);
+    control.connect(proxies()[4].clone());
+    control.check();
+    control.put_all(&[pod]);
+    control.check();
 }
