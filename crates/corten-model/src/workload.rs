@@ -52,6 +52,8 @@ pub struct Workload {
     pub labels: Labels,
     /// Whether it takes traffic.
     pub healthy: bool,
+    /// Whether it is on its way out: it does not even count as one that takes no traffic.
+    pub terminating: bool,
     /// The cluster; empty for what belongs to none.
     pub cluster: Name,
     /// Where it is.

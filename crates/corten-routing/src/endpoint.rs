@@ -135,6 +135,10 @@ pub fn endpoints(snapshot: &Snapshot, service: &Service, port: &ServicePort) -> 
 }
 
 fn of_workload(service: &Service, port: &ServicePort, workload: &Arc<Workload>) -> Option<Endpoint> {
+    // A service of two pods, of which one has been replaced and is about to end, is whole, and not two thirds of three.
+    if workload.terminating && !service.publish_not_ready {
+        return None;
+    }
     let (_, ports) = workload.services.iter().find(|(key, _)| *key == service.key)?;
     let number = ports.iter().find(|of| of.service_port == port.number)?.target_port;
     let (address, more) = match workload.addresses.split_first() {
@@ -225,6 +229,7 @@ fn of_listed(snapshot: &Snapshot, service: &Service, port: &ServicePort, written
         policies: Arc::default(),
         services: Arc::default(),
         healthy: true,
+        terminating: false,
         cluster: Name::clone(&snapshot.settings().cluster),
         locality: (locality != Locality::default()).then(|| Arc::new(locality)),
         host_network: false,

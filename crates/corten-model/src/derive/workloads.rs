@@ -74,6 +74,7 @@ impl Common {
             services: Arc::default(),
             labels: Labels::default(),
             healthy: true,
+            terminating: false,
             cluster: Arc::clone(&self.settings.cluster),
             locality: None,
             host_network: false,
@@ -192,6 +193,7 @@ pub(crate) fn of_pod(
     workload.service_account = Arc::clone(&pod.service_account);
     workload.node = Arc::clone(&pod.node);
     workload.healthy = healthy;
+    workload.terminating = pod.terminating;
     workload.host_network = pod.host_network;
     workload.tunnel = pod.tunnel;
     workload.locality = locality.cloned();

@@ -48,6 +48,8 @@ pub struct Pod {
     /// It would be healthy by what its node last said of it: its containers are ready, and whatever else has a say. One that is not
     /// healthy all the same is on a node that was taken for lost.
     pub healthy_by_node: bool,
+    /// It is asked to go.
+    pub terminating: bool,
     /// It uses its node's network.
     pub host_network: bool,
     /// What it speaks inbound.

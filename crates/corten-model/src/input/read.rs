@@ -168,6 +168,7 @@ impl Reader {
             terminal: matches!(text(value, &["status", "phase"]), "Succeeded" | "Failed"),
             healthy: is("Ready") && !deleted,
             healthy_by_node: ready_by_node && !deleted,
+            terminating: deleted,
             host_network: truth(value, &["spec", "hostNetwork"]),
             tunnel: tunnel(&meta.labels, redirected),
             node: self.names.name(text(value, &["spec", "nodeName"])),

@@ -54,6 +54,12 @@ status: {podIP: 10.1.0.2, phase: Running, conditions: [{type: Ready, status: "Fa
 ---
 apiVersion: v1
 kind: Pod
+metadata: {name: gone, namespace: shop, labels: {app: web}, deletionTimestamp: "2026-01-01T00:00:00Z"}
+spec: {serviceAccountName: web, nodeName: one, containers: [{name: a, ports: [{name: web, containerPort: 8080}]}]}
+status: {podIP: 10.1.0.7, phase: Running, conditions: [{type: Ready, status: "True"}]}
+---
+apiVersion: v1
+kind: Pod
 metadata: {name: a, namespace: shop, labels: {app: web, security.istio.io/tlsMode: istio}}
 spec: {serviceAccountName: web, nodeName: two, containers: [{name: a}]}
 status: {podIP: 10.1.0.1, phase: Running, conditions: [{type: Ready, status: "True"}]}
@@ -85,8 +91,10 @@ fn workloads_are_endpoints_where_a_port_leads_somewhere() {
         "web.shop.svc.cluster.local",
         &expect![[r#"
             80 10.1.0.2:8080 spiffe://td/ns/shop/sa/web, version=v2, kubernetes.io/hostname=one
+            80 10.1.0.7:8080 spiffe://td/ns/shop/sa/web, kubernetes.io/hostname=one
             81 10.1.0.1:81 tls, spiffe://td/ns/shop/sa/web, kubernetes.io/hostname=two
             81 10.1.0.2:81 spiffe://td/ns/shop/sa/web, version=v2, kubernetes.io/hostname=one
+            81 10.1.0.7:81 spiffe://td/ns/shop/sa/web, kubernetes.io/hostname=one
             81 10.1.0.9:81 tls, spiffe://td/ns/shop/sa/vm, weight 4, topology.kubernetes.io/zone=z, topology.istio.io/network=far
         "#]],
     );
