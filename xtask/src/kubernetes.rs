@@ -2,6 +2,7 @@
 //!
 //! The cluster of `KUBECONFIG`, or else the two-node one of `../shared/kubernetes/lab.sh`, which is started for it and stopped after it.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
@@ -83,6 +84,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     };
     let bin = cargo::build_binaries(&["--locked"])?;
     let envoy = options.envoy.clone().or_else(stock_envoy);
+    // What is installed for the scenarios is removed after them; somebody's mesh is not.
+    ensure!(
+        cluster.lab.is_some() || !has_mesh(&bin, &cluster)?,
+        "a mesh is installed on the cluster of KUBECONFIG: the scenarios install one and remove it; take another cluster, or run \
+         `corten uninstall --purge -y` if it is of no use"
+    );
     let archive = image::build(&image::Options {
         tests: true,
         envoy: envoy.clone(),
@@ -122,14 +129,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         Ok::<_, anyhow::Error>(tests.status().context("running cargo test")?.success())
     };
     let begin = Instant::now();
-    // A mesh that is there already is somebody's, but for the lab's.
     let wanted = |name: &str| options.filter.as_ref().is_none_or(|filter| name.contains(filter));
-    let mut well = if !wanted("installed_and_removed") {
-        true
-    } else if has_mesh(&bin, &cluster)? && cluster.lab.is_none() {
-        println!("SKIPPED: installed_and_removed: a mesh is installed already");
-        true
-    } else {
+    let mut well = !wanted("installed_and_removed") || {
         corten(&["uninstall", "--purge", "-y"])?;
         play("from_nothing_to_nothing")?
     };
@@ -193,7 +194,7 @@ fn node_shell(cluster: &Cluster, options: &Options) -> Option<String> {
 fn find() -> Result<Option<Cluster>> {
     if let Some(kubeconfig) = std::env::var_os("KUBECONFIG").filter(|it| !it.is_empty()) {
         return Ok(Some(Cluster {
-            kubeconfig: kubeconfig.into(),
+            kubeconfig: absolute(&kubeconfig)?,
             lab: None,
             started: false,
         }));
@@ -225,6 +226,12 @@ fn find() -> Result<Option<Cluster>> {
         script.display()
     );
     Ok(Some(cluster))
+}
+
+/// The files of a `KUBECONFIG` as they are found from anywhere: tests run in the folder of their package.
+fn absolute(files: &OsStr) -> Result<PathBuf> {
+    let files: Result<Vec<PathBuf>, _> = std::env::split_paths(files).map(std::path::absolute).collect();
+    Ok(std::env::join_paths(files?)?.into())
 }
 
 /// Where the lab keeps what runs.
@@ -279,6 +286,13 @@ mod tests {
             .filter(|word| !word.is_empty())
             .map(str::to_owned)
             .collect()
+    }
+
+    #[test]
+    fn kubeconfigs_are_found_from_anywhere() {
+        let here = std::env::current_dir().unwrap();
+        let found = absolute(OsStr::new("/a/b:c")).unwrap();
+        assert_eq!(found, PathBuf::from(format!("/a/b:{}/c", here.display())));
     }
 
     #[test]
