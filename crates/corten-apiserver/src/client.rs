@@ -107,6 +107,14 @@ impl Client {
         })
     }
 
+    /// One whose writes go through everything and are not stored.
+    #[must_use]
+    pub fn dry_run(&self) -> Client {
+        let mut client = self.clone();
+        client.context.dry_run = true;
+        client
+    }
+
     /// Creates an object; the namespace is the one in its metadata.
     pub async fn create(&self, r: &ResourceId, object: Value) -> Result<Object, Status> {
         let resource = self.api.resource(r)?;

@@ -4,6 +4,8 @@
 
 mod stock;
 
+use std::time::Duration;
+
 use corten_api::crds::{Channel, definitions};
 use corten_apiserver::{Client, DeleteOptions, Patch, ResourceId, Status, resources};
 use serde_json::{Value, json};
@@ -20,6 +22,9 @@ pub const MANAGER: &str = "corten-up";
 
 /// What stands for a revision of the definitions on each of them, so that a start does not write what is there already.
 const REVISION: &str = "corten.dev/definition";
+
+/// Between two looks whether pods get their proxies.
+const INJECTS_RETRY: Duration = Duration::from_millis(50);
 
 const MANIFESTS: &str = include_str!("manifests.yaml");
 
@@ -65,6 +70,19 @@ pub async fn install(client: &Client, stock: &Stock) -> Result<(), Status> {
         }
     }
     Ok(())
+}
+
+/// Waits until pods can be made that are to get a proxy: until then the webhook that gives it to them refuses them.
+pub async fn injects(client: &Client) {
+    let pod = json!({
+        "metadata": {"name": "corten-up", "namespace": "default", "labels": {"sidecar.istio.io/inject": "true"}},
+        "spec": {"containers": [{"name": "none", "image": "corten.dev/echo"}]},
+    });
+    let client = client.dry_run();
+    while let Err(status) = client.create(&resources::PODS, pod.clone()).await {
+        tracing::debug!(%status, "pods that are to get a proxy cannot be made yet");
+        tokio::time::sleep(INJECTS_RETRY).await;
+    }
 }
 
 /// Takes the parts away that an earlier start put there; definitions and what users made of them stay.

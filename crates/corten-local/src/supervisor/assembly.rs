@@ -35,6 +35,9 @@ const PODS_GRACE: Duration = Duration::from_secs(8);
 /// How long what serves may take to finish.
 const SERVICES_GRACE: Duration = Duration::from_secs(2);
 
+/// How long the mesh's control plane may keep the runtime from being ready. It takes about two seconds.
+const MESH_MAX: Duration = Duration::from_secs(20);
+
 /// Everything that runs.
 pub(super) struct Assembly {
     api: Arc<Api>,
@@ -94,7 +97,7 @@ impl Assembly {
         })
     }
 
-    /// Resolves when the API answers, every node is ready, and the objects of the mesh are there (or are not, when it was not wanted).
+    /// Resolves when the API answers, every node is ready, and the objects of the mesh are there and give pods their proxies (or are not, when it was not wanted).
     pub(super) fn ready(&self) -> impl Future<Output = ()> + use<> {
         let (nodes, mut ready, mut mesh) = (self.nodes, self.nodes_ready.clone(), self.mesh_settled.clone());
         async move {
@@ -236,6 +239,13 @@ impl Foundation {
             async move {
                 if let Some(stock) = wanted {
                     mesh::install(&client, &stock).await?;
+                    // Whoever applies pods once this is ready shall not be told to try again.
+                    tokio::select! {
+                        () = drain.wait() => return Ok(()),
+                        late = tokio::time::timeout(MESH_MAX, mesh::injects(&client)) => if late.is_err() {
+                            tracing::warn!("pods that are to get a proxy cannot be made after {MESH_MAX:?}: the control plane is not there");
+                        }
+                    }
                 } else {
                     mesh::uninstall(&client).await?;
                 }
