@@ -59,6 +59,9 @@ struct Serving {
     buffer: Vec<u8>,
 }
 
+/// Reads from an ended container's output at most.
+const DRAIN_READS_MAX: usize = 1024;
+
 /// A container from its fork to its exit.
 struct Running {
     first: Pid,
@@ -342,11 +345,15 @@ impl Serving {
     /// Moves what is left in the pipes of an ended container into its log.
     fn drain(&mut self, name: &str) {
         for index in [1, 0] {
-            while let Some(output) = self
-                .containers
-                .get(name)
-                .and_then(|container| container.outputs.get(index))
-            {
+            // A pipe holds 64 KiB. Whoever goes on printing is no process of the container, and is not listened to for ever.
+            for _ in 0..DRAIN_READS_MAX {
+                let Some(output) = self
+                    .containers
+                    .get(name)
+                    .and_then(|container| container.outputs.get(index))
+                else {
+                    break;
+                };
                 let mut files = [PollFd::new(&output.file, PollFlags::IN)];
                 // A descendant that left the container's processes may still hold the other end: what it prints from now on is lost.
                 if !matches!(poll(&mut files, Some(&rustix::time::Timespec::default())), Ok(1)) {

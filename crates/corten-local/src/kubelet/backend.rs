@@ -182,9 +182,12 @@ impl PodBackend for Pods {
         let sandbox = self.sandbox(pod);
         Box::pin(async move {
             let sandbox = sandbox?;
-            let started = sandbox
-                .exec(&options.container, options.command, options.tty, options.stdin)
-                .await;
+            let started = sandbox.exec(&options.container, options.command, options.tty, options.stdin);
+            let started = tokio::time::timeout(EXEC_START_MAX, started).await.map_err(|_| {
+                Status::internal(format!(
+                    "error executing command in container: the pod has not started it after {EXEC_START_MAX:?}"
+                ))
+            })?;
             let exec =
                 started.map_err(|error| Status::internal(format!("error executing command in container: {error}")))?;
             pump(exec, io).await
@@ -331,6 +334,9 @@ async fn pump(mut exec: Exec, mut io: ExecStreams) -> Result<ExecExit, Status> {
         Err(_) => Err(Status::internal("the container went away")),
     }
 }
+
+/// How long a pod may take to start a further program.
+const EXEC_START_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// How long output is waited for after the program itself has ended.
 const LAST_OUTPUT: std::time::Duration = std::time::Duration::from_millis(200);
