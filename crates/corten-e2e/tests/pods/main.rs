@@ -27,6 +27,7 @@ const SCENARIOS: &[Scenario] = &[
     ("run", tools::run),
     ("port_forward", tools::port_forward),
     ("postgresql", users::postgresql),
+    ("kernel_settings", users::kernel_settings),
 ];
 
 #[test]

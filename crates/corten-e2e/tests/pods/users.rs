@@ -37,6 +37,47 @@ spec:
   containers: [{name: client, image: host, command: [sleep, infinity]}]
 "#;
 
+const SETTINGS: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: low}
+spec:
+  terminationGracePeriodSeconds: 0
+  securityContext:
+    runAsUser: 999
+    sysctls:
+    - {name: net.ipv4.ip_unprivileged_port_start, value: "80"}
+    - {name: net.ipv4.ip_local_port_range, value: "40000 40100"}
+  containers:
+  - name: echo
+    image: corten.dev/echo
+    args: [--port, "80"]
+    readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: refused}
+spec:
+  securityContext: {sysctls: [{name: net.core.somaxconn, value: "1024"}]}
+  containers: [{name: echo, image: corten.dev/echo}]
+"#;
+
+pub(crate) fn kernel_settings(ns: &Namespace<'_>) {
+    ns.apply(SETTINGS);
+    // It listens where only root may elsewhere.
+    ns.wait("pod/low", "condition=Ready");
+    ns.wait("pod/refused", "jsonpath={.status.phase}=Failed");
+    let said = ns.corten(
+        "get",
+        &["pod", "refused", "-o", "jsonpath={.status.reason}: {.status.message}"],
+    );
+    assert_eq!(
+        said.ok(),
+        "SysctlForbidden: Pod was rejected: forbidden sysctl: \"net.core.somaxconn\" not allowlisted"
+    );
+    ns.corten("delete", &["pod", "low", "refused"]).ok();
+}
+
 pub(crate) fn postgresql(ns: &Namespace<'_>) {
     if !Path::new("/usr/lib/postgresql").exists() {
         corten_rt::skip!("needs a PostgreSQL server (Debian package postgresql)");

@@ -4,12 +4,16 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
+use corten_linux::NetNs;
+use corten_linux::net::set_sysctl;
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+use super::sysctls::Sysctl;
 use crate::network::{Network, PodRef};
 use crate::sandbox::{ContainerSpec, Exec, Exit, HostsEntry, NetworkNamespace, Sandbox, SandboxSpec, StartError};
 
@@ -18,8 +22,13 @@ pub(crate) type Connect = Arc<dyn Fn(SocketAddr) -> BoxFuture<'static, io::Resul
 
 /// One node's share of the machine.
 pub(crate) trait Machine: Send + Sync + 'static {
-    /// Makes a pod's namespaces and attaches its network.
-    fn create(&self, spec: SandboxSpec, host_network: bool) -> BoxFuture<'_, Result<Made, String>>;
+    /// Makes a pod's namespaces with their kernel settings, and attaches its network.
+    fn create(
+        &self,
+        spec: SandboxSpec,
+        host_network: bool,
+        sysctls: Vec<Sysctl>,
+    ) -> BoxFuture<'_, Result<Made, String>>;
     /// Connections from the node, as probes make them.
     fn connect(&self) -> Connect;
 }
@@ -60,7 +69,7 @@ impl Local {
         Self { node, network }
     }
 
-    async fn make(&self, mut spec: SandboxSpec, host_network: bool) -> Result<Made, String> {
+    async fn make(&self, mut spec: SandboxSpec, host_network: bool, sysctls: &[Sysctl]) -> Result<Made, String> {
         let node = self
             .network
             .node(&self.node)
@@ -75,6 +84,10 @@ impl Local {
         }
         let mut sandbox = Sandbox::create(spec).await.map_err(|error| error.to_string())?;
         let exits = sandbox.exits();
+        if let Err(error) = set(sandbox.netns_path(), sysctls) {
+            sandbox.stop().await;
+            return Err(format!("the pod's securityContext.sysctls: {error}"));
+        }
         let ips = if host_network {
             node.addresses()
         } else {
@@ -96,8 +109,13 @@ impl Local {
 }
 
 impl Machine for Local {
-    fn create(&self, spec: SandboxSpec, host_network: bool) -> BoxFuture<'_, Result<Made, String>> {
-        Box::pin(self.make(spec, host_network))
+    fn create(
+        &self,
+        spec: SandboxSpec,
+        host_network: bool,
+        sysctls: Vec<Sysctl>,
+    ) -> BoxFuture<'_, Result<Made, String>> {
+        Box::pin(async move { self.make(spec, host_network, &sysctls).await })
     }
 
     fn connect(&self) -> Connect {
@@ -110,6 +128,14 @@ impl Machine for Local {
             })
         })
     }
+}
+
+/// Sets a network namespace's kernel settings.
+fn set(netns: &Path, sysctls: &[Sysctl]) -> io::Result<()> {
+    if sysctls.is_empty() {
+        return Ok(());
+    }
+    NetNs::open(netns)?.run(|| sysctls.iter().try_for_each(|(name, value)| set_sysctl(name, value)))?
 }
 
 struct LocalPod {

@@ -17,6 +17,7 @@ mod probes;
 mod start;
 mod status;
 mod surroundings;
+mod sysctls;
 #[cfg(test)]
 mod tests;
 mod volumes;

@@ -15,6 +15,7 @@ use super::images::Program;
 use super::lifecycle::StartFailure;
 use super::machine::{Made, PodSandbox};
 use super::surroundings::{self, powers};
+use super::sysctls;
 use super::volumes::{Place, Volumes, find};
 use super::worker::news;
 use crate::sandbox::{ContainerSpec, Mount, NetworkNamespace, SandboxSpec, StartError};
@@ -72,9 +73,10 @@ impl Preparation {
             share_process_namespace: spec.and_then(|spec| spec.share_process_namespace) == Some(true),
             masks: node.masks.clone(),
         };
+        let sysctls = sysctls::requested(spec).unwrap_or_default();
         let made = node
             .machine
-            .create(sandbox, host_network)
+            .create(sandbox, host_network, sysctls)
             .await
             .map_err(|error| PrepareError {
                 reason: "FailedCreatePodSandBox",

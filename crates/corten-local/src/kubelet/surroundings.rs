@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
+use super::sysctls::SHARED_MEMORY;
 use crate::sandbox::{HostsEntry, ResolvConf, Security};
 
 /// The cluster's own part of name resolution.
@@ -208,8 +209,13 @@ pub(crate) fn ignored(spec: &PodSpec) -> Vec<String> {
         "spec.securityContext.seLinuxOptions".into(),
     );
     note(
-        pod.is_some_and(|of| of.sysctls.as_ref().is_some_and(|of| !of.is_empty())),
-        "spec.securityContext.sysctls".into(),
+        pod.is_some_and(|of| {
+            of.sysctls
+                .iter()
+                .flatten()
+                .any(|of| of.name.replace('/', ".") == SHARED_MEMORY)
+        }),
+        format!("spec.securityContext.sysctls[{SHARED_MEMORY}]"),
     );
     note(spec.host_pid == Some(true), "spec.hostPID".into());
     note(spec.host_ipc == Some(true), "spec.hostIPC".into());

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::machine::{Connect, Made, PodSandbox, host_connect};
+use super::sysctls::Sysctl;
 use super::volumes::{Token, TokenRequest};
 use super::*;
 use crate::sandbox::{ContainerSpec, Exec, ExecExit, Exit, HostsEntry, SandboxSpec, StartError};
@@ -109,7 +110,7 @@ impl PodSandbox for FakePod {
 }
 
 impl Machine for Fake {
-    fn create(&self, spec: SandboxSpec, _: bool) -> BoxFuture<'_, Result<Made, String>> {
+    fn create(&self, spec: SandboxSpec, _: bool, _: Vec<Sysctl>) -> BoxFuture<'_, Result<Made, String>> {
         let (sender, exits) = mpsc::channel(16);
         let pod = Arc::new(FakePod {
             hosts: Mutex::default(),

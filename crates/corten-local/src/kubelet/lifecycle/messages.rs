@@ -18,6 +18,8 @@ pub(crate) enum StartFailure {
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
+    /// The node does not take the pod.
+    Rejected { reason: &'static str, message: String },
     /// Volumes, namespaces and network are there.
     Prepared { ips: Vec<IpAddr> },
     /// Something of that could not be made; it is tried again.

@@ -119,6 +119,12 @@ impl Lifecycle {
     pub(crate) fn input(&mut self, input: Input, now: Timestamp) {
         self.now = now;
         match input {
+            // Of one that is at its end already nothing more is said.
+            Input::Rejected { .. } if self.ending.is_some() => {}
+            Input::Rejected { reason, message } => {
+                self.actions.push(Report::action(None, true, reason, message.clone()));
+                self.fail(reason, &format!("Pod was rejected: {message}"));
+            }
             Input::Prepared { ips } => {
                 self.ips = ips;
                 self.prepare_failures = 0;

@@ -29,9 +29,15 @@ use super::machine::PodSandbox;
 use super::probes::{Answer, Kind, Probe};
 use super::start::{self, Preparation, Prepared, Start};
 use super::status;
+use super::sysctls;
 use super::volumes::{Place, Volumes, all_references};
 use crate::sandbox::Exit;
 pub(super) use telling::news;
+
+/// The first and the longest pause between attempts to let a pod's object go.
+const REMOVE_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long a pod may take to answer that it has passed a signal on. It takes a millisecond.
+const SIGNAL_MAX: Duration = Duration::from_secs(10);
 
 /// What the node tells a pod's task.
 #[derive(Clone, Debug)]
@@ -133,6 +139,7 @@ impl Worker {
     /// Runs until nothing of the pod is left.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         self.take_deletion();
+        self.judge();
         loop {
             let now = self.now();
             let (actions, wake) = self.life.step(now);
@@ -235,6 +242,14 @@ impl Worker {
             self.refresh();
         }
         self.take_deletion();
+    }
+
+    /// Refuses a pod that asks for what no pod gets here.
+    fn judge(&mut self) {
+        if let Err(message) = sysctls::requested(self.pod.spec.as_ref()) {
+            let reason = sysctls::FORBIDDEN;
+            self.input(Input::Rejected { reason, message });
+        }
     }
 
     fn take_deletion(&mut self) {
@@ -420,10 +435,18 @@ impl Worker {
             .retain(|(of, probe)| *of != container || probe.kind == Kind::Readiness);
         let name = self.life.containers[container].plan.name.clone();
         let Some(sandbox) = self.sandbox.clone() else { return };
+        let pod = self.life.plan.full_name.clone();
         self.pending.push(Box::pin(async move {
-            if let Err(error) = sandbox.signal(&name, number).await {
+            match tokio::time::timeout(SIGNAL_MAX, sandbox.signal(&name, number)).await {
+                Ok(Ok(())) => {}
                 // It may have exited by itself just now.
-                tracing::debug!(container = name, %error, "not signalled");
+                Ok(Err(error)) => tracing::debug!(container = name, %error, "not signalled"),
+                // The pod's process 1 passes signals on. Where it does not answer, its own death ends all of them.
+                Err(_) if signal == Signal::Kill => {
+                    tracing::warn!(pod, container = name, "the pod does not answer; it is ended as a whole");
+                    sandbox.stop().await;
+                }
+                Err(_) => tracing::warn!(pod, container = name, "the pod does not answer to a signal"),
             }
             Done::Nothing
         }));
@@ -468,10 +491,23 @@ impl Worker {
                     },
                     ..DeleteOptions::default()
                 };
-                match node.client.delete(&resources::PODS, &namespace, &name, options).await {
-                    Ok(_) => {}
-                    Err(status) if status.is_not_found() || status.is_conflict() => {}
-                    Err(status) => tracing::warn!(namespace, pod = name, %status, "the pod was not deleted"),
+                // Whoever deleted it waits until it is gone: what keeps it (a webhook that fails, say) may pass.
+                let mut pause = REMOVE_RETRY.0;
+                while let Err(status) = node
+                    .client
+                    .delete(&resources::PODS, &namespace, &name, options.clone())
+                    .await
+                {
+                    if status.is_not_found() {
+                        break;
+                    }
+                    let now = node.client.get(&resources::PODS, &namespace, &name).await;
+                    if now.is_ok_and(|now| options.preconditions.uid.as_deref() != now["metadata"]["uid"].as_str()) {
+                        break;
+                    }
+                    tracing::warn!(namespace, pod = name, %status, ?pause, "the pod was not deleted; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(REMOVE_RETRY.1);
                 }
             }
             let _ = std::fs::remove_dir_all(log_dir);
