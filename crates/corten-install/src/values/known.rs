@@ -71,8 +71,7 @@ const FREE: [&str; 6] = [
     "labels",
 ];
 
-const CHART: &str =
-    "gateways are changed one by one, by the ConfigMap that spec.infrastructure.parametersRef of a Gateway names";
+const CHART: &str = "a ConfigMap labelled gateway.istio.io/defaults-for-class says how gateways of a class are made, and the one that spec.infrastructure.parametersRef of a Gateway names how that one is";
 const REMOTE: &str = "this version reads the configuration of its own cluster alone";
 const AUTHORITY: &str = "certificates are the control plane's own or of the Secret cacerts";
 const ALWAYS: &str = "Corten always works that way";
