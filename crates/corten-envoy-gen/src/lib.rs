@@ -24,7 +24,10 @@ pub(crate) mod waypoint;
 
 use std::collections::BTreeMap;
 
-use corten_api::{diagnostic::Diagnostic, istio::mesh_config::MeshConfig};
+use corten_api::{
+    diagnostic::Diagnostic,
+    istio::{mesh_config::MeshConfig, proxy_config::ProxyConfig},
+};
 use corten_envoy::envoy::config::{
     cluster::v3::Cluster, core::v3::TypedExtensionConfig, endpoint::v3::ClusterLoadAssignment, listener::v3::Listener,
     route::v3::RouteConfiguration,
@@ -48,6 +51,11 @@ impl Context<'_> {
     /// The mesh's configuration.
     pub fn mesh(&self) -> &MeshConfig {
         &self.snapshot.catalog.mesh
+    }
+
+    /// How the proxy runs: as it says itself, else as the mesh does.
+    pub(crate) fn proxy_config(&self) -> Option<&ProxyConfig> {
+        self.proxy.config.get().or(self.mesh().default_config.as_ref())
     }
 
     /// Whether the proxy makes tunnels towards workloads that take them: waypoints do, and others that say they know tunnels.

@@ -128,7 +128,10 @@ pub fn outlook(proxy: &Proxy, counting: &BTreeSet<String>) -> Proxy {
     seen.node = Name::from("");
     seen.locality = corten_core::Locality::default();
     if proxy.kind == ProxyKind::Sidecar {
-        seen.labels.retain(|key, _| counting.contains(key));
+        // What a workload is called in traces, where it has some of its own.
+        let traces = proxy.config.get().is_some_and(|config| config.tracing.is_some());
+        seen.labels
+            .retain(|key, _| counting.contains(key) || traces && telemetry::LABELS.contains(&key.as_str()));
     }
     let told = ["MESH_ID", "CLUSTER_ID"].into_iter();
     let named = ["WORKLOAD_NAME"]

@@ -31,7 +31,7 @@ pub use self::{
     endpoint::{Address, Endpoint, Health, endpoints},
     local_hosts::LocalHosts,
     notice::{About, CONFLICT, NO_EFFECT, UNUSABLE},
-    proxy::{Interception, IpMode, Proxy, ProxyError, ProxyKind},
+    proxy::{Interception, IpMode, OwnConfig, Proxy, ProxyError, ProxyKind},
     scope::{EgressListener, Scope, destinations_of},
     service::{Registry, Resolution, Service, ServicePort, Services},
     virtual_service::{GatewayName, MESH_GATEWAY, Semantics, VirtualService, VirtualServices, full_host},

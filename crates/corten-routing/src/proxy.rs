@@ -3,11 +3,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
+use corten_api::{decode::Node, istio::proxy_config::ProxyConfig};
 use corten_core::{LabelMap, Locality};
 use corten_model::Name;
 use serde_json::Value;
+
+use crate::proxy_config;
 
 /// A proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,10 +53,67 @@ pub struct Proxy {
     /// The extensions that only Istio's own proxies are built with, by the names by which Envoy's node lists them: what needs one is
     /// sent to those that have it.
     pub extensions: BTreeSet<&'static str>,
+    /// How it runs, as far as that counts here, where it says so itself.
+    pub config: OwnConfig,
     /// What else of its node's metadata counts, as it was sent.
     pub metadata: Value,
     /// The texts in its node's metadata that are not its alone: patches choose proxies by them.
     pub said: BTreeMap<String, String>,
+}
+
+/// The configuration that a proxy says it has; most agree, and share it.
+///
+/// It is shown as the metadata that it was read from, which is short.
+#[derive(Clone, Default)]
+pub struct OwnConfig {
+    written: Value,
+    read: Option<Arc<ProxyConfig>>,
+}
+
+/// The fields that count for what a proxy is sent.
+const CONFIG_FIELDS: [&str; 6] = [
+    "connectionSettings",
+    "gatewayTopology",
+    "privateKeyProvider",
+    "proxyHeaders",
+    "tracing",
+    "tracingServiceName",
+];
+
+impl OwnConfig {
+    fn of(written: &Value) -> OwnConfig {
+        let Some(fields) = written.as_object() else {
+            return OwnConfig::default();
+        };
+        let counting = fields.iter().filter(|(name, _)| CONFIG_FIELDS.contains(&name.as_str()));
+        let written: Value = counting.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let mut read = ProxyConfig::default();
+        // The proxy has been told by whoever wrote it, and goes on with the rest.
+        let _ = proxy_config::merge(&mut read, &Node::from_value(&written));
+        OwnConfig {
+            written,
+            read: Some(Arc::new(read)),
+        }
+    }
+
+    /// The configuration; `None`: the proxy says nothing, and the mesh's counts.
+    pub fn get(&self) -> Option<&ProxyConfig> {
+        self.read.as_deref()
+    }
+}
+
+impl PartialEq for OwnConfig {
+    fn eq(&self, other: &Self) -> bool {
+        self.written == other.written
+    }
+}
+
+impl Eq for OwnConfig {}
+
+impl std::fmt::Debug for OwnConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.written)
+    }
 }
 
 /// What a proxy is.
@@ -111,8 +172,7 @@ impl std::fmt::Display for ProxyError {
 
 /// The entries of a node's metadata that generators may look at beside the fields above: proxies that agree on all of them are sent
 /// the same.
-const COUNTING: [&str; 14] = [
-    "PROXY_CONFIG",
+const COUNTING: [&str; 13] = [
     "IDLE_TIMEOUT",
     "HTTP10",
     "HTTP_PROXY_PORT",
@@ -211,6 +271,7 @@ impl Proxy {
             unprivileged: truth("UNPRIVILEGED_POD"),
             version: text("ISTIO_VERSION").to_owned(),
             extensions: BTreeSet::new(),
+            config: OwnConfig::of(&metadata["PROXY_CONFIG"]),
             metadata: COUNTING
                 .iter()
                 .filter_map(|key| Some(((*key).to_owned(), metadata.get(*key)?.clone())))

@@ -25,8 +25,8 @@ pub(crate) struct Known {
     pub(crate) namespaces: BTreeMap<String, Value>,
     /// Versions of nodes' kubelets.
     nodes: BTreeMap<String, String>,
-    /// Specifications of ProxyConfigs.
-    proxy_configs: BTreeMap<NamespacedName, Value>,
+    /// ProxyConfigs: when they were made, and what they say.
+    proxy_configs: BTreeMap<NamespacedName, (String, Value)>,
     /// Whether proxies are init containers; none: where nodes are new enough.
     native: Option<bool>,
 }
@@ -47,29 +47,27 @@ impl Known {
     pub(crate) fn proxy_config(&self, namespace: &str, labels: &Value) -> (Value, Value) {
         let mut below = self.injector.mesh_proxy_config();
         let mut above = json!({});
-        for place in [self.root.as_str(), namespace] {
+        // Of several that are for the same pods, the oldest counts.
+        let oldest = |place: &str, wanted: &dyn Fn(&Value) -> bool| {
             let here = self.proxy_configs.iter().filter(|(name, _)| &*name.namespace == place);
-            if let Some((_, spec)) = here.clone().find(|(_, spec)| selector(spec).is_none()) {
-                below = merge_proxy_config(&below, &as_proxy_config(spec));
+            let chosen = here.filter(|(_, (_, spec))| wanted(spec));
+            let first = chosen.min_by(|(a, (made, _)), (b, (later, _))| (made, a).cmp(&(later, b)));
+            first.map(|(_, (_, spec))| as_proxy_config(spec))
+        };
+        for place in [self.root.as_str(), namespace] {
+            if let Some(config) = oldest(place, &|spec| spec["selector"].is_null()) {
+                below = merge_proxy_config(&below, &config);
             }
-            if place != namespace {
-                continue;
-            }
-            let mut chosen = here.filter(|(_, spec)| {
-                selector(spec).is_some_and(|selector| selector.iter().all(|(key, value)| labels[key] == *value))
-            });
-            if let Some((_, spec)) = chosen.next() {
-                above = as_proxy_config(spec);
-            }
+        }
+        let selects = |spec: &Value| {
+            let selector = spec["selector"]["matchLabels"].as_object();
+            selector.is_some_and(|wanted| !wanted.is_empty() && wanted.iter().all(|(key, value)| labels[key] == *value))
+        };
+        if let Some(config) = oldest(namespace, &selects) {
+            above = config;
         }
         (below, above)
     }
-}
-
-fn selector(spec: &Value) -> Option<&serde_json::Map<String, Value>> {
-    spec["selector"]["matchLabels"]
-        .as_object()
-        .filter(|labels| !labels.is_empty())
 }
 
 /// A ProxyConfig's own words as those of the mesh's configuration.
@@ -223,7 +221,13 @@ impl Watcher {
                 name,
                 object.map(|object| object["metadata"]["annotations"].clone()),
             ),
-            _ => put(&mut now.proxy_configs, key, object.map(|object| object["spec"].clone())),
+            _ => {
+                let written = object.map(|object| {
+                    let made = object["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
+                    (made.to_owned(), object["spec"].clone())
+                });
+                put(&mut now.proxy_configs, key, written);
+            }
         }
     }
 }
@@ -298,6 +302,13 @@ mod tests {
                 json!({
                     "metadata": {"namespace": "shop", "name": "canary", "labels": {"istio.io/rev": "canary"}},
                     "spec": {"selector": {"matchLabels": {"app": "web"}}, "concurrency": 5},
+                }),
+            ),
+            (
+                PROXY_CONFIGS,
+                json!({
+                    "metadata": {"namespace": "shop", "name": "a-later-one", "creationTimestamp": "2024-01-01T00:00:00Z"},
+                    "spec": {"concurrency": 9},
                 }),
             ),
             config(

@@ -24,7 +24,7 @@ use corten_envoy::{
 };
 use corten_routing::ProxyKind;
 
-use crate::Context;
+use crate::{Context, route};
 
 /// The key of these options in a cluster.
 pub(super) const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -149,13 +149,12 @@ fn one(keeps_case: bool) -> Http1ProtocolOptions {
     }
 }
 
-/// Whether names of headers keep the letters that the client wrote: by the proxy's own configuration, else by the mesh's.
+/// Whether names of headers keep the letters that the client wrote.
 fn keeps_case(cx: &Context<'_>) -> bool {
-    let own = &cx.proxy.metadata["PROXY_CONFIG"];
-    if own.is_object() {
-        return own["proxyHeaders"]["preserveHttp1HeaderCase"].as_bool() == Some(true);
-    }
-    let mesh = cx.mesh().default_config.as_ref();
-    let headers = mesh.and_then(|config| config.proxy_headers.as_ref());
-    headers.is_some_and(|headers| headers.preserve_http1_header_case == Some(true))
+    route::proxy_headers(cx).is_some_and(|headers| headers.preserve_http1_header_case == Some(true))
+}
+
+/// How names of headers are written; `None`: in small letters.
+pub(crate) fn header_format(cx: &Context<'_>) -> Option<HeaderKeyFormat> {
+    one(keeps_case(cx)).header_key_format
 }

@@ -33,6 +33,7 @@ use corten_routing::{ProxyKind, Service, ServicePort, for_port, merge_policies};
 
 pub use self::{diagnostics::diagnostics, stat::Stat};
 pub(crate) use self::{
+    http::header_format,
     outbound::{Way, of_workloads},
     waypoint::of_waypoint,
 };

@@ -3,10 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use corten_api::istio::telemetry::WorkloadMode;
-use corten_api::istio::{
-    gateway::ServerTLSSettingsTLSmode as Mode,
-    proxy_config::{ForwardClientCertDetails as Written, ProxyConfig, Topology},
-};
+use corten_api::istio::{gateway::ServerTLSSettingsTLSmode as Mode, proxy_config::Topology};
 use corten_core::Protocol;
 use corten_envoy::{
     boolean,
@@ -29,9 +26,12 @@ use super::{
 use crate::telemetry::Signals;
 use crate::{
     Context,
-    listener::filters::{self, Http, Routes, Side},
+    listener::{
+        filters::{self, Http, Routes, Side},
+        proxied,
+    },
     names,
-    route::L4Chain,
+    route::{self, L4Chain},
     security::{attach::Place, authz::Peer, enforcement::Enforcement, tls::server_socket},
 };
 
@@ -78,8 +78,7 @@ pub(super) fn listeners(cx: &Context<'_>, merged: &Merged) -> Vec<Listener> {
 }
 
 fn topology<'a>(cx: &'a Context<'_>) -> Option<&'a Topology> {
-    let config: &ProxyConfig = cx.mesh().default_config.as_ref()?;
-    config.gateway_topology.as_ref()
+    cx.proxy_config()?.gateway_topology.as_ref()
 }
 
 fn listener(cx: &Context<'_>, bind: &str, port: u16, chains: Vec<FilterChain>) -> Listener {
@@ -101,6 +100,9 @@ fn listener(cx: &Context<'_>, bind: &str, port: u16, chains: Vec<FilterChain>) -
         address: Some(filters::address(bind, port)),
         filter_chains: chains,
         listener_filters,
+        per_connection_buffer_limit_bytes: proxied::connections(cx)
+            .and_then(|said| u32::try_from(said.listener_per_connection_buffer_limit_bytes?).ok())
+            .and_then(uint32),
         traffic_direction: TrafficDirection::Outbound.into(),
         max_connections_to_accept_per_socket_event: uint32(1),
         ..Listener::default()
@@ -234,22 +236,13 @@ fn manager(
         stat_prefix,
         routes: Routes::Named(table.to_owned()),
         filters: filters::http_filters(protocol == Protocol::GrpcWeb, enforced.http.clone()),
-        mesh: cx.mesh(),
+        cx,
         log,
-        idle: cx.idle_timeout(),
     }
     .manager();
     let topology = topology(cx);
-    let details = match topology
-        .map(|topology| topology.forward_client_cert_details)
-        .unwrap_or_default()
-    {
-        Written::Undefined | Written::SanitizeSet => ForwardClientCertDetails::SanitizeSet,
-        Written::Sanitize => ForwardClientCertDetails::Sanitize,
-        Written::ForwardOnly => ForwardClientCertDetails::ForwardOnly,
-        Written::AppendForward => ForwardClientCertDetails::AppendForward,
-        Written::AlwaysForwardOnly => ForwardClientCertDetails::AlwaysForwardOnly,
-    };
+    let details = topology.and_then(|topology| proxied::forwarded(topology.forward_client_cert_details));
+    let details = details.unwrap_or(ForwardClientCertDetails::SanitizeSet);
     let tells = matches!(
         details,
         ForwardClientCertDetails::SanitizeSet | ForwardClientCertDetails::AppendForward
@@ -265,5 +258,8 @@ fn manager(
         ..SetCurrentClientCertDetails::default()
     });
     "istio-envoy".clone_into(&mut manager.server_name);
+    if let Some(said) = route::proxy_headers(cx) {
+        proxied::server(said, &mut manager);
+    }
     filters::manager_filter(&manager)
 }

@@ -1,13 +1,13 @@
 //! Network and HTTP filters, and the values that their fields share.
 
-use corten_api::istio::mesh_config::{MeshConfig, NormalizationType as Normalization};
+use corten_api::istio::mesh_config::NormalizationType as Normalization;
 use corten_envoy::{
     any, boolean,
     envoy::{
         config::{
             core::v3::{
-                Address, AggregatedConfigSource, ConfigSource, Http1ProtocolOptions, HttpProtocolOptions, Pipe,
-                SocketAddress, address, config_source, socket_address,
+                Address, AggregatedConfigSource, ConfigSource, HttpProtocolOptions, Pipe, SocketAddress, address,
+                config_source, socket_address,
             },
             listener::v3::{Filter, ListenerFilter, filter, listener_filter},
             route::v3::RouteConfiguration,
@@ -39,6 +39,8 @@ use corten_envoy::{
     seconds, uint32,
 };
 
+use super::proxied;
+use crate::Context;
 use crate::telemetry::Signals;
 
 /// The length of a cluster's name after which its statistics' name ends: names hold no `;`.
@@ -238,25 +240,35 @@ pub(crate) struct Http<'a> {
     pub(crate) routes: Routes,
     /// Its filters, the router last.
     pub(crate) filters: Vec<HttpFilter>,
-    /// The mesh's configuration.
-    pub(crate) mesh: &'a MeshConfig,
+    /// For whom.
+    pub(crate) cx: &'a Context<'a>,
     /// Its access log.
     pub(crate) log: &'a Signals,
-    /// How long a connection may be idle, where the proxy says so itself.
-    pub(crate) idle: Option<Duration>,
 }
 
 impl Http<'_> {
     /// The configuration, before it is packed.
     pub(crate) fn manager(self) -> HttpConnectionManager {
-        let normalization = self
-            .mesh
+        let cx = self.cx;
+        let mut manager = self.unlimited();
+        manager.common_http_protocol_options = cx.idle_timeout().map(|timeout| HttpProtocolOptions {
+            idle_timeout: Some(timeout),
+            ..HttpProtocolOptions::default()
+        });
+        proxied::limit(cx, &mut manager);
+        manager
+    }
+
+    /// The same for what carries other connections, whose limits do not count for it.
+    pub(crate) fn unlimited(self) -> HttpConnectionManager {
+        let mesh = self.cx.mesh();
+        let normalization = mesh
             .path_normalization
             .as_ref()
             .map(|of| of.normalization)
             .unwrap_or_default();
         let inbound = self.side == Side::Inbound;
-        HttpConnectionManager {
+        let mut manager = HttpConnectionManager {
             stat_prefix: self.stat_prefix,
             http_filters: self.filters,
             use_remote_address: boolean(false),
@@ -275,10 +287,6 @@ impl Http<'_> {
                 dns: true,
                 uri: true,
                 ..SetCurrentClientCertDetails::default()
-            }),
-            common_http_protocol_options: self.idle.map(|timeout| HttpProtocolOptions {
-                idle_timeout: Some(timeout),
-                ..HttpProtocolOptions::default()
             }),
             stream_idle_timeout: Some(seconds(0)),
             upgrade_configs: vec![UpgradeConfig {
@@ -307,7 +315,9 @@ impl Http<'_> {
                 Routes::Inline(routes) => RouteSpecifier::RouteConfig(*routes),
             }),
             ..HttpConnectionManager::default()
-        }
+        };
+        proxied::headers(self.cx, inbound, &mut manager);
+        manager
     }
 
     /// The filter.
@@ -323,8 +333,6 @@ pub(crate) fn manager_filter(manager: &HttpConnectionManager) -> Filter {
 
 /// Takes requests as HTTP proxies take them, with whole URLs.
 pub(crate) fn allow_absolute_urls(manager: &mut HttpConnectionManager) {
-    manager.http_protocol_options = Some(Http1ProtocolOptions {
-        allow_absolute_url: boolean(true),
-        ..Http1ProtocolOptions::default()
-    });
+    let options = manager.http_protocol_options.get_or_insert_default();
+    options.allow_absolute_url = boolean(true);
 }

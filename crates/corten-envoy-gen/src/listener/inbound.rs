@@ -429,9 +429,8 @@ impl<'a> Maker<'a> {
             stat_prefix: filters::stat(&format!("inbound_{listener}")),
             routes: Routes::Inline(Box::new(route::inbound_route(self.cx, &served.cluster, of))),
             filters: filters::http_filters(served.protocol == Protocol::GrpcWeb, self.enforcement.http.clone()),
-            mesh: self.cx.mesh(),
+            cx: self.cx,
             log: self.log,
-            idle: self.cx.idle_timeout(),
         }
         .filter()
     }

@@ -4,6 +4,7 @@ mod draft;
 pub(crate) mod filters;
 pub(crate) mod inbound;
 mod outbound;
+pub(crate) mod proxied;
 mod targets;
 
 use corten_api::istio::telemetry::WorkloadMode;

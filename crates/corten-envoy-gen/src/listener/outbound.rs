@@ -239,9 +239,8 @@ fn http(
         stat_prefix: filters::stat(&format!("outbound_{listener}")),
         routes: Routes::Named(routes),
         filters: made,
-        mesh: cx.mesh(),
+        cx,
         log,
-        idle: cx.idle_timeout(),
     }
     .filter()
 }
@@ -255,9 +254,8 @@ pub(super) fn unknown_requests(cx: &Context<'_>, log: &Signals) -> FilterChain {
         stat_prefix: filters::stat("outbound_virtualOutbound_allow_any_dynamic_dns"),
         routes: Routes::Inline(Box::new(route::unknown(cx))),
         filters: made,
-        mesh: cx.mesh(),
+        cx,
         log,
-        idle: cx.idle_timeout(),
     };
     FilterChain {
         name: "virtualOutbound-catchall-tcp-http".to_owned(),
@@ -311,9 +309,8 @@ fn http_proxy(cx: &Context<'_>, egress: &EgressListener, log: &Signals) -> Optio
         stat_prefix: filters::stat(&format!("outbound_{}", names::listener(&bind, port))),
         routes: Routes::Named(port.to_string()),
         filters: made,
-        mesh: cx.mesh(),
+        cx,
         log,
-        idle: cx.idle_timeout(),
     }
     .manager();
     filters::allow_absolute_urls(&mut manager);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use corten_api::istio::{
-    proxy_config::{ProxyConfig, ProxyHeaders},
+    proxy_config::ProxyHeaders,
     virtual_service::{Destination, HTTPMatchRequest, HTTPRoute},
 };
 use corten_core::{Host, Labels};
@@ -195,8 +195,7 @@ pub(crate) fn span(time: corten_core::Duration) -> Duration {
 
 /// What the proxy's configuration says about headers.
 pub(crate) fn proxy_headers<'a>(cx: &'a Context<'_>) -> Option<&'a ProxyHeaders> {
-    let config: &ProxyConfig = cx.mesh().default_config.as_ref()?;
-    config.proxy_headers.as_ref()
+    cx.proxy_config()?.proxy_headers.as_ref()
 }
 
 /// Whether requests say how many attempts there have been.

@@ -41,7 +41,7 @@ pub use self::{
     outbound::Tables,
 };
 pub(crate) use self::{
-    http::{counts_attempts, is_catch_all},
+    http::{counts_attempts, is_catch_all, proxy_headers, span},
     inbound::inbound_route,
     l4::{L4Chain, chain_to, l4_chains, target, tcp_options},
     outbound::unknown,

@@ -101,6 +101,28 @@ fn of_mesh(catalog: &Catalog) -> Vec<Diagnostic> {
             "takes no effect: name an extension provider (envoyHttpAls, envoyTcpAls) in a Telemetry or in defaultProviders".to_owned(),
         );
     }
+    let config = mesh.default_config.as_ref();
+    let limits = config.and_then(|config| config.connection_settings.as_ref());
+    for (field, said) in [
+        (
+            "connectionSettings.listenerConnectionLimit",
+            limits.and_then(|limits| limits.listener_connection_limit).is_some(),
+        ),
+        (
+            "connectionSettings.clusterPerConnectionBufferLimitBytes",
+            limits
+                .and_then(|limits| limits.cluster_per_connection_buffer_limit_bytes)
+                .is_some(),
+        ),
+        (
+            "privateKeyProvider",
+            config.is_some_and(|config| config.private_key_provider.is_some()),
+        ),
+    ] {
+        if said {
+            no_effect(format!("defaultConfig.{field}"), "takes no effect".to_owned());
+        }
+    }
     let tracing = mesh.default_config.as_ref().and_then(|config| config.tracing.as_ref());
     if let Some(tracing) = tracing {
         if !matches!(&tracing.tracer, None | Some(TracingTracer::Zipkin(_))) {

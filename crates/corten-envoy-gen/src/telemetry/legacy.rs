@@ -1,6 +1,6 @@
 //! What the mesh's configuration says about logs and traces by itself, where no Telemetry does.
 
-use corten_api::istio::proxy_config::{ProxyConfig, Tracing as Written, TracingTracer};
+use corten_api::istio::proxy_config::{Tracing as Written, TracingTracer};
 use corten_envoy::envoy::config::accesslog::v3::AccessLog;
 
 use super::logging;
@@ -17,8 +17,7 @@ pub(super) fn access_log(cx: &Context<'_>) -> Vec<AccessLog> {
 
 /// What the proxy's configuration says about traces.
 pub(super) fn tracing<'a>(cx: &'a Context<'_>) -> Option<&'a Written> {
-    let config: &ProxyConfig = cx.mesh().default_config.as_ref()?;
-    config.tracing.as_ref()
+    cx.proxy_config()?.tracing.as_ref()
 }
 
 /// Where a tracer is: `host:port` of a service.

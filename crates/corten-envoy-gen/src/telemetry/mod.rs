@@ -21,7 +21,7 @@ use corten_envoy::envoy::{
 use corten_routing::{Catalog, Config, ProxyKind, Service};
 
 pub use self::diagnostics::diagnostics;
-pub(crate) use self::logging::with;
+pub(crate) use self::{logging::with, tracing::LABELS};
 use crate::{
     Context,
     security::attach::{Attached as _, Place},
@@ -104,7 +104,7 @@ pub(crate) fn counting(catalog: &Catalog, keys: &mut BTreeSet<String>) {
         keys.extend(config.spec.selector().into_iter().flatten().map(|(key, _)| key.clone()));
     }
     if traces {
-        keys.extend(tracing::LABELS.map(str::to_owned));
+        keys.extend(LABELS.map(str::to_owned));
         if providers::use_conventions(&catalog.mesh) {
             keys.insert(OWN_NAME.to_owned());
         }

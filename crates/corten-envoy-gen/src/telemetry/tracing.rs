@@ -58,7 +58,7 @@ const DRY_RUN: [(&str, &str); 4] = [
 ];
 
 /// The labels that workloads are called by in traces.
-pub(super) const LABELS: [&str; 5] = [
+pub(crate) const LABELS: [&str; 5] = [
     "app",
     "app.kubernetes.io/name",
     "app.kubernetes.io/instance",
@@ -406,8 +406,7 @@ fn label<'a>(cx: &'a Context<'_>, names: &[&str]) -> Option<&'a str> {
 /// What the proxy's workload is called in traces.
 fn service_name(cx: &Context<'_>) -> String {
     const CANONICAL: &str = "service.istio.io/canonical-name";
-    let config = cx.mesh().default_config.as_ref();
-    let wanted = match config.and_then(|config| config.cluster_name.as_ref()) {
+    let wanted = match cx.proxy_config().and_then(|config| config.cluster_name.as_ref()) {
         Some(ProxyConfigClusterName::TracingServiceName(wanted)) => *wanted,
         _ => TracingServiceName::AppLabelAndNamespace,
     };

@@ -74,11 +74,10 @@ pub(crate) fn terminate(cx: &Context<'_>, log: &Signals) -> Listener {
             state::of_tunnel(),
             filters::http("envoy.filters.http.router", &Router::default()),
         ],
-        mesh: cx.mesh(),
+        cx,
         log: &failures(log),
-        idle: None,
     }
-    .manager();
+    .unlimited();
     // Where a tunnel comes from is where its connection comes from, and not what a header of it says.
     manager.use_remote_address = boolean(true);
     manager.skip_xff_append = true;

@@ -11,10 +11,7 @@ use corten_envoy::{
     envoy::{
         config::{
             common::mutation_rules::v3::{HeaderMutation as Mutation, header_mutation::Action as Change},
-            core::v3::{
-                HeaderValue, HeaderValueOption, Http2ProtocolOptions, TrafficDirection,
-                header_value_option::HeaderAppendAction,
-            },
+            core::v3::{HeaderValue, HeaderValueOption, TrafficDirection, header_value_option::HeaderAppendAction},
             listener::v3::{Filter, FilterChain, Listener, ListenerFilter},
         },
         extensions::{
@@ -219,9 +216,8 @@ impl Made<'_> {
             stat_prefix: filters::stat(&format!("inbound_{}", names::listener("0.0.0.0", number))),
             routes: Routes::Inline(Box::new(routes)),
             filters: all,
-            mesh: cx.mesh(),
+            cx,
             log: &self.signals(of),
-            idle: cx.idle_timeout(),
         }
         .manager();
         // The connection inside has no certificate: what a request says of one is the caller's own invention.
@@ -232,7 +228,7 @@ impl Made<'_> {
         };
         manager.set_current_client_cert_details = None;
         if protocol.is_http2() {
-            manager.http2_protocol_options = Some(Http2ProtocolOptions::default());
+            manager.http2_protocol_options.get_or_insert_default();
         }
         filters::manager_filter(&manager)
     }
