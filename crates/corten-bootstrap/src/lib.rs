@@ -113,6 +113,11 @@ pub fn bootstrap(inputs: &Inputs<'_>) -> (Value, Vec<Problem>) {
     let config = inputs.config;
     let traces = clusters::Tracer::of(inputs, &mut problems);
     let admin = port(config, "proxyAdminPort");
+    for field in ["listenerConnectionLimit", "clusterPerConnectionBufferLimitBytes"] {
+        if !config["connectionSettings"][field].is_null() {
+            problems.push(Problem::new(&format!("connectionSettings.{field}"), "has no effect"));
+        }
+    }
     let ads = json!({"ads": {}, "initialFetchTimeout": "0s", "resourceApiVersion": "V3"});
     let log = if inputs.log_as_json {
         json!({"jsonFormat": {

@@ -61,7 +61,7 @@ fn everything_that_can_be_said_is_envoys_and_a_stock_envoy_takes_it() {
         "statsdUdpAddress": "10.1.1.1:9125",
         "extraStatTags": ["a"],
         "proxyStatsMatcher": {"inclusionPrefixes": ["http.{pod_ip}_"]},
-        "connectionSettings": {"globalDownstreamConnectionLimit": 100},
+        "connectionSettings": {"globalDownstreamConnectionLimit": 100, "listenerConnectionLimit": 1},
     });
     let annotations = json!({
         "sidecar.istio.io/statsHistogramBuckets": r#"{"istio": [1, 5.5]}"#,
@@ -81,7 +81,7 @@ fn everything_that_can_be_said_is_envoys_and_a_stock_envoy_takes_it() {
     ];
     let cases = [
         (made(&json!({}), &POD, &json!({}), false), 0),
-        (made(&config, &meta, &annotations, true), 0),
+        (made(&config, &meta, &annotations, true), 1),
         (
             made(
                 &json!({"tracing": {"lightstep": {"address": "a:1"}}}),

@@ -6,6 +6,7 @@
 mod authority;
 mod caller;
 mod csr;
+mod forwarded;
 mod impersonation;
 mod issue;
 mod keeper;
@@ -22,6 +23,7 @@ mod serving;
 pub use authority::{Authority, LeafError, Policy, Published};
 pub use caller::{Authenticate, AuthenticationError, Caller, PodBinding};
 pub use csr::{Csr, CsrError};
+pub use forwarded::{HEADER as FORWARDED_CERTIFICATE, NotARange, TrustedGateways};
 pub use impersonation::{ImpersonationError, PodIndex, PodPlace, Pods, may_impersonate};
 pub use keeper::{Keeper, KeeperError, KeeperSettings, KeySource, SecretAccess, SecretAccessError, SecretEntries};
 pub use material::{Material, MaterialError};

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use corten_ca::{FORWARDED_CERTIFICATE, TrustedGateways};
 use corten_core::Identity;
 use corten_grpc::{Peer, Status};
 use corten_identity::peer_identities;
@@ -26,6 +27,8 @@ pub(crate) struct Access {
     pub(crate) trust_domain: String,
     /// Questions to the API server at once. When all clients come back together, most wait here instead of there.
     pub(crate) reviews: Semaphore,
+    /// Whose word is taken for who calls.
+    pub(crate) gateways: TrustedGateways,
     /// Whether callers over TLS must prove themselves.
     pub(crate) required: bool,
 }
@@ -48,6 +51,11 @@ impl Access {
             return Ok(shown);
         }
         let Some(token) = bearer(headers) else {
+            let said = headers.get(FORWARDED_CERTIFICATE).and_then(|said| said.to_str().ok());
+            let told = self.gateways.identities(peer.remote.ip(), said);
+            if !told.is_empty() {
+                return Ok(told);
+            }
             return Err(Status::unauthenticated(
                 "no client certificate of the mesh and no bearer token was shown",
             ));

@@ -9,9 +9,10 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use corten_ca::{
-    Authenticate, AuthenticationError, Authority, Caller, Keeper, KeeperError, KeeperSettings, KeySource, Metrics,
-    PluggedError, PodBinding, PodIndex, PodPlace, Policy, SECRET_NAME, SECRET_TYPE, SecretAccess, SecretAccessError,
-    SecretEntries, Service, ServiceSettings, ServingCertificate, ServingError, serving_names,
+    Authenticate, AuthenticationError, Authority, Caller, FORWARDED_CERTIFICATE, Keeper, KeeperError, KeeperSettings,
+    KeySource, Metrics, PluggedError, PodBinding, PodIndex, PodPlace, Policy, SECRET_NAME, SECRET_TYPE, SecretAccess,
+    SecretAccessError, SecretEntries, Service, ServiceSettings, ServingCertificate, ServingError, TrustedGateways,
+    serving_names,
 };
 use corten_core::{Identity, NamespacedName};
 use corten_grpc::Peer;
@@ -162,6 +163,8 @@ fn failed(error: SecretStoreError) -> SecretAccessError {
 pub(crate) struct Callers {
     pub(crate) reviewer: Arc<TokenReviewer>,
     pub(crate) trust_domain: String,
+    /// Whose word is taken for who calls.
+    pub(crate) gateways: TrustedGateways,
 }
 
 impl Authenticate for Callers {
@@ -177,6 +180,12 @@ impl Authenticate for Callers {
             let token = headers.get("authorization").and_then(|value| value.to_str().ok());
             let token = token.and_then(|value| value.split_once(' '));
             let Some((_, token)) = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
+                let said = headers.get(FORWARDED_CERTIFICATE).and_then(|said| said.to_str().ok());
+                let told = peer.filter(|peer| peer.tls);
+                let told = told.map(|peer| self.gateways.identities(peer.remote.ip(), said));
+                if let Some(identities) = told.filter(|told| !told.is_empty()) {
+                    return Ok(Caller { identities, pod: None });
+                }
                 let reason = "no client certificate of the mesh and no bearer token was shown";
                 return Err(AuthenticationError(reason.to_owned()));
             };

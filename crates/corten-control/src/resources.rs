@@ -1,8 +1,13 @@
 //! Envoy's resources as they are sent: encoded once, with a version that says whether they changed.
 
+use std::collections::BTreeMap;
+
 use corten_envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use corten_envoy::prost::{Message, Name};
-use corten_envoy_gen::Resources;
+use corten_envoy_gen::{Resources, name_table::Named};
+use corten_proto::NAME_TABLE_TYPE;
+use corten_proto::names::{NameInfo, NameTable};
+use corten_routing::Registry;
 use corten_xds::server::{Keys, Resource, TypeConfig};
 use xxhash_rust::xxh64::xxh64;
 
@@ -21,7 +26,7 @@ pub(crate) const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteC
 pub(crate) const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
 
 /// The types in the order in which a proxy takes them: nothing is told of before what it leads to.
-pub(crate) fn types() -> [TypeConfig; 6] {
+pub(crate) fn types() -> [TypeConfig; 7] {
     let config = |type_url, state_wildcard, follows| TypeConfig {
         type_url,
         state_wildcard,
@@ -35,6 +40,8 @@ pub(crate) fn types() -> [TypeConfig; 6] {
         config(LISTENER, true, None),
         config(ROUTE, false, None),
         config(EXTENSION, false, None),
+        // There is one.
+        config(NAME_TABLE_TYPE, true, None),
         // These are put there by whoever knows them.
         config(SECRET, false, None),
     ]
@@ -56,6 +63,31 @@ pub(crate) fn encode(made: &Resources, mut take: impl FnMut(&'static str, Resour
     }
     for (name, extension) in &made.extensions {
         take(EXTENSION, resource(EXTENSION, name, extension));
+    }
+    if let Some(names) = &made.names {
+        let body = name_table(names).encode_to_vec();
+        let version = format!("{:016x}", xxh64(&body, 0));
+        take(
+            NAME_TABLE_TYPE,
+            Resource::new(NAME_TABLE_TYPE, "names", &version, &body),
+        );
+    }
+}
+
+fn name_table(names: &BTreeMap<String, Named>) -> NameTable {
+    let info = |named: &Named| NameInfo {
+        ips: named.addresses.iter().map(ToString::to_string).collect(),
+        registry: match named.registry {
+            Registry::Kubernetes => "Kubernetes",
+            Registry::External => "External",
+        }
+        .to_owned(),
+        shortname: named.short.to_string(),
+        namespace: named.namespace.to_string(),
+        alt_hosts: Vec::new(),
+    };
+    NameTable {
+        table: names.iter().map(|(name, named)| (name.clone(), info(named))).collect(),
     }
 }
 

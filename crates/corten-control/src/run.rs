@@ -278,6 +278,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         reviewer: reviewer.clone(),
         trust_domain: trust_domain.clone(),
         reviews: Semaphore::new(REVIEWS_MAX),
+        gateways: settings.trusted_gateways.clone(),
         required: settings.authenticate,
     });
     let clients = Clients::new(metrics.clone(), settings.check_identity, rejections, views, credentials);
@@ -392,7 +393,12 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         tasks: tasks.clone(),
         request_bytes_max: settings.request_bytes_max,
     };
-    let callers = Arc::new(Callers { reviewer, trust_domain });
+    let gateways = settings.trusted_gateways.clone();
+    let callers = Arc::new(Callers {
+        reviewer,
+        trust_domain,
+        gateways,
+    });
     let service = authority::service(
         &ca,
         callers,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use corten_ca::TrustedGateways;
 use corten_core::NamespacedName;
 
 pub use crate::admission::Policy as ValidationPolicy;
@@ -111,6 +112,8 @@ pub struct Settings {
     pub check_identity: bool,
     /// Node proxies that may ask for the certificates of the pods on their nodes.
     pub trusted_node_accounts: BTreeSet<NamespacedName>,
+    /// Gateways that say who called them, and are believed.
+    pub trusted_gateways: TrustedGateways,
     /// Further names of the serving certificate.
     pub custom_hosts: Vec<String>,
     /// Whether debug endpoints are served.
@@ -190,6 +193,7 @@ impl Settings {
             authenticate: reader.truth("XDS_AUTH", true),
             check_identity: reader.truth("PILOT_ENABLE_XDS_IDENTITY_CHECK", true),
             trusted_node_accounts: reader.accounts("CA_TRUSTED_NODE_ACCOUNTS", &format!("{namespace}/ztunnel")),
+            trusted_gateways: reader.gateways("TRUSTED_GATEWAY_CIDR"),
             custom_hosts: reader.list("ISTIOD_CUSTOM_HOST", &[]),
             debug: reader.truth("ENABLE_DEBUG_ON_HTTP", true),
             certificate_ttl: reader.duration("DEFAULT_WORKLOAD_CERT_TTL", Duration::from_secs(24 * 3600)),
@@ -379,6 +383,14 @@ impl Reader<'_> {
         };
         self.text(name)
             .map_or_else(|| default.iter().map(|&part| part.to_owned()).collect(), split)
+    }
+
+    fn gateways(&mut self, name: &'static str) -> TrustedGateways {
+        let text = self.text(name).unwrap_or_default();
+        TrustedGateways::parse(&text).unwrap_or_else(|error| {
+            self.problem(name, error.to_string());
+            TrustedGateways::default()
+        })
     }
 
     fn accounts(&mut self, name: &'static str, default: &str) -> BTreeSet<NamespacedName> {

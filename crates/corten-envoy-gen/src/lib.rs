@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod extension;
 pub mod gateway;
 pub mod listener;
+pub mod name_table;
 pub mod names;
 pub mod parts;
 pub mod patch;
@@ -34,6 +35,7 @@ use corten_envoy::envoy::config::{
 };
 use corten_routing::{Proxy, ProxyKind, Scope, Snapshot};
 
+use self::name_table::Named;
 pub use self::references::dangling;
 
 /// What a generator sees.
@@ -86,6 +88,8 @@ pub struct Resources {
     pub routes: BTreeMap<String, RouteConfiguration>,
     /// Extensions that filters ask for by name (ECDS).
     pub extensions: BTreeMap<String, TypedExtensionConfig>,
+    /// The names that its DNS proxy answers (NDS), where it has one.
+    pub names: Option<BTreeMap<String, Named>>,
     /// What is configured for this proxy and was left out, and why.
     pub notices: Vec<Diagnostic>,
 }

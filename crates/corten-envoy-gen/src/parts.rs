@@ -28,6 +28,7 @@ use corten_routing::{Catalog, Proxy, ProxyKind, Resolution, Scope, Service};
 
 use crate::{
     Context, Resources, cluster, endpoint, extension, listener,
+    name_table::name_table,
     names::Parsed,
     patch::Patches,
     plugins, route,
@@ -222,7 +223,10 @@ pub fn of_service(cx: &Context<'_>, service: &Service, by_server_name: bool) -> 
 /// What a sidecar is sent of what goes out beside clusters: listeners, and the tables of routes that these ask for.
 pub fn outward(cx: &Context<'_>) -> Resources {
     let listeners = listener::outward(cx);
-    with_routes(cx, listeners)
+    Resources {
+        names: name_table(cx),
+        ..with_routes(cx, listeners)
+    }
 }
 
 /// The rest: what is made for one proxy. For a router that is all of its listeners and routes.
@@ -272,6 +276,7 @@ pub fn without_endpoints(cx: &Context<'_>) -> Resources {
     extensions.retain(|name, _| asked.contains(name));
     Resources {
         endpoints: BTreeMap::new(),
+        names: name_table(cx),
         notices: [patches.said(), plugins::notices(cx), notices(cx)].concat(),
         extensions,
         clusters,

@@ -6,6 +6,7 @@
 pub mod ca;
 pub mod client_status;
 pub mod discovery;
+pub mod names;
 pub mod security;
 pub mod workload;
 pub mod zds;
@@ -19,6 +20,8 @@ pub const ADDRESS_TYPE: &str = "type.googleapis.com/istio.workload.Address";
 pub const WORKLOAD_TYPE: &str = "type.googleapis.com/istio.workload.Workload";
 /// Type URL of [`security::Authorization`] resources.
 pub const AUTHORIZATION_TYPE: &str = "type.googleapis.com/istio.security.Authorization";
+/// Type URL of [`names::NameTable`] resources.
+pub const NAME_TABLE_TYPE: &str = "type.googleapis.com/istio.networking.nds.v1.NameTable";
 /// Type URL of [`client_status::ClientConfig`] resources.
 pub const CLIENT_CONFIG_TYPE: &str = "type.googleapis.com/envoy.service.status.v3.ClientConfig";
 /// What tools ask a control plane for: one of its debug endpoints, by path and query. Types below it ask for one of them.

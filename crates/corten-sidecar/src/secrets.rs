@@ -115,7 +115,7 @@ impl Observer for Watcher {
 
     fn requested(&mut self, _: &str, event: &Event, view: Option<&WatchView>) {
         if let (Event::Subscribed, Some(view)) = (event, view) {
-            self.0.want(view.names.iter().map(String::as_str));
+            self.0.want(view.names.iter().map(|name| &**name));
         }
         if let Event::Rejected { reason, .. } = event {
             tracing::error!(reason, "Envoy rejected its certificates");

@@ -77,19 +77,48 @@ pub fn default_mesh_config() -> MeshConfig {
 
 /// Decodes what users write, which changes the defaults field by field, in the proxies' configuration too.
 pub fn over_defaults(root: &Node) -> (MeshConfig, Vec<FieldProblem>) {
-    let mut config = default_mesh_config();
+    over(default_mesh_config(), root)
+}
+
+/// Changes a configuration by what is written over it: fields are replaced, but extension providers are by their names, the proxies'
+/// configuration and default providers field by field, and trust domains that are said to be the same add up.
+pub fn over(below: MeshConfig, root: &Node) -> (MeshConfig, Vec<FieldProblem>) {
     let mut cx = Cx::default();
+    let (providers, aliases, defaults) = (
+        below.extension_providers.clone(),
+        below.trust_domain_aliases.clone(),
+        below.default_providers.clone(),
+    );
+    let mut proxies = below.default_config.clone();
+    let mut config = below;
+    config.extension_providers.clear();
+    config.trust_domain_aliases.clear();
     decode_over(&mut config, root, &mut cx);
-    if let Some(node) = root
-        .get("defaultConfig")
-        .or_else(|| root.get("default_config"))
-        .filter(|node| !node.is_null())
-    {
-        let mut proxies = default_proxy_config();
-        // What is wrong in it was reported above.
-        decode_over(&mut proxies, node, &mut Cx::default());
-        config.default_config = Some(proxies);
+    let part = |name: &str, other: &str| {
+        let node = root.get(name).or_else(|| root.get(other));
+        node.filter(|node| !node.is_null())
+    };
+    // What is wrong in these was reported above.
+    if let (Some(node), Some(proxies)) = (part("defaultConfig", "default_config"), &mut proxies) {
+        decode_over(proxies, node, &mut Cx::default());
+        config.default_config = Some(proxies.clone());
     }
+    if let (Some(node), Some(mut known)) = (part("defaultProviders", "default_providers"), defaults) {
+        decode_over(&mut known, node, &mut Cx::default());
+        config.default_providers = Some(known);
+    }
+    let written = std::mem::replace(&mut config.extension_providers, providers);
+    let below = config.extension_providers.len();
+    for provider in written {
+        let mut known = config.extension_providers.iter_mut().take(below);
+        match known.find(|known| known.name == provider.name) {
+            Some(known) => *known = provider,
+            None => config.extension_providers.push(provider),
+        }
+    }
+    config.trust_domain_aliases.extend(aliases);
+    config.trust_domain_aliases.sort();
+    config.trust_domain_aliases.dedup();
     (config, cx.into_problems())
 }
 

@@ -9,10 +9,12 @@ use corten_api::{
     decode::{Node, SpannedObject, document},
     gateway_api::ReferenceGrant,
     istio::{
-        VirtualService, peer_authentication::MutualTLSMode, proxy_config::ProxyConfig, virtual_service::HTTPRoute,
+        VirtualService, mesh_config::MeshConfig, peer_authentication::MutualTLSMode, proxy_config::ProxyConfig,
+        virtual_service::HTTPRoute,
     },
-    validate::mesh_config::default_proxy_config,
+    validate::mesh_config::{default_proxy_config, over},
 };
+use corten_ca::TrustedGateways;
 use corten_core::{
     Host, Identity, LabelMap, Labels, Locality, Protocol, expand_trust_domains, hosts_for_namespace, intersection,
 };
@@ -74,6 +76,8 @@ fn answer(table: &str, case: &Value) -> Option<Value> {
                 text(&case["namespace"])
             )))
         }
+        "mesh-config-merge" => merged_mesh_config(case),
+        "xfcc-trusted-address" => json!(trusted_gateway(text(&case["cidr"]), text(&case["peer"]))),
         "protocol-parse" => json!(Protocol::parse(text(&case["in"])).to_string()),
         "protocol-of-port" | "protocol-of-service-port" => {
             let port = case["port"]
@@ -328,6 +332,33 @@ fn merged_proxy_config(case: &Value) -> Value {
     } else {
         made.encode()
     }
+}
+
+/// What the row says over the defaults that it was made with: the row's expectation if it means the same.
+fn merged_mesh_config(case: &Value) -> Value {
+    const BELOW: &str = "
+defaultProviders: {metrics: [stackdriver]}
+extensionProviders: [{name: stackdriver, stackdriver: {maxNumberOfAttributes: 3}}]
+trustDomainAliases: [default, both]
+";
+    let read = |below: MeshConfig, text: &str| match document("mesh", text).0 {
+        Some(root) => over(below, &root).0,
+        None => below,
+    };
+    let made = read(read(MeshConfig::default(), BELOW), text(&case["in"]));
+    let expected = read(MeshConfig::default(), text(&case["expected"]));
+    if made == expected {
+        case["expected"].clone()
+    } else {
+        made.encode()
+    }
+}
+
+/// Whether a gateway that calls from there is believed; one whose address cannot be told is not.
+fn trusted_gateway(ranges: &str, peer: &str) -> bool {
+    let trusted = TrustedGateways::parse(ranges).unwrap_or_default();
+    let peer: Option<std::net::SocketAddr> = peer.parse().ok();
+    peer.is_some_and(|peer| trusted.trusts(peer.ip()))
 }
 
 fn labels(value: &Value) -> LabelMap {

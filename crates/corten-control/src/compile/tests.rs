@@ -319,9 +319,12 @@ fn proxies() -> Vec<Proxy> {
         let (name, namespace) = place.split_once('.').expect("name.namespace");
         let id = format!("{kind}~{address}~{name}.{namespace}~{namespace}.svc.cluster.local");
         let mut metadata = json!({ "NAMESPACE": namespace, "LABELS": labels, "NODE_NAME": "n1", "MESH_ID": "m", "WORKLOAD_NAME": name });
-        // Others of the same kind know no tunnels.
+        // Others of the same kind know no tunnels, and tell their pods no names.
         if ["elsewhere.bank", "edge.istio-system"].contains(&place) {
             metadata["ENABLE_HBONE"] = json!("true");
+        }
+        if ["elsewhere.bank", "edge.istio-system"].contains(&place) {
+            metadata["DNS_CAPTURE"] = json!("true");
         }
         Proxy::of_node(&id, &metadata).expect("a proxy")
     };
