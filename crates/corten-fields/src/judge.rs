@@ -233,7 +233,8 @@ fn said_at(output: &Output, base: &Base, place: &Place) -> Option<Diagnostic> {
     let covers = |said: &Diagnostic| {
         let path = steps_of(&said.path);
         // A kind that nothing acts on is told of as a whole.
-        let whole = path.is_empty() && said.code == corten_model::rules::KIND_UNUSED;
+        let whole = (path.is_empty() && said.code == corten_model::rules::KIND_UNUSED)
+            || (said.path == "spec" && said.code == corten_gateway_api::diagnose::NOT_HONOURED);
         let long = path.len() > 1 || whole;
         long && path.len() <= place.steps.len()
             && path.iter().zip(&place.steps).all(|(a, b)| a == b)
@@ -250,15 +251,25 @@ fn said_at(output: &Output, base: &Base, place: &Place) -> Option<Diagnostic> {
         .cloned()
 }
 
-/// A path as diagnostics have it: `spec.http[0].match[1].uri`.
+/// A path as diagnostics have it: `spec.http[0].match[1].headers[x-a.b]`.
 fn steps_of(path: &str) -> Vec<At> {
-    let parts = path.split(['.', '[', ']']).filter(|part| !part.is_empty());
-    parts
-        .map(|part| {
-            part.parse()
-                .map_or_else(|_| At::Name(part.trim_matches('"').to_owned()), At::Item)
-        })
-        .collect()
+    let mut steps = Vec::new();
+    let mut rest = path;
+    while !rest.is_empty() {
+        let (part, after) = match rest.strip_prefix('[') {
+            Some(inner) => inner.split_once(']').unwrap_or((inner, "")),
+            None => rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len())),
+        };
+        let name = || At::Name(part.trim_matches('"').to_owned());
+        let step = if rest.starts_with('[') {
+            part.parse().map_or_else(|_| name(), At::Item)
+        } else {
+            name()
+        };
+        steps.push(step);
+        rest = after.strip_prefix('.').unwrap_or(after);
+    }
+    steps
 }
 
 /// Where a field of a kind is set.

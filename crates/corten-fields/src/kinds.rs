@@ -85,6 +85,46 @@ pub(crate) const KINDS: &[Judged] = &[
         group: EXTENSIONS,
         kind: "TrafficExtension",
     },
+    Judged {
+        group: GATEWAY,
+        kind: "GatewayClass",
+    },
+    Judged {
+        group: GATEWAY,
+        kind: "Gateway",
+    },
+    Judged {
+        group: GATEWAY,
+        kind: "ListenerSet",
+    },
+    Judged {
+        group: GATEWAY,
+        kind: "HTTPRoute",
+    },
+    Judged {
+        group: GATEWAY,
+        kind: "GRPCRoute",
+    },
+    Judged {
+        group: GATEWAY,
+        kind: "TLSRoute",
+    },
+    Judged {
+        group: GATEWAY,
+        kind: "TCPRoute",
+    },
+    Judged {
+        group: GATEWAY,
+        kind: "UDPRoute",
+    },
+    Judged {
+        group: GATEWAY,
+        kind: "ReferenceGrant",
+    },
+    Judged {
+        group: GATEWAY,
+        kind: "BackendTLSPolicy",
+    },
 ];
 
 /// The experimental channel has all that the standard one has.

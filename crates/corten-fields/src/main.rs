@@ -214,6 +214,43 @@ mod tests {
         assert!(changed("protocol", "TCP").contains("listeners"));
     }
 
+    #[test]
+    fn names_and_descriptions_are_for_people() {
+        let cases = [
+            (
+                "GatewayClass/classes.yaml",
+                "GatewayClass",
+                "/spec/description",
+                "/spec/controllerName",
+            ),
+            (
+                "TLSRoute/parents.yaml",
+                "TLSRoute",
+                "/spec/rules/0/name",
+                "/spec/rules/0/backendRefs/0/name",
+            ),
+            (
+                "TCPRoute/parents.yaml",
+                "TCPRoute",
+                "/spec/rules/0/name",
+                "/spec/rules/0/backendRefs/0/name",
+            ),
+        ];
+        for (file, kind, plain, other) in cases {
+            let world =
+                World::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(file)).expect("a world");
+            let before = world.output(&world.objects, None);
+            let changed = |path: &str| {
+                let mut objects = world.objects.clone();
+                let mut of_kind = objects.iter_mut().filter(|object| object["kind"] == kind);
+                *of_kind.find_map(|object| object.pointer_mut(path)).expect("it is set") = serde_json::json!("other");
+                before.differences(&world.output(&objects, None))
+            };
+            assert!(changed(plain).is_empty(), "{kind} {plain}");
+            assert!(!changed(other).is_empty(), "{kind} {other}");
+        }
+    }
+
     /// The texts of all sources below a folder.
     fn sources(folder: &Path) -> Vec<String> {
         let mut found = Vec::new();

@@ -16,13 +16,36 @@ pub(crate) struct Plain {
 }
 
 /// All of them.
-pub(crate) const PLAIN: &[Plain] = &[Plain {
-    kind: "Sidecar",
-    path: "spec.egress[].port.name",
-    reason: "a label for people: what is spoken is `protocol`'s to say",
-    #[cfg(test)]
-    test: "a_port_of_a_sidecar_is_what_it_says",
-}];
+pub(crate) const PLAIN: &[Plain] = &[
+    Plain {
+        kind: "Sidecar",
+        path: "spec.egress[].port.name",
+        reason: "a label for people: what is spoken is `protocol`'s to say",
+        #[cfg(test)]
+        test: "a_port_of_a_sidecar_is_what_it_says",
+    },
+    Plain {
+        kind: "GatewayClass",
+        path: "spec.description",
+        reason: "a description, for people",
+        #[cfg(test)]
+        test: "names_and_descriptions_are_for_people",
+    },
+    Plain {
+        kind: "TLSRoute",
+        path: "spec.rules[].name",
+        reason: "a name to refer to; nothing refers to rules of connections",
+        #[cfg(test)]
+        test: "names_and_descriptions_are_for_people",
+    },
+    Plain {
+        kind: "TCPRoute",
+        path: "spec.rules[].name",
+        reason: "a name to refer to; nothing refers to rules of connections",
+        #[cfg(test)]
+        test: "names_and_descriptions_are_for_people",
+    },
+];
 
 /// Why a field has no effect, if it is one of these.
 pub(crate) fn reason(kind: &Judged, leaf: &Leaf) -> Option<&'static str> {

@@ -140,11 +140,12 @@ impl World {
         let mut objects: Vec<Value> = objects.iter().skip(1).cloned().collect();
         corten_routing::offline::complete(&mut objects, "default");
         let settings = corten_gateway_api::Settings::default();
+        // Gateways get the workloads that a controller would make, and those get pods.
         let made = gateways::workloads(&objects, &settings, "istio-system");
+        objects.extend(made.iter().cloned());
+        corten_routing::offline::complete(&mut objects, "default");
         let mut world = corten_routing::World::new(Settings::default(), mesh);
         let mut said = world.put(&objects);
-        world.put(&made);
-        objects.extend(made.iter().cloned());
         let of_api = gateways::converted(&objects, &settings);
         world.put(&of_api.objects());
         said.extend(of_api.diagnostics);

@@ -129,14 +129,14 @@ pub(crate) fn inputs(inputs: &Inputs, out: &mut Vec<Diagnostic>) {
             "spec.tls.backend.clientCertificateRef",
             "is checked, and shown to no backend",
         );
-        for listener in &object.spec.listeners {
-            at.tls(&listener.name, listener.tls.as_ref());
+        for (index, listener) in object.spec.listeners.iter().enumerate() {
+            at.tls(index, listener.tls.as_ref());
         }
     }
     for object in &inputs.listener_sets {
         let mut at = unheard.of("ListenerSet", &object.metadata);
-        for listener in &object.spec.listeners {
-            at.tls(&listener.name, listener.tls.as_ref());
+        for (index, listener) in object.spec.listeners.iter().enumerate() {
+            at.tls(index, listener.tls.as_ref());
         }
     }
     for object in &inputs.http_routes {
@@ -263,7 +263,7 @@ impl At<'_> {
         }
     }
 
-    fn tls(&mut self, listener: &str, tls: Option<&ListenerTLSConfig>) {
+    fn tls(&mut self, listener: usize, tls: Option<&ListenerTLSConfig>) {
         for option in tls.iter().flat_map(|tls| tls.options.keys()) {
             let path = format!("spec.listeners[{listener}].tls.options[{option}]");
             self.field(
