@@ -110,9 +110,10 @@ impl Debug {
             return Answer::text(lines(self.refusals.all()));
         }
         let missing = lines(self.refusals.needed());
-        let reason = match missing.is_empty() {
-            true => "objects are still being read\n".to_owned(),
-            false => format!("nothing is served before everything that keeps the mesh safe can be read:\n{missing}"),
+        let reason = if missing.is_empty() {
+            "objects are still being read\n".to_owned()
+        } else {
+            format!("nothing is served before everything that keeps the mesh safe can be read:\n{missing}")
         };
         Answer::error(StatusCode::SERVICE_UNAVAILABLE, reason)
     }
@@ -171,9 +172,13 @@ impl Debug {
             "problemz" => {
                 let (config, known) = (self.mesh_config.load(), Arc::clone(&self.issuers.borrow()));
                 let refused = self.refusals.all();
-                let refused = refused.iter().map(|one| match one.needed {
-                    true => one.to_string(),
-                    false => format!("{one}: these objects are taken for none"),
+                let refused = refused.iter().map(|one| {
+                    let effect = if one.needed {
+                        ""
+                    } else {
+                        ": these objects are taken for none"
+                    };
+                    format!("{one}{effect}")
                 });
                 let problems = config.problems.iter().chain(known.problems()).cloned();
                 json!(problems.chain(refused).collect::<Vec<_>>())

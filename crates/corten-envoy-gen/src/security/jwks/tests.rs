@@ -226,9 +226,10 @@ fn sources_that_hang_keep_neither_those_that_answer_nor_the_processor_busy() {
         if let Some(fetch) = of_good {
             // Once in a while it fails as well, and is no worse off for that.
             let fails = answers.len() % 10 == 9 && failed < answers.len() / 9;
-            let answer = match fails {
-                true => Err("status 503".to_owned()),
-                false => Ok(KEYS.as_bytes()),
+            let answer = if fails {
+                Err("status 503".to_owned())
+            } else {
+                Ok(KEYS.as_bytes())
             };
             failed += usize::from(fails);
             cache.answer(now, &fetch.source, fetch.attempt, answer);
