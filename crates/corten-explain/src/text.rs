@@ -229,10 +229,17 @@ fn cluster(out: &mut Formatter<'_>, destination: &Destination) -> fmt::Result {
         String::new()
     };
     let Some(upstream) = &destination.upstream else {
+        let mut parts = destination.cluster.split('|').skip(2);
+        let why = match (parts.next(), parts.next()) {
+            (Some(subset), Some(host)) if !subset.is_empty() => {
+                format!("; does a DestinationRule for {host} have the subset {subset:?}?")
+            }
+            _ => String::new(),
+        };
         return line(
             out,
             "cluster",
-            &format!("{}{share}: the proxy does not have it", destination.cluster),
+            &format!("{}{share}: the proxy does not have it{why}", destination.cluster),
         );
     };
     let kind = format!("{}, {}", upstream.discovery, upstream.policy);

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use anyhow::{Context as _, Result, ensure};
 use corten_core::{Host, Protocol as PortProtocol};
 use corten_explain::{Call, Certificate, Config, Protocol, Request, Tls, Trace, Via, follow, onward};
+use corten_install::values::known as spelling;
 use corten_routing::{Service, ServicePort, endpoints};
 
 use super::ambient::{Nodes, Onward};
@@ -296,9 +297,19 @@ impl<'a> Follower<'a> {
             .or(literal)
             .or_else(|| service.and_then(|service| address_of(known, service, port)));
         let address = known_by.unwrap_or_else(|| {
-            self.note(format!(
-                "the address of {host} is not known here: {UNKNOWN_ADDRESS} stands for it (--address names it)"
-            ));
+            // A name of the cluster's own that is no service's is a mistake; any other may be somebody's.
+            let own = !written.contains('.') || written.ends_with(".svc") || written.ends_with(&format!(".svc.{domain}"));
+            self.note(if own {
+                let of_namespace = catalog.services.iter().filter(|service| *service.namespace == *client.namespace);
+                let near = spelling::hint(written, of_namespace.map(|service| &*service.name));
+                format!(
+                    "no service that {} could call is named {host}{near}: a pod finds no address for it; {UNKNOWN_ADDRESS} stands for one \
+                     (services of other namespaces are written NAME.NAMESPACE)",
+                    client.place()
+                )
+            } else {
+                format!("the address of {host} is not known here: {UNKNOWN_ADDRESS} stands for it (--address names it)")
+            });
             UNKNOWN_ADDRESS
         });
         let by_address = || {
