@@ -247,7 +247,7 @@ fn connections(config: &Value) -> i64 {
         .filter(|limit| *limit > 0)
         .or_else(|| number(&config["proxyMetadata"]["ISTIO_META_GLOBAL_DOWNSTREAM_MAX_CONNECTIONS"]))
         .or_else(|| number(&config["runtimeValues"]["overload.global_downstream_max_connections"]))
-        .unwrap_or(i64::from(i32::MAX))
+        .unwrap_or_else(|| i64::from(i32::MAX))
 }
 
 fn manager(inputs: &Inputs<'_>, problems: &mut Vec<Problem>) -> Option<Value> {

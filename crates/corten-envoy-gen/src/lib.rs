@@ -57,7 +57,7 @@ impl Context<'_> {
 
     /// How the proxy runs: as it says itself, else as the mesh does.
     pub(crate) fn proxy_config(&self) -> Option<&ProxyConfig> {
-        self.proxy.config.get().or(self.mesh().default_config.as_ref())
+        self.proxy.config.get().or_else(|| self.mesh().default_config.as_ref())
     }
 
     /// Whether the proxy makes tunnels towards workloads that take them: waypoints do, and others that say they know tunnels.

@@ -113,7 +113,7 @@ pub(crate) fn judge(kind: &Judged, leaf: &Leaf, bases: &[Base]) -> Outcome {
                 if !by.is_empty() && !only_told {
                     honoured = Some((by, base.world.name.clone()));
                 } else if let Some(said) = told {
-                    reported.get_or_insert((said, base.world.name.clone()));
+                    reported.get_or_insert_with(|| (said, base.world.name.clone()));
                 } else {
                     silent.insert(base.world.name.clone());
                 }

@@ -146,7 +146,7 @@ impl KubeInject {
         let name = self
             .operator_file
             .as_deref()
-            .unwrap_or("-".as_ref())
+            .unwrap_or_else(|| "-".as_ref())
             .display()
             .to_string();
         let plan = operator::plan(&Request {

@@ -47,7 +47,7 @@ pub(crate) fn ways_into_a_pod(ns: &Namespace<'_>) {
         let answer = until_status(ns, from, to, 200);
         let peer = answer.get("peer").to_owned();
         peer.rsplit_once(':')
-            .map_or(peer.clone(), |(address, _)| address.to_owned())
+            .map_or_else(|| peer.clone(), |(address, _)| address.to_owned())
     };
     // The application sees its proxy, or who called the proxy.
     assert_eq!(peer("client", "usual/"), "127.0.0.6");

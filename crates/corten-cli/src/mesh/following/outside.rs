@@ -127,7 +127,7 @@ fn is_named(follower: &Follower<'_>, service: &Service, asked: &Asked) -> bool {
     let object = follower.known.objects.iter().find(|object| {
         object["kind"] == "Service"
             && object["metadata"]["name"] == name
-            && object["metadata"]["namespace"] == &*service.namespace
+            && object["metadata"]["namespace"] == *service.namespace
     });
     let outside = object.map(|object| corten_gateway_api::service::outside(object).0);
     let called = address.map_or_else(|| host.to_owned(), |address| address.to_string());

@@ -165,7 +165,7 @@ fn request(asked: &Value, is_grpc: bool) -> Request {
         method: asked["method"].as_str().unwrap_or("GET").to_owned(),
         host: asked["host"]
             .as_str()
-            .or(asked["authority"].as_str())
+            .or_else(|| asked["authority"].as_str())
             .unwrap_or_default()
             .to_owned(),
         path: asked["path"].as_str().unwrap_or("/").to_owned(),
@@ -238,7 +238,7 @@ fn port(cluster: &Cluster, of: &str, via: &Value) -> Result<u16> {
             .iter()
             .find(|listener| speaks.contains(&text(&listener["protocol"])))
     };
-    let found = by_name.or_else(by_protocol).or(listeners.first());
+    let found = by_name.or_else(by_protocol).or_else(|| listeners.first());
     Ok(found.and_then(|listener| number(&listener["port"])).unwrap_or(80))
 }
 
@@ -266,7 +266,7 @@ fn backend(reply: &Reply, expect: &Value, problems: &mut Vec<String>) {
     let (namespace, name) = reply.backend.clone().unwrap_or_default();
     let wanted = expect["backend"]
         .as_str()
-        .or(expect["service"].as_str())
+        .or_else(|| expect["service"].as_str())
         .unwrap_or_default();
     if !name.starts_with(wanted) || expect["namespace"].as_str().is_some_and(|wanted| wanted != namespace) {
         problems.push(format!(

@@ -200,7 +200,7 @@ fn routes_accepted(cluster: &Cluster, step: &Value, problems: &mut Vec<String>) 
         for section in wanted {
             // The suite looks for the section first, and takes any reference to the parent that there is.
             let is_section = |it: &&&Value| it["parentRef"]["sectionName"].as_str() == section;
-            let found = of_parent.iter().find(is_section).or(of_parent.first());
+            let found = of_parent.iter().find(is_section).or_else(|| of_parent.first());
             match found {
                 Some(entry) => conditions(&entry["conditions"], &accepted, text(route), problems),
                 None => problems.push(format!(
@@ -322,7 +322,7 @@ fn addresses(cluster: &Cluster, gateway: &Value, step: &Value, problems: &mut Ve
 
 /// Labels and annotations of a gateway's infrastructure that its workload does not have.
 fn propagated(cluster: &Cluster, step: &Value, problems: &mut Vec<String>) -> Result<()> {
-    let named = step["gateway"].as_str().unwrap_or(text(&step["name"]));
+    let named = step["gateway"].as_str().unwrap_or_else(|| text(&step["name"]));
     let gateway = cluster.object("Gateway", named)?;
     let (namespace, name) = named.split_once('/').unwrap_or(("", named));
     let workload = format!("{name}-{CLASS}");
