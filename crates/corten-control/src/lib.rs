@@ -32,6 +32,7 @@ mod secret;
 mod settings;
 mod statuses;
 mod throttle;
+mod trust_bundle;
 mod trust_domains;
 mod views;
 

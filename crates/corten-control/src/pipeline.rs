@@ -28,6 +28,7 @@ use crate::issuers::{self, Known, Wanted};
 use crate::metrics::Metrics;
 use crate::revision;
 use crate::statuses;
+use crate::trust_bundle;
 use crate::trust_domains::TrustDomains;
 use crate::views::Views;
 
@@ -309,6 +310,7 @@ impl Pipeline {
         let (config, mut problems) = statuses::mesh_config(text);
         let mut settings = self.base.clone().with_mesh_config(&config);
         problems.extend(self.trust_domains.follow(&mut settings));
+        problems.extend(trust_bundle::problems(&config));
         for problem in &problems {
             tracing::warn!(problem, "the mesh's configuration (ConfigMap istio, entry mesh)");
         }

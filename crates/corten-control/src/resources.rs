@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use corten_envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use corten_envoy::prost::{Message, Name};
 use corten_envoy_gen::{Resources, name_table::Named};
-use corten_proto::NAME_TABLE_TYPE;
 use corten_proto::names::{NameInfo, NameTable};
+use corten_proto::{NAME_TABLE_TYPE, PROXY_CONFIG_TYPE};
 use corten_routing::Registry;
 use corten_xds::server::{Keys, Resource, TypeConfig};
 use xxhash_rust::xxh64::xxh64;
@@ -26,7 +26,7 @@ pub(crate) const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteC
 pub(crate) const EXTENSION: &str = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig";
 
 /// The types in the order in which a proxy takes them: nothing is told of before what it leads to.
-pub(crate) fn types() -> [TypeConfig; 7] {
+pub(crate) fn types() -> [TypeConfig; 8] {
     let config = |type_url, state_wildcard, follows| TypeConfig {
         type_url,
         state_wildcard,
@@ -42,7 +42,8 @@ pub(crate) fn types() -> [TypeConfig; 7] {
         config(EXTENSION, false, None),
         // There is one.
         config(NAME_TABLE_TYPE, true, None),
-        // These are put there by whoever knows them.
+        // These are put there by whoever knows them; of the first there is one as well.
+        config(PROXY_CONFIG_TYPE, true, None),
         config(SECRET, false, None),
     ]
 }

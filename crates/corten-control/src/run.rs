@@ -43,7 +43,7 @@ use crate::settings::Settings;
 use crate::throttle::Throttle;
 use crate::trust_domains::TrustDomains;
 use crate::views::Views;
-use crate::{assignment, http, keys, statuses};
+use crate::{assignment, http, keys, statuses, trust_bundle};
 
 /// How long everything may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -281,6 +281,9 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         gateways: settings.trusted_gateways.clone(),
         required: settings.authenticate,
     });
+    views.trust(trust_bundle::roots(&ca.authority.current()), began);
+    let (published, trusting) = (ca.authority.subscribe(), views.clone());
+    tasks.vital("trust", |drain| trust_bundle::follow(published, trusting, drain));
     let clients = Clients::new(metrics.clone(), settings.check_identity, rejections, views, credentials);
     let ca_metrics = ca.metrics.clone();
     let ca_authority = ca.authority.clone();

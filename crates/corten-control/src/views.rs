@@ -43,6 +43,11 @@ impl Views {
         self.compiler().update(inputs, delta, since);
     }
 
+    /// The roots that are to be trusted are these. `since` is when that was seen.
+    pub(crate) fn trust(&self, roots: Vec<String>, since: Instant) {
+        self.compiler().trust(roots, since);
+    }
+
     /// What is configured and takes no effect, if it may be something else than when this was last asked.
     pub(crate) fn take_diagnostics(&self) -> Option<Vec<Diagnostic>> {
         self.compiler().take_diagnostics()

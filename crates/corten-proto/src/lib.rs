@@ -8,6 +8,7 @@ pub mod client_status;
 pub mod discovery;
 pub mod names;
 pub mod security;
+pub mod trust;
 pub mod workload;
 pub mod zds;
 
@@ -22,6 +23,8 @@ pub const WORKLOAD_TYPE: &str = "type.googleapis.com/istio.workload.Workload";
 pub const AUTHORIZATION_TYPE: &str = "type.googleapis.com/istio.security.Authorization";
 /// Type URL of [`names::NameTable`] resources.
 pub const NAME_TABLE_TYPE: &str = "type.googleapis.com/istio.networking.nds.v1.NameTable";
+/// Type URL of [`trust::ProxyConfig`] resources.
+pub const PROXY_CONFIG_TYPE: &str = "type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig";
 /// Type URL of [`client_status::ClientConfig`] resources.
 pub const CLIENT_CONFIG_TYPE: &str = "type.googleapis.com/envoy.service.status.v3.ClientConfig";
 /// What tools ask a control plane for: one of its debug endpoints, by path and query. Types below it ask for one of them.

@@ -28,15 +28,16 @@ use std::time::Instant;
 use corten_api::{diagnostic::Diagnostic, istio::mesh_config::MeshConfig};
 use corten_envoy_gen::parts;
 use corten_model::{Delta, Name, Workload};
+use corten_proto::PROXY_CONFIG_TYPE;
 use corten_routing::{Catalog, Configs, KeySets, Proxy, ProxyKind, Snapshot};
-use corten_xds::server::{Clock, Shared, Store};
+use corten_xds::server::{Clock, Resource, Shared, Store};
 
 use self::contents::Difference;
 use self::members::{Memberships, touched};
 use self::outlook::Outlooks;
 use self::own::{Own, Places};
 use self::units::Units;
-use crate::resources;
+use crate::{resources, trust_bundle};
 
 /// All that proxies are configured from, as it is written.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +67,10 @@ pub(crate) struct Compiler {
     proxies: BTreeMap<u64, Compiled>,
     /// Those that have an address.
     by_address: HashMap<IpAddr, BTreeSet<u64>>,
+    /// The roots of the authority.
+    roots: Vec<String>,
+    /// What all proxies are told of whom to trust.
+    trust: Option<Arc<Resource>>,
     clock: Clock,
     version: u64,
     /// Whether what is said of the catalog, or of a proxy's part, may be different.
@@ -85,6 +90,8 @@ impl Default for Compiler {
             places: Places::default(),
             proxies: BTreeMap::new(),
             by_address: HashMap::new(),
+            roots: Vec::new(),
+            trust: None,
             clock,
             version: 0,
             said: false,
@@ -149,7 +156,10 @@ impl Compiler {
             Some(snapshot) => snapshot.clone(),
             None => self.wake(),
         };
-        let store = Store::with_clock(resources::types(), Arc::clone(&self.clock));
+        let mut store = Store::with_clock(resources::types(), Arc::clone(&self.clock));
+        if let Some(trust) = &self.trust {
+            store.set(PROXY_CONFIG_TYPE, Arc::clone(trust));
+        }
         let shared = Shared::new(store, Instant::now());
         for address in &said.addresses {
             self.by_address.entry(*address).or_default().insert(number);
@@ -234,6 +244,9 @@ impl Compiler {
     pub(crate) fn update(&mut self, inputs: Inputs, delta: &Delta, since: Instant) {
         let before = std::mem::replace(&mut self.inputs, inputs);
         self.version += 1;
+        if !Arc::ptr_eq(&before.mesh, &self.inputs.mesh) {
+            self.tell_trust(since);
+        }
         let Some(held) = self.snapshot.take() else {
             if self.is_wanted() {
                 self.wake();
@@ -414,6 +427,38 @@ impl Compiler {
             store.set_version_info(format!("{version}"));
             difference.apply(store);
         });
+    }
+
+    /// The roots of the authority are these.
+    pub(crate) fn trust(&mut self, roots: Vec<String>, since: Instant) {
+        if self.roots != roots {
+            self.roots = roots;
+            self.version += 1;
+            self.tell_trust(since);
+        }
+    }
+
+    /// Tells all proxies whom to trust, if that is something else than before.
+    fn tell_trust(&mut self, since: Instant) {
+        let now = trust_bundle::bundle(&self.roots, &self.inputs.mesh);
+        let same = match (&self.trust, &now) {
+            (Some(before), Some(now)) => before.same(now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        if same {
+            return;
+        }
+        self.trust = now.map(Arc::new);
+        let (trust, version) = (self.trust.as_ref(), self.version);
+        for compiled in self.proxies.values() {
+            compiled.shared.publish(since, |store| {
+                store.set_version_info(format!("{version}"));
+                match trust {
+                    Some(trust) => store.set(PROXY_CONFIG_TYPE, Arc::clone(trust)),
+                    None => store.remove(PROXY_CONFIG_TYPE, trust_bundle::NAME),
+                };
+            });
+        }
     }
 
     /// What is configured and takes no effect, or was left out for a proxy that is connected; none: as when this was last asked.

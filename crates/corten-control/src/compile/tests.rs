@@ -1,20 +1,24 @@
 //! Incremental equals from scratch: whatever happens to the objects, in whatever batches, each proxy's store holds what would be
-//! generated for it anew; and work follows the change.
+//! generated for it anew, and clients of both variants come to hold it; and work follows the change.
+
+mod clients;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use corten_api::istio::mesh_config::MeshConfig;
 use corten_envoy_gen::{dangling, generate};
 use corten_model::{Change, Mesh, ObjectKey, Reader, Settings};
 use corten_routing::{ConfigKey, ConfigKind, Configs, KeySets, Proxy, World};
-use corten_xds::server::Shared;
+use corten_xds::server::{Shared, Variant};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use self::clients::Client;
 use super::{Compiler, Inputs, as_it_is};
 use crate::resources::{encode, types};
+use crate::trust_bundle;
 
 /// The objects are drawn from a small world, so that they refer to each other all the time.
 const NAMESPACES: [&str; 3] = ["istio-system", "shop", "bank"];
@@ -296,6 +300,8 @@ enum Step {
     Remove(u8),
     /// Changes the mesh's configuration.
     Configure(u8),
+    /// Changes the authority's roots.
+    Trust(u8),
 }
 
 /// The mesh's configuration that a byte stands for: with somebody to tell about requests.
@@ -311,8 +317,14 @@ fn mesh_config(by: u8) -> MeshConfig {
     if by.is_multiple_of(5) {
         text["defaultProviders"] = json!({ "tracing": ["zipkin"] });
     }
+    if by.is_multiple_of(4) {
+        text["caCertificates"] = json!([{ "pem": *FURTHER }]);
+    }
     crate::statuses::mesh_config(&text.to_string()).0
 }
+
+/// A root besides the authority's.
+static FURTHER: LazyLock<String> = LazyLock::new(|| trust_bundle::tests::root("further"));
 
 fn proxies() -> Vec<Proxy> {
     let proxy = |kind: &str, address: &str, place: &str, labels: Value| {
@@ -367,7 +379,10 @@ struct Control {
     keys: Arc<KeySets>,
     objects: BTreeMap<(String, String, String), Value>,
     compiler: Compiler,
+    /// The authority's roots.
+    roots: Vec<String>,
     stores: Vec<(Proxy, Arc<Shared>)>,
+    clients: Vec<[Client; 2]>,
 }
 
 impl Control {
@@ -380,7 +395,9 @@ impl Control {
             keys: Arc::default(),
             objects: BTreeMap::new(),
             compiler: Compiler::default(),
+            roots: Vec::new(),
             stores: Vec::new(),
+            clients: Vec::new(),
         }
     }
 
@@ -388,6 +405,7 @@ impl Control {
         let number = self.stores.len() as u64;
         let shared = self.compiler.add(number, proxy.clone());
         self.stores.push((proxy, shared));
+        self.clients.push([Variant::Delta, Variant::State].map(Client::new));
     }
 
     fn put(&mut self, object: &Value, changes: &mut Vec<Change>) {
@@ -451,6 +469,10 @@ impl Control {
                     let settings = Settings::default().with_mesh_config(&self.config);
                     changes.push(Change::Settings(Arc::new(settings)));
                 }
+                Step::Trust(by) => {
+                    self.roots = (0..by % 3).map(|at| format!("root {at} of {by}")).collect();
+                    self.compiler.trust(self.roots.clone(), Instant::now());
+                }
             }
         }
         self.deliver(changes);
@@ -467,8 +489,13 @@ impl Control {
         self.compiler.update(inputs, &delta, Instant::now());
     }
 
-    /// Compares every store with what is generated anew.
-    fn check(&self) {
+    /// Compares every store with what is generated anew, and what clients come to hold with the stores.
+    fn check(&mut self) {
+        for ((proxy, shared), clients) in self.stores.iter().zip(&mut self.clients) {
+            for client in clients {
+                client.follow(shared, &proxy.name);
+            }
+        }
         let mut world = World::new(Settings::default(), MeshConfig::clone(&self.config));
         world.put(self.objects.values());
         let snapshot = world.snapshot();
@@ -486,6 +513,9 @@ impl Control {
             encode(&made, |type_url, resource| {
                 wanted.insert((type_url, resource.name().to_string()), resource);
             });
+            if let Some(trust) = trust_bundle::bundle(&self.roots, &self.config) {
+                wanted.insert((corten_proto::PROXY_CONFIG_TYPE, trust.name().to_string()), trust);
+            }
             let mut held = BTreeMap::new();
             shared.read(|look| {
                 for config in types() {
@@ -539,6 +569,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => seed().prop_map(Step::Put),
         3 => any::<u8>().prop_map(Step::Remove),
         2 => any::<u8>().prop_map(Step::Configure),
+        1 => any::<u8>().prop_map(Step::Trust),
     ]
 }
 

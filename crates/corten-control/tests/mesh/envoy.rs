@@ -1,6 +1,9 @@
 //! L7 proxies: what they are sent, and that a change is sent as little as it is.
 
 use corten_proto::discovery::{DeltaDiscoveryRequest, Node};
+use corten_proto::names::NameTable;
+use corten_proto::trust::ProxyConfig;
+use corten_proto::{Message, NAME_TABLE_TYPE, PROXY_CONFIG_TYPE, Struct, Value, value};
 use serde_json::json;
 
 use crate::ground::{Ground, Response as _, delta};
@@ -52,6 +55,117 @@ async fn sidecars_are_sent_what_they_see_and_then_what_changes() {
     stranger.send_as_it_is(request).await;
     let refusal = stranger.refusal().await;
     assert_eq!(refusal.code(), corten_grpc::Code::PermissionDenied, "{refusal:?}");
+    control.stop().await;
+    ground.stop().await;
+}
+
+/// Names of services, for agents that answer their pods' questions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_are_told_the_names_of_services_and_each_change_of_them() {
+    let ground = Ground::start().await;
+    ground.mesh().await;
+    let control = ground.control(&[]).await;
+    let token = ground.token("orders", "web", "istio-ca").await;
+    let mut stream = ground.open_with(&control, Some(&token), "n1").await.expect("a stream");
+    let mut request = sidecar(NAME_TABLE_TYPE, "web-1", "10.0.0.1");
+    let captures = Value {
+        kind: Some(value::Kind::StringValue("true".to_owned())),
+    };
+    if let Some(node) = &mut request.node {
+        node.metadata = Some(Struct {
+            fields: [("DNS_CAPTURE".to_owned(), captures)].into(),
+        });
+    }
+    stream.send_as_it_is(request).await;
+    let told = |body: &[u8]| {
+        let table = NameTable::decode(body).expect("a table").table;
+        table
+            .into_iter()
+            .map(|(name, info)| (name, info.ips))
+            .collect::<Vec<_>>()
+    };
+    let web = ("web.orders.svc.cluster.local".to_owned(), vec!["10.96.0.10".to_owned()]);
+    let all = stream.next().await;
+    assert_eq!(told(all.body("names")), [web.clone()]);
+    stream.acknowledge(&all).await;
+
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "db", "namespace": "orders"},
+        "spec": {"clusterIP": "10.96.0.20", "ports": [{"name": "tcp", "port": 5432}]},
+    });
+    ground.create_object(service).await;
+    let change = stream.next().await;
+    let db = ("db.orders.svc.cluster.local".to_owned(), vec!["10.96.0.20".to_owned()]);
+    assert_eq!(told(change.body("names")), [db, web.clone()]);
+    stream.acknowledge(&change).await;
+
+    ground.delete("v1", "Service", "orders", "db").await;
+    let change = stream.next().await;
+    assert_eq!(told(change.body("names")), [web]);
+    control.stop().await;
+    ground.stop().await;
+}
+
+/// The roots of the mesh, for agents that ask.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_are_told_whom_to_trust_and_each_change_of_it() {
+    let ground = Ground::start().await;
+    ground.mesh().await;
+    let configuration = |certificates: serde_json::Value| {
+        let mesh = json!({"caCertificates": certificates}).to_string();
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio", "namespace": "istio-system"},
+            "data": {"mesh": mesh},
+        })
+    };
+    ground.create_object(configuration(json!([]))).await;
+    let control = ground.control(&[]).await;
+    let token = ground.token("orders", "web", "istio-ca").await;
+    let told = |body: &[u8]| ProxyConfig::decode(body).expect("it is one").ca_certificates_pem;
+    let lines = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let is_root = |pem: &str| lines(pem) == lines(&control.roots);
+
+    let mut stream = ground.open_with(&control, Some(&token), "n1").await.expect("a stream");
+    stream
+        .send_as_it_is(sidecar(PROXY_CONFIG_TYPE, "web-1", "10.0.0.1"))
+        .await;
+    let all = stream.next().await;
+    let roots = told(all.body("trust"));
+    assert!(roots.len() == 1 && is_root(&roots[0]), "{roots:?}");
+    stream.acknowledge(&all).await;
+
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let further = rcgen::CertificateParams::default()
+        .self_signed(&key)
+        .expect("a certificate")
+        .pem();
+    ground.replace(&configuration(json!([{"pem": further}]))).await;
+    let change = stream.next().await;
+    let roots = told(change.body("trust"));
+    assert_eq!(roots.len(), 2, "{roots:?}");
+    assert!(roots.iter().any(|pem| is_root(pem)), "{roots:?}");
+    assert!(roots.iter().any(|pem| lines(pem) == lines(&further)), "{roots:?}");
+    stream.acknowledge(&change).await;
+
+    // The same for a gateway of the other variant, which is sent nothing but the roots.
+    let mut other = ground.open_state(&control).await.expect("a stream");
+    let request = corten_proto::discovery::DiscoveryRequest {
+        node: Some(Node {
+            id: "router~10.0.0.2~web-2.orders~orders.svc.cluster.local".to_owned(),
+            ..Node::default()
+        }),
+        type_url: PROXY_CONFIG_TYPE.to_owned(),
+        ..Default::default()
+    };
+    other.send(request).await;
+    let whole = other.next().await;
+    assert_eq!(whole.resources.len(), 1);
+    assert_eq!(told(&whole.resources[0].value), roots);
+
+    ground.replace(&configuration(json!([]))).await;
+    let change = stream.next().await;
+    let roots = told(change.body("trust"));
+    assert!(roots.len() == 1 && is_root(&roots[0]), "{roots:?}");
     control.stop().await;
     ground.stop().await;
 }

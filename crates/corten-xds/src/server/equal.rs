@@ -11,17 +11,22 @@ use super::{Clock, Keys, Look, Resource, Response, Session, Store, TypeConfig, V
 
 const ALL: &str = "t/Cluster";
 const NAMED: &str = "t/Endpoints";
+/// As the names of services and the mesh's roots: all of it without being asked by name, and behind nothing.
+const TABLE: &str = "t/NameTable";
+/// As extensions: by name, and sent again with nothing.
+const EXTENSION: &str = "t/Extension";
+const TYPES: [&str; 4] = [ALL, NAMED, TABLE, EXTENSION];
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Sets a resource above (or below) to a version.
-    Set(bool, bool, usize, u8),
-    Remove(bool, bool, usize),
-    /// What is below becomes another store with this and that resource.
+    /// Sets a resource of a type above (or below) to a version.
+    Set(bool, &'static str, usize, u8),
+    Remove(bool, &'static str, usize),
+    /// What is below becomes another store with this and that resource of every type.
     Rebase(Vec<(usize, u8)>),
-    Ask(usize),
-    Drop(usize),
+    Ask(&'static str, usize),
+    Drop(&'static str, usize),
     Push,
 }
 
@@ -30,7 +35,8 @@ struct Client {
     session: Session,
     variant: Variant,
     held: BTreeMap<(String, String), Vec<u8>>,
-    asked: BTreeSet<String>,
+    /// Of types that are asked for by name: the names.
+    asked: BTreeMap<&'static str, BTreeSet<String>>,
     nonces: BTreeMap<String, String>,
 }
 
@@ -40,7 +46,7 @@ impl Client {
             session: Session::new(variant, ""),
             variant,
             held: BTreeMap::new(),
-            asked: BTreeSet::new(),
+            asked: BTreeMap::new(),
             nonces: BTreeMap::new(),
         }
     }
@@ -63,8 +69,8 @@ impl Client {
             }
             Variant::State => {
                 let response = DiscoveryResponse::decode(bytes).expect("a response");
-                if type_url == ALL {
-                    self.held.retain(|(of, _), _| of != ALL);
+                if is_whole(&type_url) {
+                    self.held.retain(|(of, _), _| *of != type_url);
                 }
                 for found in response.resources {
                     let body = found.value.to_vec();
@@ -89,15 +95,10 @@ impl Client {
                 self.session.delta(look, request)
             }
             Variant::State => {
-                let names = if type_url == NAMED {
-                    self.asked.iter().cloned().collect()
-                } else {
-                    Vec::new()
-                };
                 let request = DiscoveryRequest {
                     type_url: type_url.to_owned(),
                     response_nonce: nonce,
-                    resource_names: names,
+                    resource_names: self.names(type_url),
                     ..DiscoveryRequest::default()
                 };
                 self.session.state(look, request)
@@ -106,18 +107,23 @@ impl Client {
         assert!(answer.is_none(), "an acknowledgement is not answered");
     }
 
-    fn begin(&mut self, look: Look<'_>) {
+    /// The names asked for of a type.
+    fn names(&self, type_url: &str) -> Vec<String> {
+        self.asked.get(type_url).into_iter().flatten().cloned().collect()
+    }
+
+    fn begin(&mut self, look: Look<'_>, type_url: &str) {
         let (_, answer) = match self.variant {
             Variant::Delta => {
                 let request = DeltaDiscoveryRequest {
-                    type_url: ALL.to_owned(),
+                    type_url: type_url.to_owned(),
                     ..DeltaDiscoveryRequest::default()
                 };
                 self.session.delta(look, request)
             }
             Variant::State => {
                 let request = DiscoveryRequest {
-                    type_url: ALL.to_owned(),
+                    type_url: type_url.to_owned(),
                     ..DiscoveryRequest::default()
                 };
                 self.session.state(look, request)
@@ -127,17 +133,18 @@ impl Client {
     }
 
     /// Changes what is asked for by name.
-    fn ask(&mut self, look: Look<'_>, name: &str, wanted: bool) {
+    fn ask(&mut self, look: Look<'_>, type_url: &'static str, name: &str, wanted: bool) {
+        let asked = self.asked.entry(type_url).or_default();
         let changed = if wanted {
-            self.asked.insert(name.to_owned())
+            asked.insert(name.to_owned())
         } else {
-            self.asked.remove(name)
+            asked.remove(name)
         };
         if !changed {
             return;
         }
         if !wanted {
-            self.held.remove(&(NAMED.to_owned(), name.to_owned()));
+            self.held.remove(&(type_url.to_owned(), name.to_owned()));
         }
         let (_, answer) = match self.variant {
             Variant::Delta => {
@@ -148,7 +155,7 @@ impl Client {
                     (Vec::new(), names)
                 };
                 let request = DeltaDiscoveryRequest {
-                    type_url: NAMED.to_owned(),
+                    type_url: type_url.to_owned(),
                     resource_names_subscribe: subscribe,
                     resource_names_unsubscribe: unsubscribe,
                     ..DeltaDiscoveryRequest::default()
@@ -157,13 +164,13 @@ impl Client {
             }
             Variant::State => {
                 let request = DiscoveryRequest {
-                    type_url: NAMED.to_owned(),
-                    resource_names: self.asked.iter().cloned().collect(),
-                    response_nonce: self.nonces.get(NAMED).cloned().unwrap_or_default(),
+                    type_url: type_url.to_owned(),
+                    resource_names: self.names(type_url),
+                    response_nonce: self.nonces.get(type_url).cloned().unwrap_or_default(),
                     ..DiscoveryRequest::default()
                 };
-                if self.asked.is_empty() {
-                    self.nonces.remove(NAMED);
+                if request.resource_names.is_empty() {
+                    self.nonces.remove(type_url);
                 }
                 self.session.state(look, request)
             }
@@ -180,9 +187,11 @@ impl Client {
     /// Compares what is held with what is there. By name, state of the world cannot tell what is gone.
     fn check(&self, look: Look<'_>) {
         let mut there = BTreeMap::new();
-        for type_url in [ALL, NAMED] {
+        for type_url in TYPES {
+            let asked = self.asked.get(type_url);
+            let is_asked = |name: &str| asked.is_some_and(|asked| asked.contains(name));
             for resource in look.resources(type_url) {
-                if type_url == ALL || self.asked.contains(&**resource.name()) {
+                if is_whole(type_url) || is_asked(resource.name()) {
                     there.insert(
                         (type_url.to_owned(), resource.name().to_string()),
                         resource.body().to_vec(),
@@ -192,7 +201,7 @@ impl Client {
         }
         let mut held = self.held.clone();
         if self.variant == Variant::State {
-            held.retain(|key, _| key.0 == ALL || there.contains_key(key));
+            held.retain(|key, _| is_whole(&key.0) || there.contains_key(key));
         }
         assert_eq!(held, there, "{:?}", self.variant);
     }
@@ -207,7 +216,12 @@ fn store(clock: &Clock) -> Store {
         follows,
     };
     Store::with_clock(
-        [config(ALL, true, None), config(NAMED, false, Some(ALL))],
+        [
+            config(ALL, true, None),
+            config(NAMED, false, Some(ALL)),
+            config(TABLE, true, None),
+            config(EXTENSION, false, None),
+        ],
         clock.clone(),
     )
 }
@@ -217,18 +231,21 @@ fn resource(type_url: &str, at: usize, version: u8) -> Resource {
     Resource::new(type_url, name, "", format!("{name}{version}").as_bytes())
 }
 
-fn type_of(named: bool) -> &'static str {
-    if named { NAMED } else { ALL }
+/// Whether all of a type is sent to whoever asks for it at all.
+fn is_whole(type_url: &str) -> bool {
+    [ALL, TABLE].contains(&type_url)
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let at = 0..NAMES.len();
+    let of = prop::sample::select(&TYPES[..]);
+    let named = prop::sample::select(vec![NAMED, EXTENSION]);
     prop_oneof![
-        4 => (any::<bool>(), any::<bool>(), at.clone(), 0..3u8).prop_map(|(below, named, at, version)| Step::Set(below, named, at, version)),
-        2 => (any::<bool>(), any::<bool>(), at.clone()).prop_map(|(below, named, at)| Step::Remove(below, named, at)),
+        6 => (any::<bool>(), of.clone(), at.clone(), 0..3u8).prop_map(|(below, of, at, version)| Step::Set(below, of, at, version)),
+        3 => (any::<bool>(), of, at.clone()).prop_map(|(below, of, at)| Step::Remove(below, of, at)),
         1 => prop::collection::vec((at.clone(), 0..3u8), 0..4).prop_map(Step::Rebase),
-        2 => at.clone().prop_map(Step::Ask),
-        1 => at.prop_map(Step::Drop),
+        3 => (named.clone(), at.clone()).prop_map(|(of, at)| Step::Ask(of, at)),
+        2 => (named, at).prop_map(|(of, at)| Step::Drop(of, at)),
         3 => Just(Step::Push),
     ]
 }
@@ -242,32 +259,37 @@ proptest! {
         // A delta client's first request without names is one for everything.
         for client in &mut clients {
             let look = Look::above(&own, Some(&base));
-            client.begin(look);
-            client.ask(look, NAMES[0], true);
+            for of in [ALL, TABLE] {
+                client.begin(look, of);
+            }
+            for of in [NAMED, EXTENSION] {
+                client.ask(look, of, NAMES[0], true);
+            }
         }
         for step in steps {
             match step {
-                Step::Set(below, named, at, version) => {
+                Step::Set(below, of, at, version) => {
                     let store = if below { &mut base } else { &mut own };
-                    store.set(type_of(named), resource(type_of(named), at, version));
+                    store.set(of, resource(of, at, version));
                 }
-                Step::Remove(below, named, at) => {
+                Step::Remove(below, of, at) => {
                     let store = if below { &mut base } else { &mut own };
-                    store.remove(type_of(named), NAMES[at]);
+                    store.remove(of, NAMES[at]);
                 }
                 Step::Rebase(resources) => {
                     let mut next = store(&clock);
                     for (at, version) in resources {
-                        next.set(ALL, resource(ALL, at, version));
-                        next.set(NAMED, resource(NAMED, at, version));
+                        for of in TYPES {
+                            next.set(of, resource(of, at, version));
+                        }
                     }
                     own.rebase(Some(&base), Some(&next));
                     base = next;
                 }
-                Step::Ask(at) | Step::Drop(at) => {
-                    let wanted = matches!(step, Step::Ask(_));
+                Step::Ask(of, at) | Step::Drop(of, at) => {
+                    let wanted = matches!(step, Step::Ask(..));
                     for client in &mut clients {
-                        client.ask(Look::above(&own, Some(&base)), NAMES[at], wanted);
+                        client.ask(Look::above(&own, Some(&base)), of, NAMES[at], wanted);
                     }
                 }
                 Step::Push => {
