@@ -55,6 +55,7 @@ impl Tracer {
         if kind == "zipkin" {
             cluster["dnsRefreshRate"] = json!("30s");
         }
+        unheeded_tls("tracing", tracing, problems);
         // Collectors of traces speak HTTP/1.1.
         let cluster = with(
             cluster,
@@ -130,6 +131,7 @@ pub(crate) fn all(
                 (String::from("localhost"), 1)
             }
         };
+        unheeded_tls(field, service, problems);
         let cluster = named(family, name, address(&host, port));
         let cluster = with(cluster, "typedExtensionProtocolOptions", Some(http2()));
         let cluster = with(
@@ -242,6 +244,29 @@ pub(crate) fn secret(name: &str) -> Value {
         },
         "resourceApiVersion": "V3",
     }})
+}
+
+/// What of the settings of TLS to a service takes no effect.
+fn unheeded_tls(of: &str, service: &Value, problems: &mut Vec<Problem>) {
+    for (field, reason) in [
+        (
+            "caCrl",
+            "has no effect: certificates that are called back are not known",
+        ),
+        (
+            "credentialName",
+            "has no effect: files are named by clientCertificate and privateKey",
+        ),
+        (
+            "insecureSkipVerify",
+            "has no effect: the service's certificate is verified",
+        ),
+    ] {
+        let said = &service["tlsSettings"][field];
+        if !said.is_null() && *said != false && *said != "" {
+            problems.push(Problem::new(&format!("{of}.tlsSettings.{field}"), reason));
+        }
+    }
 }
 
 /// TLS to a service, as its settings say; files are read by the agent.

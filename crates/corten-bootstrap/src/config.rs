@@ -119,7 +119,6 @@ pub fn honoured_elsewhere(field: &str, value: &Value) -> Option<Result<(), &'sta
         | "runtimeValues"
         | "extraStatTags"
         | "gatewayTopology"
-        | "meshId"
         | "proxyStatsMatcher"
         | "holdApplicationUntilProxyStarts"
         | "image"
@@ -130,6 +129,9 @@ pub fn honoured_elsewhere(field: &str, value: &Value) -> Option<Result<(), &'sta
         | "connectionSettings" => Ok(()),
         _ if *value == usual[field] || value.as_str() == Some("") => Ok(()),
         "controlPlaneAuthPolicy" => Err("has no effect: the control plane is asked with mutual TLS"),
+        "meshId" => {
+            Err("has no effect: injection says the mesh's id, by values.global.meshID or else the trust domain")
+        }
         "statNameLength" => Err("has no effect: Envoy has no limit any more"),
         "customConfigFile" | "proxyBootstrapTemplatePath" => {
             Err("has no effect: the bootstrap is made without templates")

@@ -9,6 +9,7 @@ mod config;
 mod listeners;
 mod metadata;
 mod stats;
+mod unheeded;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -17,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 pub use self::config::{Problem, canonical, defaults, honoured_elsewhere, merge, port};
 pub use self::metadata::{Pod, labels_of, metadata};
+pub use self::unheeded::unheeded;
 
 /// What kind of Envoy is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +119,12 @@ pub fn bootstrap(inputs: &Inputs<'_>) -> (Value, Vec<Problem>) {
         if !config["connectionSettings"][field].is_null() {
             problems.push(Problem::new(&format!("connectionSettings.{field}"), "has no effect"));
         }
+    }
+    if !config["proxyHeaders"]["metadataExchangeHeaders"]["mode"].is_null() {
+        problems.push(Problem::new(
+            "proxyHeaders.metadataExchangeHeaders.mode",
+            "has no effect: proxies tell each other nothing by headers, inside the mesh or outside",
+        ));
     }
     let ads = json!({"ads": {}, "initialFetchTimeout": "0s", "resourceApiVersion": "V3"});
     let log = if inputs.log_as_json {

@@ -276,7 +276,7 @@ fn steps_of(path: &str) -> Vec<At> {
 fn places(kind: &Judged, leaf: &Leaf, objects: &[Value]) -> Vec<Place> {
     let is_of = |object: &Value| {
         let version = object["apiVersion"].as_str().unwrap_or_default();
-        object["kind"] == kind.kind && version.split_once('/').map_or("", |(group, _)| group) == kind.group
+        object["kind"] == kind.of_objects() && version.split_once('/').map_or("", |(group, _)| group) == kind.group
     };
     let mut found = Vec::new();
     for (index, object) in objects.iter().enumerate().filter(|(_, object)| is_of(object)) {

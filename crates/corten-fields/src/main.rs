@@ -7,6 +7,7 @@
 mod judge;
 mod kinds;
 mod plain;
+mod pods;
 mod schema;
 mod table;
 mod world;

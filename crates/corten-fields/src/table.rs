@@ -14,6 +14,7 @@ This page is made from the code: `cargo xtask fields` writes it, and a test fail
 The fields are those of the types that decode the resources.
 Of each, a small mesh below `crates/corten-fields/testdata` (or of the generators' own tests) sets it, and the mesh is made again without it and with other values of it.
 *Honoured* means that something that is sent to a proxy, or written back, is different then; named is what.
+How proxies run is shown by the pods that injection makes, by what the agents in them start Envoy with, and by what such an Envoy is sent; that a pod or a node carries the words along is no effect.
 Anything else is *said* where it is written: as a warning of the API server, by `corten compile`, and in the object's status, with the message shown here.
 *None* is the outcome of what is for people alone, with the reason.
 Names of an enumeration that do what an absent field does are listed as such.
@@ -28,7 +29,7 @@ pub(crate) fn page(judged: &[(Judged, Vec<(Leaf, Outcome)>)]) -> String {
         } else {
             format!(" ({})", kind.group)
         };
-        page.push_str(&format!("\n## {}{group}\n\n", kind.kind));
+        page.push_str(&format!("\n## {}{group}\n\n", kind.title()));
         page.push_str("| field | holds | outcome | shown by |\n| --- | --- | --- | --- |\n");
         for (leaf, outcome) in rows {
             page.push_str(&row(leaf, outcome));

@@ -23,7 +23,10 @@ use corten_routing::{KeySets, Proxy};
 use corten_schema::Schema;
 use serde_json::{Value, json};
 
-use crate::kinds::MESH_GROUP;
+use crate::{
+    kinds::{KUBERNETES, MESH_GROUP},
+    pods::{self, Started},
+};
 
 /// A mesh as a file has it: who asks, the mesh's own configuration, and objects. The mesh's configuration is the first of the objects.
 #[derive(Debug, Clone)]
@@ -50,6 +53,9 @@ pub(crate) struct Output {
     made: Vec<Value>,
     fetched: Vec<(Source, std::time::Duration)>,
     statuses: Vec<ObjectStatus>,
+    pods: Vec<Started>,
+    /// What the proxies of these pods are sent.
+    sent: Vec<Option<Resources>>,
 }
 
 impl Output {
@@ -69,7 +75,22 @@ impl Output {
         );
         note("fetched keys", self.fetched != other.fetched);
         note("deployment", self.made != other.made);
-        for (ours, theirs) in self.proxies.iter().zip(&other.proxies) {
+        for (ours, theirs) in self.pods.iter().zip(&other.pods) {
+            // That a proxy does not start says nothing of what it would do.
+            let differ = |ours: Option<&Value>, theirs: Option<&Value>| ours.zip(theirs).is_some_and(|(a, b)| a != b);
+            note("injection", differ(ours.pod.as_ref(), theirs.pod.as_ref()));
+            note("bootstrap", differ(ours.bootstrap.as_ref(), theirs.bootstrap.as_ref()));
+            note(
+                "agent",
+                ours.agent
+                    .as_ref()
+                    .zip(theirs.agent.as_ref())
+                    .is_some_and(|(a, b)| a != b),
+            );
+        }
+        let of_pods = self.sent.iter().zip(&other.sent);
+        let of_pods = of_pods.filter_map(|(ours, theirs)| ours.as_ref().zip(theirs.as_ref()));
+        for (ours, theirs) in self.proxies.iter().zip(&other.proxies).chain(of_pods) {
             note("clusters", ours.clusters != theirs.clusters);
             note("endpoints", ours.endpoints != theirs.endpoints);
             note("listeners", ours.listeners != theirs.listeners);
@@ -136,7 +157,8 @@ impl World {
             .enumerate()
             .filter(|(index, _)| changed.is_none_or(|changed| changed == *index));
         let invalid: Vec<Diagnostic> = asked.flat_map(|(_, object)| wrong_with(object)).collect();
-        let (mesh, _) = over_defaults(&Node::from_value(&objects[0]["spec"]));
+        let written = &objects[0]["spec"];
+        let (mesh, _) = over_defaults(&Node::from_value(written));
         let mut objects: Vec<Value> = objects.iter().skip(1).cloned().collect();
         corten_routing::offline::complete(&mut objects, "default");
         let settings = corten_gateway_api::Settings::default();
@@ -144,6 +166,7 @@ impl World {
         let made = gateways::workloads(&objects, &settings, "istio-system");
         objects.extend(made.iter().cloned());
         corten_routing::offline::complete(&mut objects, "default");
+        let pods = pods::started(&objects, written);
         let mut world = corten_routing::World::new(Settings::default(), mesh);
         let mut said = world.put(&objects);
         let of_api = gateways::converted(&objects, &settings);
@@ -161,13 +184,23 @@ impl World {
             .iter()
             .map(|proxy| corten_envoy_gen::generate(&snapshot, proxy))
             .collect();
-        said.extend(proxies.iter().flat_map(|sent| sent.notices.iter().cloned()));
+        let sent: Vec<Option<Resources>> = pods
+            .iter()
+            .map(|pod| {
+                pod.proxy
+                    .as_ref()
+                    .map(|proxy| corten_envoy_gen::generate(&snapshot, proxy))
+            })
+            .collect();
+        let all = proxies.iter().chain(sent.iter().flatten());
+        said.extend(all.flat_map(|sent| sent.notices.iter().cloned()));
         said.extend(invalid.iter().cloned());
         // Of these, those of layer 7 are told where they take effect, and not that they have none.
         let unhonoured = objects
             .iter()
             .flat_map(|object| corten_model::rules::unhonoured(object, &Settings::default()));
         said.extend(unhonoured.filter(|said| said.code == corten_model::rules::KIND_UNUSED));
+        said.iter_mut().for_each(name_as_here);
         let tokens = snapshot.catalog.configs.request_authentications.values();
         let fetched = authn::sources(tokens.map(AsRef::as_ref)).collect();
         let addresses = snapshot.model.address_keys();
@@ -190,7 +223,19 @@ impl World {
             said,
             proxies,
             made,
+            pods,
+            sent,
         }
+    }
+}
+
+/// The mesh's configuration is the text of a ConfigMap's entry, and an object in the worlds.
+fn name_as_here(said: &mut Diagnostic) {
+    let object = said.object.as_mut();
+    if let Some(object) = object.filter(|object| object.group() == MESH_GROUP && object.name == "istio") {
+        "mesh".clone_into(&mut object.name);
+        "default".clone_into(&mut object.namespace);
+        said.path = format!("spec.{}", said.path);
     }
 }
 
@@ -206,7 +251,7 @@ pub(crate) fn wrong_with(object: &Value) -> Vec<Diagnostic> {
         message,
     };
     if spanned.reference.group() == MESH_GROUP {
-        let (_, problems) = over_defaults(&Node::from_value(&object["spec"]));
+        let problems = corten_api::validate::mesh_config_text(&Node::from_value(&object["spec"]));
         let of_spec = |problem: FieldProblem| {
             about(
                 problem.code,
@@ -235,6 +280,9 @@ pub(crate) fn wrong_with(object: &Value) -> Vec<Diagnostic> {
 fn definition(group: &str, kind: &str) -> Option<&'static Schema> {
     type Definitions = BTreeMap<(&'static str, &'static str), Schema>;
     static MADE: OnceLock<Definitions> = OnceLock::new();
+    if group == KUBERNETES {
+        return corten_schema::kubernetes::schema(group, "v1", kind);
+    }
     let made = MADE.get_or_init(|| {
         let each = corten_api::kinds().filter_map(|registered| {
             let version = registered.kind.versions.iter().find(|version| version.storage)?;

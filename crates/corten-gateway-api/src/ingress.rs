@@ -136,6 +136,13 @@ pub fn convert(inputs: &Inputs) -> Conversion {
             });
         }
     }
+    for class in inputs.classes.iter().filter(|class| is_of_mesh(class)) {
+        if class.spec.as_ref().is_some_and(|spec| spec.parameters.is_some()) {
+            let why = "parameters are not honoured: an ingress gateway is set up by its own Deployment and Service";
+            let class = ("IngressClass", "", class.metadata.name.as_deref().unwrap_or_default());
+            out.say_of(Severity::Warning, class, "spec.parameters", why);
+        }
+    }
     for (host, mut rules) in by_host {
         rules.sort_by_key(|rule| {
             let created = rule.ingress.metadata.creation_timestamp.clone();
@@ -176,9 +183,13 @@ fn is_ours(inputs: &Inputs, ingress: &Ingress) -> bool {
         .iter()
         .find(|class| named.is_some() && class.metadata.name.as_ref() == named);
     match class {
-        Some(class) => class.spec.as_ref().and_then(|spec| spec.controller.as_deref()) == Some(CONTROLLER),
+        Some(class) => is_of_mesh(class),
         None => mode == IngressControllerMode::Default,
     }
+}
+
+fn is_of_mesh(class: &IngressClass) -> bool {
+    class.spec.as_ref().and_then(|spec| spec.controller.as_deref()) == Some(CONTROLLER)
 }
 
 impl Settings {
@@ -393,6 +404,11 @@ fn status(addresses: &[String]) -> Json {
 
 impl Conversion {
     fn say(&mut self, severity: Severity, ingress: &Ingress, path: &str, message: &str) {
+        self.say_of(severity, ("Ingress", namespace(ingress), name(ingress)), path, message);
+    }
+
+    /// The same of any object: its kind, namespace and name.
+    fn say_of(&mut self, severity: Severity, object: (&str, &str, &str), path: &str, message: &str) {
         let code = if severity == Severity::Error {
             NOT_ACCEPTED
         } else {
@@ -400,9 +416,9 @@ impl Conversion {
         };
         let object = ObjectRef {
             api_version: "networking.k8s.io/v1".to_owned(),
-            kind: "Ingress".to_owned(),
-            namespace: namespace(ingress).to_owned(),
-            name: name(ingress).to_owned(),
+            kind: object.0.to_owned(),
+            namespace: object.1.to_owned(),
+            name: object.2.to_owned(),
         };
         self.diagnostics.push(Diagnostic {
             code,

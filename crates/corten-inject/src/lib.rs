@@ -23,6 +23,6 @@ mod workload;
 pub use config::Config;
 pub use decide::Decision;
 pub use injector::{InjectError, Injector, Subject, openshift_ids, runs_native_sidecars, variables_of_path};
-pub use proxy_config::{defaults as default_proxy_config, merge as merge_proxy_config};
+pub use proxy_config::{ProxyConfigOf, defaults as default_proxy_config, merge as merge_proxy_config, proxy_config_of};
 pub use sidecar::with_network;
 pub use workload::{Outcome, objects};

@@ -11,6 +11,64 @@ pub fn merge(lower: &Value, upper: &Value) -> Value {
     merged
 }
 
+/// A ProxyConfig of the cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProxyConfigOf {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// When it was made, as metadata has it; empty: not known.
+    pub created: String,
+    /// What it says.
+    pub spec: Value,
+}
+
+/// How the proxy of a pod runs, its own annotation aside, which stands between what holds for its namespace (first) and what names its
+/// labels (second). `mesh` is the mesh's own, `root` the namespace of what holds for all, `pod` the pod's namespace and labels.
+pub fn proxy_config_of<'a>(
+    mesh: &Value,
+    configs: impl IntoIterator<Item = &'a ProxyConfigOf>,
+    root: &str,
+    pod: (&str, &Value),
+) -> (Value, Value) {
+    let (namespace, labels) = pod;
+    let selects = |spec: &Value| {
+        let selector = spec["selector"]["matchLabels"].as_object();
+        selector.is_some_and(|wanted| !wanted.is_empty() && wanted.iter().all(|(key, value)| labels[key] == *value))
+    };
+    // Of several that are for the same pods, the oldest counts.
+    let mut configs: Vec<&ProxyConfigOf> = configs.into_iter().collect();
+    configs.sort_by_key(|config| (&config.created, &config.namespace, &config.name));
+    let oldest = |place: &str, wanted: &dyn Fn(&Value) -> bool| {
+        let mut here = configs.iter().filter(|config| config.namespace == place);
+        here.find(|config| wanted(&config.spec))
+            .map(|config| as_proxy_config(&config.spec))
+    };
+    let mut below = mesh.clone();
+    for place in [root, namespace] {
+        if let Some(config) = oldest(place, &|spec| spec["selector"].is_null()) {
+            below = merge(&below, &config);
+        }
+    }
+    (below, oldest(namespace, &selects).unwrap_or_else(|| json!({})))
+}
+
+/// A ProxyConfig's own words as those of the mesh's configuration.
+fn as_proxy_config(spec: &Value) -> Value {
+    let mut config = json!({});
+    for (from, to) in [
+        ("concurrency", "concurrency"),
+        ("environmentVariables", "proxyMetadata"),
+        ("image", "image"),
+    ] {
+        if !spec[from].is_null() {
+            config[to] = spec[from].clone();
+        }
+    }
+    config
+}
+
 /// What differs from the defaults, as one line of JSON: pods carry it, so it is kept short.
 pub(crate) fn brief(config: &Value) -> String {
     let usual = defaults();

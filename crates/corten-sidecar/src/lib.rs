@@ -17,5 +17,6 @@ mod settings;
 
 pub use bootstrap::bootstrap;
 pub use command::Command;
+pub use process::arguments as envoy_arguments;
 pub use run::{RunError, run};
 pub use settings::{Arguments, Files, Kind, Settings, SettingsError};

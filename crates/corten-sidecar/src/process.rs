@@ -1,5 +1,6 @@
 //! The Envoy process: started, waited for, and ended so that what is open may end first.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,8 @@ use crate::settings::Settings;
 /// How often Envoy is asked whether anything is still open.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Starts Envoy.
-pub(crate) fn start(settings: &Settings, bootstrap: &Path) -> std::io::Result<Child> {
+/// The command line of Envoy, its name aside.
+pub fn arguments(settings: &Settings, bootstrap: &Path) -> Vec<OsString> {
     let arguments = &settings.arguments;
     let family = if settings.addresses.first().is_some_and(std::net::IpAddr::is_ipv6) {
         "v6"
@@ -21,29 +22,18 @@ pub(crate) fn start(settings: &Settings, bootstrap: &Path) -> std::io::Result<Ch
         "v4"
     };
     let drain = settings.drain_listeners.as_secs().max(1).to_string();
-    let mut command = Command::new(&settings.envoy);
-    command
-        .arg("-c")
-        .arg(bootstrap)
-        .args([
-            "--local-address-ip-version",
-            family,
-            "--drain-time-s",
-            &drain,
-            "--drain-strategy",
-            "immediate",
-        ])
-        .args([
-            "--file-flush-interval-msec",
-            &settings.flush.as_millis().max(1).to_string(),
-        ])
-        // What an older Envoy does not know of the bootstrap, it does without.
-        .args(["--disable-hot-restart", "--allow-unknown-static-fields"])
-        .kill_on_drop(true);
+    let flush = settings.flush.as_millis().max(1).to_string();
+    let mut words = vec![OsString::from("-c"), bootstrap.as_os_str().to_owned()];
+    let mut add = |more: &[&str]| words.extend(more.iter().map(OsString::from));
+    add(&["--local-address-ip-version", family]);
+    add(&["--drain-time-s", &drain, "--drain-strategy", "immediate"]);
+    add(&["--file-flush-interval-msec", &flush]);
+    // What an older Envoy does not know of the bootstrap, it does without.
+    add(&["--disable-hot-restart", "--allow-unknown-static-fields"]);
     // A level for everything, and, behind commas, others for parts, as in warning,misc:error.
     let (parts, all): (Vec<&str>, Vec<&str>) = arguments.log_level.split(',').partition(|level| level.contains(':'));
     if let Some(level) = all.last() {
-        command.args(["--log-level", level]);
+        add(&["--log-level", level]);
     }
     let parts = if parts.is_empty() {
         arguments.component_log_level.clone()
@@ -52,18 +42,26 @@ pub(crate) fn start(settings: &Settings, bootstrap: &Path) -> std::io::Result<Ch
     };
     let bytes = settings.config["fileFlushMinSizeKb"].as_u64().unwrap_or_default();
     if bytes > 0 {
-        command.args(["--file-flush-min-size-kb", &bytes.to_string()]);
+        add(&["--file-flush-min-size-kb", &bytes.to_string()]);
     }
     if settings.variable("ENVOY_SKIP_DEPRECATED_LOGS") != Some("false") {
-        command.arg("--skip-deprecated-logs");
+        add(&["--skip-deprecated-logs"]);
     }
     if !parts.is_empty() {
-        command.args(["--component-log-level", &parts]);
+        add(&["--component-log-level", &parts]);
     }
     if settings.concurrency > 0 {
-        command.args(["--concurrency", &settings.concurrency.to_string()]);
+        add(&["--concurrency", &settings.concurrency.to_string()]);
     }
-    command.spawn()
+    words
+}
+
+/// Starts Envoy.
+pub(crate) fn start(settings: &Settings, bootstrap: &Path) -> std::io::Result<Child> {
+    Command::new(&settings.envoy)
+        .args(arguments(settings, bootstrap))
+        .kill_on_drop(true)
+        .spawn()
 }
 
 /// Lets Envoy refuse what is new, waits for what is open to end, at most as long as settled, and ends it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use corten_core::NamespacedName;
-use corten_inject::{Config, Injector, merge_proxy_config, runs_native_sidecars};
+use corten_inject::{Config, Injector, ProxyConfigOf, proxy_config_of, runs_native_sidecars};
 use corten_rt::{Drain, TaskGroup};
 use corten_store_kube::{Change, Event, Kind, Selection, Source, kinds};
 use serde_json::{Value, json};
@@ -25,8 +25,8 @@ pub(crate) struct Known {
     pub(crate) namespaces: BTreeMap<String, Value>,
     /// Versions of nodes' kubelets.
     nodes: BTreeMap<String, String>,
-    /// ProxyConfigs: when they were made, and what they say.
-    proxy_configs: BTreeMap<NamespacedName, (String, Value)>,
+    /// ProxyConfigs.
+    proxy_configs: BTreeMap<NamespacedName, ProxyConfigOf>,
     /// Whether proxies are init containers; none: where nodes are new enough.
     native: Option<bool>,
 }
@@ -45,44 +45,9 @@ impl Known {
 
     /// How the proxy of a pod runs, its own annotation aside, which stands between what holds for its namespace and what names its labels.
     pub(crate) fn proxy_config(&self, namespace: &str, labels: &Value) -> (Value, Value) {
-        let mut below = self.injector.mesh_proxy_config();
-        let mut above = json!({});
-        // Of several that are for the same pods, the oldest counts.
-        let oldest = |place: &str, wanted: &dyn Fn(&Value) -> bool| {
-            let here = self.proxy_configs.iter().filter(|(name, _)| &*name.namespace == place);
-            let chosen = here.filter(|(_, (_, spec))| wanted(spec));
-            let first = chosen.min_by(|(a, (made, _)), (b, (later, _))| (made, a).cmp(&(later, b)));
-            first.map(|(_, (_, spec))| as_proxy_config(spec))
-        };
-        for place in [self.root.as_str(), namespace] {
-            if let Some(config) = oldest(place, &|spec| spec["selector"].is_null()) {
-                below = merge_proxy_config(&below, &config);
-            }
-        }
-        let selects = |spec: &Value| {
-            let selector = spec["selector"]["matchLabels"].as_object();
-            selector.is_some_and(|wanted| !wanted.is_empty() && wanted.iter().all(|(key, value)| labels[key] == *value))
-        };
-        if let Some(config) = oldest(namespace, &selects) {
-            above = config;
-        }
-        (below, above)
+        let mesh = self.injector.mesh_proxy_config();
+        proxy_config_of(&mesh, self.proxy_configs.values(), &self.root, (namespace, labels))
     }
-}
-
-/// A ProxyConfig's own words as those of the mesh's configuration.
-fn as_proxy_config(spec: &Value) -> Value {
-    let mut config = json!({});
-    for (from, to) in [
-        ("concurrency", "concurrency"),
-        ("environmentVariables", "proxyMetadata"),
-        ("image", "image"),
-    ] {
-        if !spec[from].is_null() {
-            config[to] = spec[from].clone();
-        }
-    }
-    config
 }
 
 /// Reads the cluster, and what changes.
@@ -222,9 +187,14 @@ impl Watcher {
                 object.map(|object| object["metadata"]["annotations"].clone()),
             ),
             _ => {
-                let written = object.map(|object| {
-                    let made = object["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
-                    (made.to_owned(), object["spec"].clone())
+                let written = object.map(|object| ProxyConfigOf {
+                    namespace: key.namespace.to_string(),
+                    name,
+                    created: object["metadata"]["creationTimestamp"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .to_owned(),
+                    spec: object["spec"].clone(),
                 });
                 put(&mut now.proxy_configs, key, written);
             }

@@ -1,10 +1,10 @@
 //! What Telemetries, and the mesh's configuration about the same, say that takes no effect.
 
 use corten_api::{
+    codec::encode_message,
     diagnostic::Diagnostic,
     istio::{
         extension_providers::{HttpHeader, HttpHeaderHeaderValue, MeshConfigExtensionProviderProvider as Provider},
-        proxy_config::TracingTracer,
         telemetry::TelemetrySpec,
     },
 };
@@ -101,42 +101,9 @@ fn of_mesh(catalog: &Catalog) -> Vec<Diagnostic> {
             "takes no effect: name an extension provider (envoyHttpAls, envoyTcpAls) in a Telemetry or in defaultProviders".to_owned(),
         );
     }
-    let config = mesh.default_config.as_ref();
-    let limits = config.and_then(|config| config.connection_settings.as_ref());
-    for (field, said) in [
-        (
-            "connectionSettings.listenerConnectionLimit",
-            limits.and_then(|limits| limits.listener_connection_limit).is_some(),
-        ),
-        (
-            "connectionSettings.clusterPerConnectionBufferLimitBytes",
-            limits
-                .and_then(|limits| limits.cluster_per_connection_buffer_limit_bytes)
-                .is_some(),
-        ),
-        (
-            "privateKeyProvider",
-            config.is_some_and(|config| config.private_key_provider.is_some()),
-        ),
-    ] {
-        if said {
-            no_effect(format!("defaultConfig.{field}"), "takes no effect".to_owned());
-        }
-    }
-    let tracing = mesh.default_config.as_ref().and_then(|config| config.tracing.as_ref());
-    if let Some(tracing) = tracing {
-        if !matches!(&tracing.tracer, None | Some(TracingTracer::Zipkin(_))) {
-            no_effect(
-                "defaultConfig.tracing".to_owned(),
-                "takes no effect: of the tracers here, only zipkin is configured; name an extension provider instead"
-                    .to_owned(),
-            );
-        }
-        if tracing.tls_settings.is_some() {
-            no_effect(
-                "defaultConfig.tracing.tlsSettings".to_owned(),
-                "takes no effect: a DestinationRule for the service says how it is called".to_owned(),
-            );
+    if let Some(config) = &mesh.default_config {
+        for problem in corten_bootstrap::unheeded(&encode_message(config)) {
+            no_effect(format!("defaultConfig.{}", problem.field), problem.reason);
         }
     }
     for (index, provider) in mesh.extension_providers.iter().enumerate() {

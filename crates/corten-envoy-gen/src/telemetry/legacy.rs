@@ -20,11 +20,22 @@ pub(super) fn tracing<'a>(cx: &'a Context<'_>) -> Option<&'a Written> {
     cx.proxy_config()?.tracing.as_ref()
 }
 
-/// Where a tracer is: `host:port` of a service.
+/// Whether the bootstrap of proxies has the tracer.
+pub(super) fn from_the_start(written: &Written) -> bool {
+    matches!(
+        &written.tracer,
+        Some(TracingTracer::Zipkin(_) | TracingTracer::Datadog(_))
+    )
+}
+
+/// Where a tracer is: `host:port` of a service, which is called as such.
 pub(super) fn zipkin(written: &Written) -> Option<(&str, u16)> {
     let Some(TracingTracer::Zipkin(zipkin)) = &written.tracer else {
         return None;
     };
+    if written.tls_settings.is_some() {
+        return None;
+    }
     let (host, port) = zipkin.address.rsplit_once(':')?;
     Some((host, port.parse().ok()?))
 }

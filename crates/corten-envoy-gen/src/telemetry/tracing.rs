@@ -169,15 +169,21 @@ fn merge(cx: &Context<'_>, parts: &[&Written], default: Option<&str>, side: Work
 /// What the mesh's configuration asks for by itself.
 fn of_mesh(cx: &Context<'_>) -> Option<Tracing> {
     let own = legacy::tracing(cx).filter(|_| cx.mesh().enable_tracing)?;
-    let (service, port) = legacy::zipkin(own)?;
-    let (host, cluster) = providers::cluster(cx, service, port)?;
-    let config = zipkin(&ZipkinTracingProvider::default(), &host, cluster);
+    // Proxies have such a tracer from the start, for what is no service of the mesh, or has TLS of its own.
+    let provider = match legacy::zipkin(own) {
+        Some((service, port)) => providers::cluster(cx, service, port).map(|(host, cluster)| {
+            let config = zipkin(&ZipkinTracingProvider::default(), &host, cluster);
+            trace::Http {
+                name: "envoy.tracers.zipkin".to_owned(),
+                config_type: Some(trace::http::ConfigType::TypedConfig(any(&config))),
+            }
+        }),
+        None if legacy::from_the_start(own) => None,
+        None => return None,
+    };
     Some(Tracing {
         spawn_upstream_span: (cx.proxy.kind == ProxyKind::Router).then(|| boolean(true)).flatten(),
-        provider: Some(trace::Http {
-            name: "envoy.tracers.zipkin".to_owned(),
-            config_type: Some(trace::http::ConfigType::TypedConfig(any(&config))),
-        }),
+        provider,
         max_path_tag_length: (own.max_path_tag_length != 0)
             .then(|| uint32(own.max_path_tag_length))
             .flatten(),
