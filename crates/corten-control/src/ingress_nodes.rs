@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use corten_gateway_api::reference::Key;
 use serde_json::Value;
 
+use crate::revision::replaced;
+
 /// The label that tells gateways' pods from others.
 const LABEL: &str = "istio";
 
@@ -57,14 +59,6 @@ impl IngressNodes {
         let nodes: BTreeSet<&String> = pods.map(|(_, (_, node))| node).collect();
         let found = nodes.into_iter().filter_map(|node| self.nodes.get(node)).flatten();
         found.cloned().collect::<BTreeSet<String>>().into_iter().collect()
-    }
-}
-
-/// Puts a value, or removes it. Returns whether that made a difference.
-fn replaced<K: Ord, V: PartialEq + Clone>(map: &mut BTreeMap<K, V>, key: K, now: Option<V>) -> bool {
-    match now {
-        Some(now) => map.insert(key, now.clone()) != Some(now),
-        None => map.remove(&key).is_some(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Workloads of Gateways, and the statuses of the Gateway API's objects, are each one revision's alone: there tags count too, the
 //! label of the namespace, and who is the default.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use corten_core::NamespacedName;
 use corten_gateway_api::reference::Key;
@@ -16,8 +16,6 @@ pub(crate) const REVISION: &str = "istio.io/rev";
 pub(crate) const TAG: &str = "istio.io/tag";
 /// The name of the webhook whose label names the default revision.
 pub(crate) const DEFAULT_VALIDATOR: &str = "istiod-default-validator";
-/// The webhook of the tag that stands for all who name none.
-const DEFAULT_TAG_WEBHOOK: &str = "istio-revision-tag-default";
 /// The tag, and the revision, of those who name none.
 const DEFAULT: &str = "default";
 
@@ -56,13 +54,13 @@ pub(crate) struct Revision {
     name: String,
     /// The namespace of control planes: Services there may be tags.
     system: String,
-    tags: HashMap<(Kind, NamespacedName), Tag>,
+    tags: BTreeMap<(Kind, NamespacedName), Tag>,
     /// The revision that the default webhook names.
     default: Option<String>,
     /// The revisions that namespaces name; empty for those that name none.
     namespaces: BTreeMap<String, String>,
     /// The revisions that objects of the Gateway API and Ingresses name, where they do.
-    objects: HashMap<(Kind, Key), String>,
+    objects: BTreeMap<(Kind, Key), String>,
 }
 
 impl Revision {
@@ -85,12 +83,7 @@ impl Revision {
         let named = object.and_then(|object| label(object, REVISION));
         if kind == kinds::NAMESPACES {
             let now = object.map(|_| named.unwrap_or_default().to_owned());
-            let name = key.name.to_string();
-            let before = match now.clone() {
-                Some(now) => self.namespaces.insert(name, now),
-                None => self.namespaces.remove(&name),
-            };
-            return before != now;
+            return replaced(&mut self.namespaces, key.name.to_string(), now);
         }
         if kind == DEFAULT_WEBHOOKS {
             let now = named.filter(|_| &*key.name == DEFAULT_VALIDATOR).map(str::to_owned);
@@ -125,27 +118,29 @@ impl Revision {
         mine.contains(named) || named.is_empty() && (mine.contains(DEFAULT) || self.is_default())
     }
 
-    /// All names of this revision.
+    /// All names of this revision. The one by which it is installed is another's where a tag says so, as with `default`.
     fn names(&self) -> BTreeSet<&str> {
         let tags = self.tags.values().filter(|tag| tag.revision == self.name);
         let tags = tags.map(|tag| tag.tag.as_str());
-        tags.chain([self.name.as_str()]).collect()
+        let is_given_away = |tag: &Tag| tag.tag == self.name && tag.revision != self.name;
+        let own = (!self.tags.values().any(is_given_away)).then_some(self.name.as_str());
+        tags.chain(own).collect()
     }
 
     /// Whether those who name none are ours, for want of a tag that says whose they are.
     fn is_default(&self) -> bool {
-        let tagged = (TAG_WEBHOOKS, NamespacedName::new("", DEFAULT_TAG_WEBHOOK));
-        self.default.as_deref() == Some(&self.name) && !self.tags.contains_key(&tagged)
+        // What a tag's webhook is called depends on the namespace of the control plane.
+        let is_tagged = self.tags.values().any(|tag| tag.tag == DEFAULT);
+        self.default.as_deref() == Some(&self.name) && !is_tagged
     }
 }
 
 /// Puts a value, or removes it. Returns whether that made a difference.
-fn replaced<K: Eq + std::hash::Hash, V: Clone + PartialEq>(map: &mut HashMap<K, V>, key: K, now: Option<V>) -> bool {
-    let before = match now.clone() {
-        Some(now) => map.insert(key, now),
-        None => map.remove(&key),
-    };
-    before != now
+pub(crate) fn replaced<K: Ord, V: PartialEq + Clone>(map: &mut BTreeMap<K, V>, key: K, now: Option<V>) -> bool {
+    match now {
+        Some(now) => map.insert(key, now.clone()) != Some(now),
+        None => map.remove(&key).is_some(),
+    }
 }
 
 #[cfg(test)]
@@ -248,5 +243,32 @@ mod tests {
         world.put(kinds::NAMESPACES, "", "plain", &json!({}));
         world.put(kinds::GATEWAYS, "plain", "theirs", &json!({REVISION: "canary"}));
         assert_eq!((world.owns("plain", "a"), world.owns("plain", "theirs")), (true, false));
+    }
+    #[test]
+    fn whoever_is_tagged_as_the_default_is_it_alone() {
+        let mut revisions = ["default", "canary"].map(|name| World(Revision::new(name, "mesh")));
+        let owners = |revisions: &[World; 2]| {
+            [("plain", "unlabelled"), ("plain", "named")]
+                .map(|(namespace, name)| revisions.each_ref().map(|one| one.owns(namespace, name)))
+        };
+        for one in &mut revisions {
+            one.put(kinds::NAMESPACES, "", "plain", &json!({}));
+            one.put(kinds::GATEWAYS, "plain", "named", &json!({REVISION: "default"}));
+            one.put(DEFAULT_WEBHOOKS, "", DEFAULT_VALIDATOR, &json!({REVISION: "default"}));
+        }
+        assert_eq!(owners(&revisions), [[true, false]; 2]);
+        // The webhook of a mesh elsewhere than in `istio-system` is called after its namespace, too.
+        let (webhook, service) = ("istio-revision-tag-default-mesh", "istiod-revision-tag-default");
+        for (kind, namespace, name) in [(TAG_WEBHOOKS, "", webhook), (kinds::SERVICES, "mesh", service)] {
+            let tag = json!({REVISION: "canary", TAG: "default"});
+            for one in &mut revisions {
+                assert!(one.put(kind, namespace, name, &tag));
+            }
+            assert_eq!(owners(&revisions), [[false, true]; 2], "by {name}");
+            for one in &mut revisions {
+                assert!(one.0.see(kind, &NamespacedName::new(namespace, name), None));
+            }
+            assert_eq!(owners(&revisions), [[true, false]; 2]);
+        }
     }
 }

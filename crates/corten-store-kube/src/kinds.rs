@@ -3,7 +3,7 @@
 use crate::prune::Part;
 
 /// A kind of objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Kind {
     /// The API group; empty for the core group.
     pub group: &'static str,
