@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use corten_core::{Identity, Locality};
+use corten_core::Identity;
 use corten_grpc::{Code, Status};
 use corten_proto::DEBUG_TYPE;
 use corten_proto::discovery::Node;
@@ -221,24 +221,6 @@ fn objects_of(type_url: &str, body: &[u8]) -> Vec<Object> {
     found
 }
 
-/// Where a proxy is that does not say it: where its pod is, or while that is not known, where others of its node are.
-fn place(model: &corten_model::Snapshot, proxy: &corten_routing::Proxy) -> Locality {
-    let of_pod = |namespace: &str, name: &str| {
-        let workload = model.workload(&format!("{}//Pod/{namespace}/{name}", proxy.cluster))?;
-        workload.locality.as_deref().cloned()
-    };
-    // A pod with this label says by itself where it is.
-    let others = || {
-        model
-            .pods_on(&proxy.node)
-            .filter(|pod| pod.meta.labels.get("istio-locality").is_none())
-    };
-    let beside = || others().find_map(|pod| of_pod(&pod.meta.namespace, &pod.meta.name));
-    of_pod(&proxy.namespace, &proxy.name)
-        .or_else(beside)
-        .unwrap_or_default()
-}
-
 impl Observer for Watcher {
     fn accept(&mut self, node: &Node) -> Result<Option<Arc<Shared>>, Status> {
         let proven = match self.clients.check_identity {
@@ -277,12 +259,7 @@ impl Observer for Watcher {
         let metadata = node.metadata.as_ref().map(metadata_json).unwrap_or_default();
         let proxy = corten_routing::Proxy::of_node(&node.id, &metadata);
         let proxy = proxy.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let mut proxy = proxy.with_extensions(node.extensions.iter().map(|extension| extension.name.as_str()));
-        if proxy.locality == Locality::default()
-            && let Some(snapshot) = self.clients.views.snapshot()
-        {
-            proxy.locality = place(&snapshot.model, &proxy);
-        }
+        let proxy = proxy.with_extensions(node.extensions.iter().map(|extension| extension.name.as_str()));
         let (shared, lease) = self.clients.views.hold(number, proxy.clone());
         let credentials = &self.clients.credentials;
         credentials.add(number, Arc::clone(&shared), proxy, &self.identities);

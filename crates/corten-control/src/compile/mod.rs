@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use corten_api::{diagnostic::Diagnostic, istio::mesh_config::MeshConfig};
+use corten_core::Locality;
 use corten_envoy_gen::parts;
 use corten_model::{Delta, Name, Workload};
 use corten_proto::PROXY_CONFIG_TYPE;
@@ -71,6 +72,8 @@ pub(crate) struct Compiler {
     roots: Vec<String>,
     /// What all proxies are told of whom to trust.
     trust: Option<Arc<Resource>>,
+    /// Those that do not say where they are, while it is not known of their pods either.
+    unplaced: BTreeSet<u64>,
     clock: Clock,
     version: u64,
     /// Whether what is said of the catalog, or of a proxy's part, may be different.
@@ -92,6 +95,7 @@ impl Default for Compiler {
             by_address: HashMap::new(),
             roots: Vec::new(),
             trust: None,
+            unplaced: BTreeSet::new(),
             clock,
             version: 0,
             said: false,
@@ -104,7 +108,7 @@ impl Default for Compiler {
 struct Compiled {
     /// As it said itself.
     said: Proxy,
-    /// As it is: with the labels that its pod has.
+    /// As it is: with the labels that its pod has, and where that is.
     proxy: Arc<Proxy>,
     shared: Arc<Shared>,
     /// The number of what it shares with others; none: nothing.
@@ -172,6 +176,7 @@ impl Compiler {
             own: Own::default(),
         };
         self.proxies.insert(number, compiled);
+        self.seek(number, &snapshot);
         let news = News {
             catalog: true,
             version: self.version,
@@ -188,6 +193,7 @@ impl Compiler {
         let Some(gone) = self.proxies.remove(&number) else {
             return;
         };
+        self.unplaced.remove(&number);
         if let Some(class) = gone.class {
             self.outlooks.leave(number, class);
         }
@@ -302,7 +308,7 @@ impl Compiler {
     fn spread(&mut self, snapshot: &Snapshot, held: &Catalog, news: &News, since: Instant) {
         let addresses = news.workloads.iter().flatten().flatten();
         let addresses = addresses.flat_map(|workload| workload.addresses.iter());
-        let regarded: BTreeSet<u64> = addresses
+        let mut regarded: BTreeSet<u64> = addresses
             .filter_map(|address| self.by_address.get(address))
             .flatten()
             .copied()
@@ -312,6 +318,13 @@ impl Compiler {
             .copied()
             .filter(|one| self.renew(*one, snapshot))
             .collect();
+        // Any workload may be a neighbour of these.
+        if !news.workloads.is_empty() && !self.unplaced.is_empty() {
+            let unplaced = self.unplaced.clone();
+            let placed: Vec<u64> = unplaced.into_iter().filter(|one| self.renew(*one, snapshot)).collect();
+            moved.extend(&placed);
+            regarded.extend(placed);
+        }
         if news.catalog {
             self.said = true;
             self.units.follow(&snapshot.catalog);
@@ -363,11 +376,22 @@ impl Compiler {
             return false;
         };
         let now = as_it_is(&compiled.said, snapshot);
-        if now == *compiled.proxy {
-            return false;
+        let differs = now != *compiled.proxy;
+        if differs {
+            compiled.proxy = Arc::new(now);
         }
-        compiled.proxy = Arc::new(now);
-        true
+        self.seek(number, snapshot);
+        differs
+    }
+
+    /// Keeps an eye on a proxy of which it is not known where it is.
+    fn seek(&mut self, number: u64, snapshot: &Snapshot) {
+        let said = self.proxies.get(&number).map(|compiled| &compiled.said);
+        if said.is_some_and(|said| says_no_place(said) && own_workload(said, snapshot).is_none()) {
+            self.unplaced.insert(number);
+        } else {
+            self.unplaced.remove(&number);
+        }
     }
 
     /// Puts below a proxy's store what it shares with others. Says whether that is something else than before.
@@ -499,7 +523,7 @@ fn is_whole(proxy: &Proxy, snapshot: &Snapshot) -> bool {
             .any(|(namespace, _)| is_near(namespace))
 }
 
-/// A proxy with the labels that its pod has, where it is one that is known.
+/// A proxy with the labels that its pod has, where it is one that is known, and where it is, if it does not say that itself.
 fn as_it_is(said: &Proxy, snapshot: &Snapshot) -> Proxy {
     let mut proxy = said.clone();
     if let Some(pod) = snapshot.model.pod(&said.namespace, &said.name) {
@@ -510,5 +534,39 @@ fn as_it_is(said: &Proxy, snapshot: &Snapshot) -> Proxy {
             .map(|(key, value)| (key.to_string(), value.to_string()));
         proxy.labels.extend(labels);
     }
+    if says_no_place(said) {
+        proxy.locality = place(said, snapshot);
+    }
     proxy
+}
+
+fn says_no_place(said: &Proxy) -> bool {
+    said.locality == Locality::default()
+}
+
+fn own_workload<'a>(proxy: &Proxy, snapshot: &'a Snapshot) -> Option<&'a Arc<Workload>> {
+    of_pod(proxy, snapshot, &proxy.namespace, &proxy.name)
+}
+
+fn of_pod<'a>(proxy: &Proxy, snapshot: &'a Snapshot, namespace: &str, name: &str) -> Option<&'a Arc<Workload>> {
+    let uid = format!("{}//Pod/{namespace}/{name}", proxy.cluster);
+    snapshot.model.workload(&uid)
+}
+
+/// Where a proxy is that does not say it: where its pod is, or while that is not known, where others of its node are.
+fn place(proxy: &Proxy, snapshot: &Snapshot) -> Locality {
+    let locality = |workload: &Arc<Workload>| workload.locality.as_deref().cloned();
+    if let Some(own) = own_workload(proxy, snapshot) {
+        return locality(own).unwrap_or_default();
+    }
+    // A pod with this label says by itself where it is.
+    let mut others = snapshot
+        .model
+        .pods_on(&proxy.node)
+        .filter(|pod| !proxy.node.is_empty() && pod.meta.labels.get("istio-locality").is_none());
+    let beside = others.find_map(|pod| {
+        let workload = of_pod(proxy, snapshot, &pod.meta.namespace, &pod.meta.name)?;
+        locality(workload)
+    });
+    beside.unwrap_or_default()
 }

@@ -62,7 +62,7 @@ impl Seed {
         let name = pick(&["one", "two"], self.name);
         let networking = "networking.istio.io/v1";
         let selector = || json!({ "matchLabels": { "app": pick(&APPS, a) } });
-        match self.kind % 24 {
+        match self.kind % 25 {
             0..=2 => {
                 let (app, version) = (pick(&APPS, self.name), pick(&["v1", "v2"], b));
                 let number = self.namespace % 3 * 3 + self.name % 3;
@@ -276,6 +276,10 @@ impl Seed {
                 name,
                 json!({ "selector": selector(), "concurrency": b % 4 }),
             ),
+            23 => {
+                let labels = json!({ "topology.kubernetes.io/region": pick(&["r1", "r2"], b) });
+                json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": pick(&["n1", "n2"], a), "labels": labels } })
+            }
             _ => of(
                 networking,
                 "Gateway",
@@ -745,4 +749,39 @@ fn a_router_listens_when_its_services_become_known() {
     control.check();
     control.put_all(&[pod]);
     control.check();
+}
+
+/// A proxy that does not say where it is, is where its pod is, whenever that becomes known, and before that where its neighbours are.
+#[test]
+fn where_a_proxy_is_follows_from_what_becomes_known() {
+    let node = |name: &str, region: &str| json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "labels": { "topology.kubernetes.io/region": region } } });
+    let pod = |name: &str, node: &str, address: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": "bank", "labels": { "app": name } },
+            "spec": { "nodeName": node, "containers": [{ "name": "app" }] },
+            "status": { "phase": "Running", "podIP": address, "podIPs": [{ "ip": address }] },
+        })
+    };
+    let region = |control: &Control| control.compiler.proxies[&0].proxy.locality.region.clone();
+    let web = || proxies()[2].clone();
+    let mut control = Control::new();
+    control.connect(web());
+    assert_eq!(region(&control), "", "nothing is known");
+    control.put_all(&[node("n1", "r1"), node("n2", "r2"), pod("db", "n1", "10.0.0.7")]);
+    assert_eq!(region(&control), "r1", "beside another");
+    control.check();
+    control.put_all(&[pod("web", "n2", "10.0.0.6")]);
+    assert_eq!(region(&control), "r2", "its own pod");
+    control.check();
+    control.put_all(&[node("n1", "r3")]);
+    assert_eq!(region(&control), "r2");
+    control.put_all(&[node("n2", "r4")]);
+    assert_eq!(region(&control), "r4");
+    control.check();
+
+    // The first proxy of a mesh that has nothing else to say.
+    let mut control = Control::new();
+    control.put_all(&[node("n2", "r2"), pod("web", "n2", "10.0.0.6")]);
+    control.connect(web());
+    assert_eq!(region(&control), "r2");
 }
