@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corten_core::NamespacedName;
 use corten_gateway_api::deploy::{CONTROLLER_VERSION, VERSION, over};
@@ -16,8 +16,9 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// How long to wait before what failed is tried again.
-const RETRY: Duration = Duration::from_secs(5);
+/// So long after a gateway's objects were applied, or could not be, they are applied again at the earliest while the same is wanted: another
+/// controller that writes what is ours as often as it sees it otherwise would not be outdone by writing faster.
+const APART: Duration = Duration::from_secs(5);
 
 /// The workloads that there should be, and what is known of those that there are.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,12 +37,17 @@ type Place = (String, NamespacedName);
 /// Which object it is, and in which version, as far as what we write is concerned; `None`: it is gone.
 pub(crate) type Version = Option<(String, String)>;
 
-/// The version of an object: what people change of it changes its generation. Kinds that have none are versioned as a whole.
-pub(crate) fn version(object: &Value) -> Version {
+/// The version of an object: what people change of it changes its generation. Kinds that have none are versioned as a whole, but for
+/// autoscalers, whose statuses are written every few seconds: of these only that they come and go is noticed.
+pub(crate) fn version(kind: &str, object: &Value) -> Version {
     let metadata = &object["metadata"];
     let text = |key: &str| metadata[key].as_str().unwrap_or_default().to_owned();
     let generation = metadata["generation"].as_i64().filter(|generation| *generation > 0);
-    let changed = generation.map_or_else(|| text("resourceVersion"), |generation| generation.to_string());
+    let changed = match generation {
+        Some(generation) => generation.to_string(),
+        None if kind == "HorizontalPodAutoscaler" => String::new(),
+        None => text("resourceVersion"),
+    };
     Some((text("uid"), changed))
 }
 
@@ -89,8 +95,29 @@ pub(crate) struct Workload {
     pub(crate) objects: Vec<Value>,
 }
 
-/// What was applied, and the sightings of its objects by then.
-type Applied = HashMap<Key, (Arc<Workload>, Vec<Option<u64>>)>;
+/// What was applied last of each Gateway.
+type Applied = HashMap<Key, Attempt>;
+
+/// An attempt to apply a workload.
+#[derive(Debug)]
+struct Attempt {
+    workload: Arc<Workload>,
+    /// The sightings of its objects by then.
+    seen: Vec<Option<u64>>,
+    /// When it ended.
+    at: Instant,
+    /// Whether all of it is there now.
+    done: bool,
+}
+
+/// When a workload whose objects have been seen so is to be applied; `None`: it is as it should be.
+fn due(last: Option<&Attempt>, workload: &Workload, seen: &[Option<u64>], now: Instant) -> Option<Instant> {
+    match last.filter(|last| *last.workload == *workload) {
+        None => Some(now),
+        Some(last) if last.done && last.seen == seen => None,
+        Some(last) => Some(now.max(last.at + APART)),
+    }
+}
 
 /// Applies while we lead, until told to stop.
 pub(crate) async fn run(
@@ -106,11 +133,11 @@ pub(crate) async fn run(
                 return;
             }
             let now = workloads.borrow_and_update().clone();
-            let failed = apply_all(&client, &now, &mut applied).await;
+            let next = apply_all(&client, &now, &mut applied).await;
             tokio::select! {
                 changed = workloads.changed() => if changed.is_err() { return },
                 changed = leads.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(RETRY), if failed => {}
+                () = sleep_until(next), if next.is_some() => {}
             }
         }
     };
@@ -120,32 +147,47 @@ pub(crate) async fn run(
     }
 }
 
-/// Applies what is to be applied. Returns whether some of it failed.
-async fn apply_all(client: &Client, now: &Workloads, applied: &mut Applied) -> bool {
+/// Applies what is to be applied now. Returns when to look again.
+async fn apply_all(client: &Client, now: &Workloads, applied: &mut Applied) -> Option<Instant> {
     applied.retain(|gateway, _| now.wanted.contains_key(gateway));
-    let mut failed = false;
+    let mut next: Option<Instant> = None;
     for (gateway, workload) in &now.wanted {
         let objects = workload.objects.iter();
-        let there: Vec<Option<u64>> = objects
+        let seen: Vec<Option<u64>> = objects
             .map(|object| now.seen.get(&place(object)).map(|seen| seen.number))
             .collect();
-        if applied
-            .get(gateway)
-            .is_some_and(|(before, then)| before == workload && *then == there)
-        {
+        let time = Instant::now();
+        let Some(due) = due(applied.get(gateway), workload, &seen, time) else {
             continue;
-        }
-        match apply(client, gateway, workload).await {
-            Ok(()) => {
-                applied.insert(gateway.clone(), (Arc::clone(workload), there));
+        };
+        let again = if due > time {
+            due
+        } else {
+            let result = apply(client, gateway, workload).await;
+            let attempt = Attempt {
+                workload: Arc::clone(workload),
+                seen,
+                at: Instant::now(),
+                done: result.is_ok(),
+            };
+            let again = attempt.at + APART;
+            applied.insert(gateway.clone(), attempt);
+            match result {
+                Ok(()) => continue,
+                Err(error) => tracing::warn!(%gateway, %error, "cannot apply the workload of a Gateway"),
             }
-            Err(error) => {
-                tracing::warn!(%gateway, %error, "cannot apply the workload of a Gateway");
-                failed = true;
-            }
-        }
+            again
+        };
+        next = Some(next.map_or(again, |next| next.min(again)));
     }
-    failed
+    next
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn apply(client: &Client, gateway: &Key, workload: &Workload) -> Result<(), kube::Error> {
@@ -197,7 +239,7 @@ mod tests {
     #[test]
     fn what_comes_and_goes_between_two_looks_is_noticed() {
         let name = || NamespacedName::new("infra", "front-istio");
-        let version = |uid: &str| version(&json!({"metadata": {"uid": uid, "generation": 1}}));
+        let version = |uid: &str| version("Deployment", &json!({"metadata": {"uid": uid, "generation": 1}}));
         let mut workloads = Workloads::default();
         let place = || ("Deployment".to_owned(), name());
         let number = |workloads: &Workloads| workloads.seen.get(&place()).map(|seen| seen.number);
@@ -215,5 +257,48 @@ mod tests {
         );
         workloads.want(BTreeMap::new());
         assert_eq!(number(&workloads), None, "nobody asks for it any more");
+    }
+    #[test]
+    fn statuses_are_no_reason_to_apply_again() {
+        let at = |kind: &str, generation: Option<u64>, resource_version: &str| {
+            let metadata = json!({"uid": "a", "generation": generation, "resourceVersion": resource_version});
+            version(kind, &json!({"metadata": metadata}))
+        };
+        assert_eq!(at("Deployment", Some(1), "1"), at("Deployment", Some(1), "2"));
+        assert_ne!(at("Deployment", Some(1), "1"), at("Deployment", Some(2), "2"));
+        let autoscaler = |resource_version| at("HorizontalPodAutoscaler", None, resource_version);
+        assert_eq!(autoscaler("1"), autoscaler("2"));
+        assert_ne!(at("Service", None, "1"), at("Service", None, "2"));
+    }
+
+    #[test]
+    fn what_others_keep_changing_is_put_back_now_and_then_and_what_is_wanted_at_once() {
+        let workload = |name: &str| {
+            Arc::new(Workload {
+                controller: "c",
+                claim: false,
+                objects: vec![json!({"kind": "Service", "metadata": {"name": name}})],
+            })
+        };
+        let (one, other) = (workload("one"), workload("other"));
+        let start = Instant::now();
+        let after = |millis: u64| start + Duration::from_millis(millis);
+        let applied = |done: bool| Attempt {
+            workload: Arc::clone(&one),
+            seen: vec![Some(1)],
+            at: start,
+            done,
+        };
+        let due = |last: Option<&Attempt>, workload: &Workload, seen: u64, millis: u64| {
+            due(last, workload, &[Some(seen)], after(millis))
+        };
+        assert_eq!(due(None, &one, 1, 0), Some(start));
+        let last = applied(true);
+        assert_eq!(due(Some(&last), &one, 1, 60_000), None);
+        assert_eq!(due(Some(&last), &other, 1, 100), Some(after(100)));
+        assert_eq!(due(Some(&last), &one, 2, 100), Some(start + APART));
+        assert_eq!(due(Some(&last), &one, 2, 60_000), Some(after(60_000)));
+        // What could not be applied is tried again.
+        assert_eq!(due(Some(&applied(false)), &one, 1, 100), Some(start + APART));
     }
 }

@@ -139,11 +139,11 @@ impl Gateways {
             ("", "Service") => {
                 self.put_service(object);
                 let is_ours = object["metadata"]["labels"][deploy::MANAGED].is_string();
-                if is_ours && self.workloads.see(kind.kind, key, deployer::version(object)) {
+                if is_ours && self.workloads.see(kind.kind, key, deployer::version(kind.kind, object)) {
                     self.send_workloads();
                 }
             }
-            _ if is_of_workload(kind) && self.workloads.see(kind.kind, key, deployer::version(object)) => {
+            _ if is_of_workload(kind) && self.workloads.see(kind.kind, key, deployer::version(kind.kind, object)) => {
                 self.send_workloads();
             }
             ("gateway.networking.k8s.io", "GatewayClass") => {
@@ -477,12 +477,12 @@ fn services(configs: &Configs) -> Vec<Arc<Service>> {
     configs.services.values().map(of).collect()
 }
 
-/// All services without their endpoints.
 /// Whether objects of a kind are watched only because they belong to workloads of gateways.
 fn is_of_workload(kind: Kind) -> bool {
     kind == kinds::DEPLOYMENTS || kinds::OF_WORKLOADS.contains(&kind)
 }
 
+/// All services without their endpoints.
 fn registry(configs: &Configs, domain: &str) -> Vec<Arc<RegistryService>> {
     let services = configs
         .services
