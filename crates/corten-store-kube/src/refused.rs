@@ -37,8 +37,21 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// By the name of the definition and the namespace.
-type Table = BTreeMap<(String, Option<String>), Refusal>;
+/// By the name of the definition, and which objects are watched: of one kind there may be several watches.
+type Table = BTreeMap<(String, Selection), Refusal>;
+
+/// Each right once, however many watches miss it, and as needed if one of them needs it.
+fn distinct<'a>(refusals: impl Iterator<Item = &'a Refusal>) -> Vec<Refusal> {
+    let mut found: Vec<Refusal> = Vec::new();
+    for refusal in refusals {
+        let right = |one: &Refusal| (one.kind, one.verb, one.namespace.clone());
+        match found.iter_mut().find(|one| right(one) == right(refusal)) {
+            Some(same) => same.needed |= refusal.needed,
+            None => found.push(refusal.clone()),
+        }
+    }
+    found
+}
 
 /// The rights that are missing now.
 #[derive(Debug, Clone)]
@@ -47,13 +60,12 @@ pub struct Refusals(watch::Receiver<Arc<Table>>);
 impl Refusals {
     /// All of them, in the order of the kinds' names.
     pub fn all(&self) -> Vec<Refusal> {
-        self.0.borrow().values().cloned().collect()
+        distinct(self.0.borrow().values())
     }
 
     /// Those that keep whoever reads from being ready.
     pub fn needed(&self) -> Vec<Refusal> {
-        let all = self.0.borrow();
-        all.values().filter(|refusal| refusal.needed).cloned().collect()
+        distinct(self.0.borrow().values().filter(|refusal| refusal.needed))
     }
 }
 
@@ -68,8 +80,8 @@ impl Teller {
     }
 
     /// A right is missing. Returns whether that is news.
-    pub(crate) fn tell(&self, refusal: &Refusal) -> bool {
-        let key = (refusal.kind.definition(), refusal.namespace.clone());
+    pub(crate) fn tell(&self, selection: &Selection, refusal: &Refusal) -> bool {
+        let key = (refusal.kind.definition(), selection.clone());
         self.0.send_if_modified(|table| {
             let news = table.get(&key) != Some(refusal);
             if news {
@@ -85,7 +97,7 @@ impl Teller {
         if !self.has(kind, selection) {
             return false;
         }
-        let key = (kind.definition(), selection.namespace.clone());
+        let key = (kind.definition(), selection.clone());
         self.0
             .send_if_modified(|table| Arc::make_mut(table).remove(&key).is_some())
     }
@@ -93,12 +105,12 @@ impl Teller {
     /// Whether these objects may not be read.
     pub(crate) fn has(&self, kind: &Kind, selection: &Selection) -> bool {
         let table = self.0.borrow();
-        !table.is_empty() && table.contains_key(&(kind.definition(), selection.namespace.clone()))
+        !table.is_empty() && table.contains_key(&(kind.definition(), selection.clone()))
     }
 
-    /// Whether a kind may not be read.
+    /// Whether all objects of a kind may not be read.
     pub(crate) fn is_refused(&self, kind: &Kind) -> bool {
-        self.0.borrow().contains_key(&(kind.definition(), None))
+        self.has(kind, &Selection::default())
     }
 }
 
@@ -112,5 +124,36 @@ pub(crate) fn forbidden(error: &watcher::Error) -> Option<&'static str> {
         }
         watcher::Error::WatchError(status) => (status.code == 403).then_some("watch"),
         watcher::Error::NoResourceVersion => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds;
+
+    #[test]
+    fn of_two_watches_of_a_kind_neither_speaks_for_the_other() {
+        let (teller, refusals) = Teller::new();
+        let [mesh, defaults] = ["istio", "defaults"].map(|name| Selection {
+            namespace: Some("istio-system".to_owned()),
+            labels: Some(name.to_owned()),
+            ..Selection::default()
+        });
+        let refusal = |needed: bool| Refusal {
+            kind: kinds::CONFIG_MAPS,
+            verb: "list",
+            namespace: Some("istio-system".to_owned()),
+            needed,
+        };
+        assert!(teller.tell(&mesh, &refusal(true)) && teller.tell(&defaults, &refusal(false)));
+        assert!(!teller.tell(&mesh, &refusal(true)), "no news");
+        assert_eq!(refusals.all(), [refusal(true)], "one right is missing");
+        assert_eq!(refusals.needed(), [refusal(true)]);
+        assert!(teller.clear(&kinds::CONFIG_MAPS, &mesh));
+        assert_eq!((refusals.all(), refusals.needed()), (vec![refusal(false)], vec![]));
+        assert!(teller.has(&kinds::CONFIG_MAPS, &defaults) && !teller.has(&kinds::CONFIG_MAPS, &mesh));
+        assert!(teller.clear(&kinds::CONFIG_MAPS, &defaults));
+        assert_eq!(refusals.all(), []);
     }
 }

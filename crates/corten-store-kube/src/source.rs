@@ -71,7 +71,7 @@ pub enum Event {
 }
 
 /// Which objects of a kind are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Selection {
     /// Only those of a namespace.
     pub namespace: Option<String>,
@@ -411,7 +411,7 @@ impl Watch {
             namespace: self.selection.namespace.clone(),
             needed: self.needed,
         };
-        if self.teller.tell(&refusal) {
+        if self.teller.tell(&self.selection, &refusal) {
             let needed = self.needed;
             tracing::warn!(
                 needed,
