@@ -23,6 +23,7 @@ use corten_routing::{Proxy, ProxyKind, Scope, Snapshot};
 use corten_rt::Drain;
 use corten_store_kube::{Change, Referred, kinds, may_list_secrets};
 use corten_xds::server::Shared;
+use futures_util::{StreamExt as _, stream};
 use kube::Client;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -37,6 +38,10 @@ const RETRY: Duration = Duration::from_secs(10);
 const HOLDS_MAX: Duration = Duration::from_secs(300);
 /// How many credentials a proxy may ask for: each is looked at by a watch of its own.
 const NAMES_MAX: usize = 1024;
+/// How long the API server may think about an account. Others wait for the answer.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How many accounts it is asked about at the same time.
+const QUESTIONS_MAX: usize = 8;
 
 /// Who asks for which certificates, and what is known of them.
 #[derive(Debug)]
@@ -480,24 +485,20 @@ pub(crate) async fn judge(
         loop {
             let wanted = accounts.borrow_and_update().clone();
             known.retain(|account, _| wanted.contains_key(account));
-            let mut rights = Vec::new();
-            for (account, number) in wanted.iter() {
-                let before = known.get(account).copied();
-                if before.is_some_and(|before| before.number >= *number && before.again > Instant::now()) {
-                    continue;
-                }
-                let answer = may_list_secrets(&client, &account.namespace, &account.name).await;
-                if let Err(error) = &answer {
-                    tracing::warn!(%account, %error, "cannot ask whether an account may list Secrets; what was known of it holds, for proxies that come now for {} s", HOLDS_MAX.as_secs());
-                }
-                let now = Instant::now();
-                let asking = asked(before, *number, answer.ok(), now);
-                if let Some((right, _)) = asking.answer.filter(|(right, _)| right.number == *number) {
-                    rights.push((account.clone(), right));
-                }
-                known.insert(account.clone(), asking);
+            let now = Instant::now();
+            let open = wanted.iter().filter(|(account, number)| {
+                let before = known.get(account);
+                before.is_none_or(|before| before.number < **number || before.again <= now)
+            });
+            let open: Vec<(NamespacedName, u64)> = open.map(|(account, number)| (account.clone(), *number)).collect();
+            let mut answers = stream::iter(open)
+                .map(|(account, number)| answer(&client, account, number))
+                .buffer_unordered(QUESTIONS_MAX);
+            while let Some((account, number, answer)) = answers.next().await {
+                let asking = asked(known.get(&account).copied(), number, answer, Instant::now());
+                known.insert(account, asking);
             }
-            credentials.judged(&rights);
+            credentials.judged(&rights(&known));
             let next = known.values().map(|asking| asking.again).min();
             tokio::select! {
                 changed = accounts.changed() => if changed.is_err() { return },
@@ -509,6 +510,26 @@ pub(crate) async fn judge(
         () = drain.wait() => {}
         () = ask => {}
     }
+}
+
+/// What the API server says of an account; none: nothing, or not in time.
+async fn answer(client: &Client, account: NamespacedName, number: u64) -> (NamespacedName, u64, Option<bool>) {
+    let review = may_list_secrets(client, &account.namespace, &account.name);
+    let reason = match tokio::time::timeout(ANSWER_MAX, review).await {
+        Ok(Ok(allowed)) => return (account, number, Some(allowed)),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer in {} s", ANSWER_MAX.as_secs()),
+    };
+    tracing::warn!(%account, reason, "cannot ask whether an account may list Secrets; what was known of it holds, for proxies that come now for {} s", HOLDS_MAX.as_secs());
+    (account, number, None)
+}
+
+/// All answers that there are, also those that were told before: they are forgotten there with the last proxy that asks.
+fn rights(known: &BTreeMap<NamespacedName, Asking>) -> Vec<(NamespacedName, Right)> {
+    let answers = known
+        .iter()
+        .filter_map(|(account, asking)| Some((account.clone(), asking.answer?.0)));
+    answers.collect()
 }
 
 /// What is known once the API server was asked for a proxy, and answered, or did not.

@@ -164,3 +164,27 @@ fn who_comes_back_is_asked_for_anew() {
     credentials.remove(2);
     assert!(!given());
 }
+
+#[test]
+fn who_asks_no_more_and_then_again_is_given_it_by_the_answer_that_holds() {
+    let (references, _references) = watch::channel(Arc::default());
+    let (accounts, wanted) = watch::channel(Arc::<Accounts>::default());
+    let credentials = Credentials::new(references, accounts);
+    let one = asker(true);
+    credentials.add(1, one.shared, one.proxy, &[identity()]);
+    let ask = |names: &[Arc<str>]| credentials.ask(1, names, || None);
+    let given = || !credentials.references.borrow().is_empty();
+    ask(&["kubernetes://a".into()]);
+    let before = Arc::clone(&wanted.borrow());
+    // As `judge` keeps it; it does not ask again for a while.
+    let edge = NamespacedName::new("own", "edge");
+    let known = BTreeMap::from([(edge, asked(None, 1, Some(true), Instant::now()))]);
+    credentials.judged(&rights(&known));
+    assert!(given());
+    ask(&[]);
+    assert!(!given());
+    ask(&["kubernetes://a".into()]);
+    assert!(wanted.has_changed().expect("a sender") && *wanted.borrow() == before);
+    credentials.judged(&rights(&known));
+    assert!(given());
+}
