@@ -487,7 +487,7 @@ fn source(settings: &Settings) -> Source {
     };
     let configured = ConfigKind::defined().filter_map(|(kind, defined)| Some((kind, custom(defined)?)));
     let configured = configured.map(|(kind, watched)| (watched, is_for_safety(kind)));
-    // Of nodes only localities are read; a workload without one is reached like any other.
+    // Of nodes localities are read, and their addresses for the statuses of Ingresses; what has neither is reached like anything else.
     let model = kinds::MESH.into_iter().map(|kind| (kind, kind != kinds::NODES));
     // Routes that are not known lead nowhere; a backend's TLS that is not known would be plaintext.
     let converted = kinds::CONVERTED

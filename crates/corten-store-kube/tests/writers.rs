@@ -205,9 +205,10 @@ async fn what_is_said_over_and_over_is_one_event_that_counts() {
             .map(|event| (event.message.unwrap_or_default(), event.count.unwrap_or_default()));
         all.collect::<Vec<_>>()
     };
-    // The status is written before the Event.
-    eventually("the count", async || {
-        (counted().await == [("last".to_owned(), 2)]).then_some(())
+    // The status is written before the Event. How often one is written on the way depends on how long the way takes.
+    eventually("the count", async || match &*counted().await {
+        [(message, count)] => (message == "last" && (2..10).contains(count)).then_some(()),
+        _ => None,
     })
     .await;
     tasks.shutdown(Duration::from_secs(1)).await;

@@ -260,9 +260,10 @@ impl Ground {
             "users": [{"name": "", "user": {}}],
         });
         std::fs::write(&kubeconfig, text.to_string()).expect("it is written");
-        // Its port must be known before it is ready. No other program uses such an address.
+        // Its port must be known before it is ready. No other program uses such an address, so that what is free on it stays free.
         let [.., high, low] = std::process::id().to_be_bytes();
-        let http: SocketAddr = ([127, 99, high, low], 8080).into();
+        let free = std::net::TcpListener::bind((std::net::Ipv4Addr::new(127, 99, high, low), 0));
+        let http = free.and_then(|free| free.local_addr()).expect("a free port");
         let settings = resolved(&kubeconfig, &["--httpAddr", &http.to_string()], &[], "istiod");
         let tasks = TaskGroup::new("control");
         let (sender, started) = tokio::sync::oneshot::channel();
