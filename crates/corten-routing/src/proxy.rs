@@ -71,8 +71,9 @@ pub struct OwnConfig {
 }
 
 /// The fields that count for what a proxy is sent.
-const CONFIG_FIELDS: [&str; 6] = [
+const CONFIG_FIELDS: [&str; 7] = [
     "connectionSettings",
+    "envoyAccessLogService",
     "gatewayTopology",
     "privateKeyProvider",
     "proxyHeaders",

@@ -155,7 +155,7 @@ pub(crate) fn stat(name: &str) -> String {
 pub(crate) fn tcp_proxy(stat_prefix: &str, to: tcp_proxy::ClusterSpecifier, more: TcpOptions, log: &Signals) -> Filter {
     let config = TcpProxy {
         stat_prefix: stat_prefix.to_owned(),
-        access_log: log.logs.clone(),
+        access_log: log.of_connections(),
         idle_timeout: more.idle_timeout,
         max_downstream_connection_duration: more.longest,
         hash_policy: more.hash_policy,
@@ -304,7 +304,7 @@ impl Http<'_> {
             } else {
                 PathWithEscapedSlashesAction::KeepUnchanged.into()
             },
-            access_log: self.log.logs.clone(),
+            access_log: self.log.of_requests(),
             tracing: self.log.tracing.clone(),
             request_id_extension: self.log.request_id.clone(),
             route_specifier: Some(match self.routes {

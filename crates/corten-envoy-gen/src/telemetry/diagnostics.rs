@@ -95,10 +95,12 @@ fn of_mesh(catalog: &Catalog) -> Vec<Diagnostic> {
     };
     let mut no_effect = |path: String, message: String| said.push(about.no_effect(path, message));
     let mesh = &catalog.mesh;
-    if mesh.enable_envoy_access_log_service {
+    let service = mesh.default_config.as_ref();
+    let service = service.and_then(|config| config.envoy_access_log_service.as_ref());
+    if mesh.enable_envoy_access_log_service && service.is_none_or(|service| service.address.is_empty()) {
         no_effect(
             "enableEnvoyAccessLogService".to_owned(),
-            "takes no effect: name an extension provider (envoyHttpAls, envoyTcpAls) in a Telemetry or in defaultProviders".to_owned(),
+            "takes no effect: defaultConfig.envoyAccessLogService.address does not say where the logs go".to_owned(),
         );
     }
     if let Some(config) = &mesh.default_config {

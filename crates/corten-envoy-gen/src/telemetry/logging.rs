@@ -89,6 +89,9 @@ const PEERS: [&str; 2] = ["upstream_peer", "downstream_peer"];
 /// The logs of a side.
 pub(super) fn of(cx: &Context<'_>, layers: &[Arc<Config<TelemetrySpec>>], side: WorkloadMode) -> Vec<AccessLog> {
     let mesh = cx.mesh();
+    if is_by_mesh(cx, layers) {
+        return super::legacy::access_log(cx);
+    }
     let layers: Vec<&[AccessLogging]> = layers
         .iter()
         .map(|layer| layer.spec.access_logging.as_slice())
@@ -98,9 +101,6 @@ pub(super) fn of(cx: &Context<'_>, layers: &[Arc<Config<TelemetrySpec>>], side: 
         .default_providers
         .as_ref()
         .map_or(&[][..], |defaults| defaults.access_logging.as_slice());
-    if layers.is_empty() && defaults.is_empty() {
-        return super::legacy::access_log(cx);
-    }
     let mut made = Vec::new();
     for (name, wanted) in merge(&layers, defaults, side) {
         let Some(provider) = providers::named(mesh, &name).filter(|_| !wanted.disabled) else {
@@ -112,6 +112,36 @@ pub(super) fn of(cx: &Context<'_>, layers: &[Arc<Config<TelemetrySpec>>], side: 
         }));
     }
     made
+}
+
+/// Whether neither Telemetries nor default providers say anything of logs, and the mesh's configuration does by itself.
+pub(super) fn is_by_mesh(cx: &Context<'_>, layers: &[Arc<Config<TelemetrySpec>>]) -> bool {
+    let defaults = cx.mesh().default_providers.as_ref();
+    let no_defaults = defaults.is_none_or(|defaults| defaults.access_logging.is_empty());
+    no_defaults && layers.iter().all(|layer| layer.spec.access_logging.is_empty())
+}
+
+/// A log of requests, or else of connections, that goes to a cluster by gRPC.
+pub(super) fn over_grpc(name: &str, cluster: &str, of_requests: bool) -> AccessLog {
+    let common_config = Some(CommonGrpcAccessLogConfig {
+        log_name: name.to_owned(),
+        grpc_service: Some(providers::grpc_to(cluster.to_owned())),
+        transport_api_version: ApiVersion::V3.into(),
+        filter_state_objects_to_log: PEERS.map(str::to_owned).to_vec(),
+        ..CommonGrpcAccessLogConfig::default()
+    });
+    if of_requests {
+        let config = HttpGrpcAccessLogConfig {
+            common_config,
+            ..HttpGrpcAccessLogConfig::default()
+        };
+        log("envoy.access_loggers.http_grpc", &config)
+    } else {
+        log(
+            "envoy.access_loggers.tcp_grpc",
+            &TcpGrpcAccessLogConfig { common_config },
+        )
+    }
 }
 
 /// What is wanted of a provider.

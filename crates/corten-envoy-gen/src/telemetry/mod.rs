@@ -31,7 +31,9 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Signals {
     /// The logs of requests and connections.
-    pub(crate) logs: Vec<AccessLog>,
+    logs: Vec<AccessLog>,
+    /// The log service of the proxy's own configuration, for requests and for connections.
+    service: Option<[AccessLog; 2]>,
     /// The logs of connections that a listener has no filter chain for.
     pub(crate) unrouted: Vec<AccessLog>,
     /// Traces of requests.
@@ -54,23 +56,41 @@ impl Signals {
     fn about(cx: &Context<'_>, side: WorkloadMode, service: Option<&Service>) -> Signals {
         let layers = layers(cx, service);
         let logs = logging::of(cx, &layers, side);
+        let service = logging::is_by_mesh(cx, &layers)
+            .then(|| legacy::log_service(cx))
+            .flatten();
         let (tracing, request_id) = tracing::of(cx, &layers, side);
         Signals {
             unrouted: if cx.mesh().disable_envoy_listener_log {
                 Vec::new()
             } else {
-                logs.iter().map(logging::unrouted).collect()
+                let of_listeners = service.as_ref().map(|_| legacy::log_service_of_listeners());
+                logs.iter().chain(&of_listeners).map(logging::unrouted).collect()
             },
             logs,
+            service,
             tracing,
             request_id,
         }
     }
 
+    /// The logs of requests.
+    pub(crate) fn of_requests(&self) -> Vec<AccessLog> {
+        let service = self.service.iter().map(|[requests, _]| requests);
+        self.logs.iter().chain(service).cloned().collect()
+    }
+
+    /// The logs of connections.
+    pub(crate) fn of_connections(&self) -> Vec<AccessLog> {
+        let service = self.service.iter().map(|[_, connections]| connections);
+        self.logs.iter().chain(service).cloned().collect()
+    }
+
     /// The same, with other logs.
     pub(crate) fn with_logs(&self, change: impl Fn(&AccessLog) -> AccessLog) -> Signals {
         Signals {
-            logs: self.logs.iter().map(change).collect(),
+            logs: self.logs.iter().map(&change).collect(),
+            service: self.service.as_ref().map(|service| service.each_ref().map(&change)),
             ..self.clone()
         }
     }

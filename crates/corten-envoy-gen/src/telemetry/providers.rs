@@ -84,6 +84,17 @@ pub(super) fn grpc(host: &Host, cluster: String) -> GrpcService {
     }
 }
 
+/// A service that proxies know from the start.
+pub(super) fn grpc_to(cluster: String) -> GrpcService {
+    GrpcService {
+        target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
+            cluster_name: cluster,
+            ..EnvoyGrpc::default()
+        })),
+        ..GrpcService::default()
+    }
+}
+
 /// The headers with a value; values that are in the control plane's environment are none of it.
 pub(super) fn values(headers: &[HttpHeader]) -> Vec<HeaderValue> {
     let of = headers.iter().filter_map(|header| match &header.header_value {

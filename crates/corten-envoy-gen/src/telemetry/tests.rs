@@ -12,7 +12,7 @@ fn shown(signals: &Signals) -> Value {
     let logs = |logs: &[corten_envoy::envoy::config::accesslog::v3::AccessLog]| -> Value {
         logs.iter().map(|log| message_to_json(log).expect("JSON")).collect()
     };
-    let mut shown = json!({ "logs": logs(&signals.logs), "unrouted": signals.unrouted.len() });
+    let mut shown = json!({ "logs": logs(&signals.of_requests()), "unrouted": signals.unrouted.len() });
     if let Some(tracing) = &signals.tracing {
         shown["tracing"] = message_to_json(tracing).expect("JSON");
     }
