@@ -28,6 +28,7 @@ use kube::Client;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::feed::sleep_until;
 use crate::secret::{self, AUTHORITIES, SECRET};
 
 /// How often the API server is asked again for an account's rights. Whoever connects is asked for anew, whatever was known before.
@@ -550,13 +551,6 @@ fn asked(before: Option<Asking>, number: u64, answer: Option<bool>, now: Instant
             number,
             again: now + RETRY,
         },
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -16,6 +16,8 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::feed::sleep_until;
+
 /// So long after a gateway's objects were applied, or could not be, they are applied again at the earliest while the same is wanted: another
 /// controller that writes what is ours as often as it sees it otherwise would not be outdone by writing faster.
 const APART: Duration = Duration::from_secs(5);
@@ -181,13 +183,6 @@ async fn apply_all(client: &Client, now: &Workloads, applied: &mut Applied) -> O
         next = Some(next.map_or(again, |next| next.min(again)));
     }
     next
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn apply(client: &Client, gateway: &Key, workload: &Workload) -> Result<(), kube::Error> {

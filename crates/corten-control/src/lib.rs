@@ -15,6 +15,7 @@ mod debug;
 mod deployer;
 mod envoy_dump;
 mod faults;
+mod feed;
 mod gateway_status;
 mod gateways;
 mod http;
@@ -35,6 +36,7 @@ mod throttle;
 mod trust_bundle;
 mod trust_domains;
 mod views;
+mod watched;
 
 pub use authority::AuthorityError;
 pub use issuers::IssuerSettings;

@@ -8,17 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use corten_api::resource::Kind as Defined;
 use corten_gateway_api::deploy;
 use corten_grpc::{HttpRequest, HttpResponse, Peer, Router, Status};
-use corten_model::{ObjectKind, Settings as MeshSettings, Snapshot};
+use corten_model::{Settings as MeshSettings, Snapshot};
 use corten_proto::discovery::{DELTA_METHOD, SOTW_METHOD};
 use corten_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, WORKLOAD_TYPE};
-use corten_routing::ConfigKind;
 use corten_rt::{Drain, TaskGroup};
 use corten_store_kube::{
-    Change, ClientError, Distribution, Election, Event, Kubeconfig, SecretStore, Selection, Source, Started,
-    StatusWriter, TokenReviewer, follow_references, kinds,
+    ClientError, Distribution, Election, Kubeconfig, SecretStore, Started, StatusWriter, TokenReviewer,
+    follow_references,
 };
 use corten_xds::server::{Shared, Store, Stream, TypeConfig, Variant, View, connect};
 use tokio::net::TcpListener;
@@ -28,22 +26,22 @@ use crate::access::{Access, REVIEWS_MAX};
 use crate::admission::{self, Admission, Registration, Task};
 use crate::assignment::Entries;
 use crate::authority::{self, AuthorityError, Callers, REVOCATION_ENTRY, ROOTS_ENTRY};
-use crate::clients::{Clients, Rejection};
+use crate::clients::Clients;
 use crate::credentials::{self, Credentials};
 use crate::debug::{Debug, VERSION};
 use crate::deployer::{self, Workloads};
+use crate::feed::{Followed, Pace, follow};
 use crate::gateway_status::{self, Wanted as WantedStatuses};
 use crate::gateways::{self, Gateways};
 use crate::injection::{Injection, Watcher};
 use crate::issuers::{Issuers, Known, Wanted};
 use crate::metrics::Metrics;
 use crate::pipeline::{MeshConfig, Outputs, Pipeline};
-use crate::revision::{self, Revision};
+use crate::revision::Revision;
 use crate::settings::Settings;
-use crate::throttle::Throttle;
 use crate::trust_domains::TrustDomains;
 use crate::views::Views;
-use crate::{assignment, http, keys, statuses, trust_bundle};
+use crate::{assignment, http, keys, statuses, trust_bundle, watched};
 
 /// How long everything may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -51,10 +49,6 @@ const GRACE: Duration = Duration::from_secs(10);
 const REJECTIONS_MAX: usize = 1024;
 /// Changes of Secrets and ConfigMaps that are referred to, on their way.
 const REFERENCES_MAX: usize = 64;
-/// How long the start waits for what objects refer to: a proxy that comes back would take a missing certificate for gone.
-const REFERENCES_PATIENCE: Duration = Duration::from_secs(5);
-/// The ConfigMap of the mesh's configuration; that of a revision ends with its name.
-const MESH_CONFIG_NAME: &str = "istio";
 
 /// The control plane cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +143,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
         events,
         served,
         refusals,
-    } = source(settings).start_telling(&client, tasks);
+    } = watched::source(settings).start_telling(&client, tasks);
 
     let (ready, is_ready) = watch::channel(false);
     let metrics = Arc::new(Metrics::new());
@@ -187,7 +181,7 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
 
     // What names and signs identities must be known before anything is served.
     let secrets = SecretStore::new(client.clone(), &settings.namespace);
-    let configured = secrets.config_map(&mesh_config_name(&settings.revision)).await;
+    let configured = secrets.config_map(&watched::mesh_config_name(&settings.revision)).await;
     let configured = configured.map_err(|error| RunError::Configuration(Box::new(error)))?;
     let text = configured
         .and_then(|mut entries| entries.remove("mesh"))
@@ -451,83 +445,6 @@ pub async fn start(settings: &Settings, tasks: &TaskGroup) -> Result<Addresses, 
     Ok(addresses)
 }
 
-/// The ConfigMap of the mesh's configuration.
-fn mesh_config_name(revision: &str) -> String {
-    match revision {
-        "" | "default" => MESH_CONFIG_NAME.to_owned(),
-        revision => format!("{MESH_CONFIG_NAME}-{revision}"),
-    }
-}
-
-/// What is watched. Of kinds that may not be read, those that say who may do what, and where connections end, are waited for: without
-/// them a mesh would be more open than it was configured. Without the others it does less.
-fn source(settings: &Settings) -> Source {
-    let only = |name: &str| Some(format!("metadata.name={name}"));
-    let configuration = Selection {
-        namespace: Some(settings.namespace.clone()),
-        fields: only(&mesh_config_name(&settings.revision)),
-        ..Selection::default()
-    };
-    let of_gateways = Selection {
-        labels: Some(deploy::MANAGED.to_owned()),
-        ..Selection::default()
-    };
-    let class_defaults = Selection {
-        namespace: Some(settings.namespace.clone()),
-        labels: Some(deploy::CLASS_DEFAULTS.to_owned()),
-        ..Selection::default()
-    };
-    let default_validator = Selection {
-        fields: only(revision::DEFAULT_VALIDATOR),
-        ..Selection::default()
-    };
-    let tags = Selection {
-        labels: Some(revision::TAG.to_owned()),
-        ..Selection::default()
-    };
-    let configured = ConfigKind::defined().filter_map(|(kind, defined)| Some((kind, custom(defined)?)));
-    let configured = configured.map(|(kind, watched)| (watched, is_for_safety(kind)));
-    // Of nodes localities are read, and their addresses for the statuses of Ingresses; what has neither is reached like anything else.
-    let model = kinds::MESH.into_iter().map(|kind| (kind, kind != kinds::NODES));
-    // Routes that are not known lead nowhere; a backend's TLS that is not known would be plaintext.
-    let converted = kinds::CONVERTED
-        .into_iter()
-        .map(|kind| (kind, kind.kind == "BackendTLSPolicy"));
-    let of_workloads = kinds::OF_WORKLOADS
-        .into_iter()
-        .fold(Source::new(), |source, kind| source.optional(kind, of_gateways.clone()));
-    model
-        .chain(converted)
-        .chain(configured)
-        .fold(of_workloads, |source, (kind, needed)| {
-            if needed {
-                source.watch(kind)
-            } else {
-                source.optional(kind, Selection::default())
-            }
-        })
-        .select(kinds::CONFIG_MAPS, configuration)
-        .optional(kinds::CLASS_DEFAULTS, class_defaults)
-        .optional(kinds::DEPLOYMENTS, of_gateways.clone())
-        .optional(revision::DEFAULT_WEBHOOKS, default_validator)
-        .optional(revision::TAG_WEBHOOKS, tags)
-}
-
-/// Whether a mesh would be more open without a kind than with it.
-fn is_for_safety(kind: ConfigKind) -> bool {
-    !matches!(
-        kind,
-        ConfigKind::VirtualService | ConfigKind::Gateway | ConfigKind::Telemetry | ConfigKind::ProxyConfig
-    )
-}
-
-/// A kind that only L7 proxies are configured from, as it is watched.
-fn custom(defined: &'static Defined) -> Option<kinds::Kind> {
-    let is_of_model = ObjectKind::of(defined.group, defined.kind).is_some();
-    let version = defined.versions.iter().find(|version| version.storage)?;
-    (!is_of_model).then(|| kinds::Kind::custom(defined.group, version.name, defined.kind, defined.plural))
-}
-
 /// What gateways are deployed with.
 fn deployment(settings: &Settings) -> deploy::Settings {
     deploy::Settings {
@@ -678,119 +595,6 @@ async fn distribute(
         () = lead => {}
     }
     drain.wait().await;
-}
-
-/// What the pipeline is fed with.
-struct Followed {
-    events: mpsc::Receiver<Event>,
-    references: mpsc::Receiver<Change>,
-    rejections: mpsc::Receiver<Rejection>,
-    known: watch::Receiver<Arc<Known>>,
-}
-
-/// How changes are gathered.
-#[derive(Debug, Clone, Copy)]
-struct Pace {
-    interval: Duration,
-    longest: Duration,
-    endpoints_wait: bool,
-}
-
-/// Whether a change is of what services have for endpoints.
-fn is_of_endpoints(change: &Change) -> bool {
-    let (Change::Put { kind, .. } | Change::Removed { kind, .. }) = change;
-    [kinds::PODS, kinds::WORKLOAD_ENTRIES].contains(kind)
-}
-
-/// Feeds the pipeline: changes as they come, pushes when they are due.
-async fn follow(
-    mut pipeline: Pipeline,
-    mut inputs: Followed,
-    synced: watch::Sender<bool>,
-    pace: Pace,
-    mut drain: Drain,
-) {
-    let Pace {
-        interval,
-        longest,
-        endpoints_wait,
-    } = pace;
-    let mut throttle = Throttle::new(interval, longest);
-    let mut all_read = false;
-    // What objects refer to may still be on its way when all of them have been read, for so long.
-    let mut patience: Option<Instant> = None;
-    loop {
-        patience = patience.filter(|until| *until > Instant::now());
-        // Keys and certificates are waited for (not for long), so that clients which come back are not told that there are none.
-        let is_whole = patience.is_none() || !pipeline.awaits_references() && pipeline.knows_issuers();
-        if all_read && !*synced.borrow() && is_whole {
-            let now = Instant::now();
-            pipeline.push(throttle.push(now).unwrap_or(now));
-            synced.send_replace(true);
-        }
-        // Until everything has been read there is nothing to push.
-        let due = throttle.due().filter(|_| *synced.borrow());
-        let late = patience.filter(|_| !*synced.borrow());
-        let event = tokio::select! {
-            biased;
-            () = drain.wait() => return,
-            // What has come already belongs to this push; the queue is short, so that this ends.
-            event = inputs.events.recv() => event,
-            Some(change) = inputs.references.recv() => {
-                throttle.event(Instant::now());
-                pipeline.see_reference(&change);
-                continue;
-            }
-            Some(rejection) = inputs.rejections.recv() => {
-                pipeline.rejected(rejection);
-                continue;
-            }
-            Ok(()) = inputs.known.changed() => {
-                pipeline.learn(Arc::clone(&inputs.known.borrow_and_update()));
-                throttle.event(Instant::now());
-                continue;
-            }
-            () = sleep_until(late), if late.is_some() => continue,
-            () = sleep_until(due), if due.is_some() => {
-                if let Some(since) = throttle.push(Instant::now()) {
-                    pipeline.push(since);
-                }
-                continue;
-            }
-        };
-        match event {
-            None => return,
-            Some(Event::Changes(changes)) => {
-                if endpoints_wait || !changes.iter().all(is_of_endpoints) {
-                    throttle.event(Instant::now());
-                } else {
-                    throttle.urgent(Instant::now());
-                }
-                pipeline.see(changes);
-                // A flood of changes must not keep the push that is due waiting.
-                if *synced.borrow()
-                    && throttle.due().is_some_and(|due| due + interval < Instant::now())
-                    && let Some(since) = throttle.push(Instant::now())
-                {
-                    pipeline.push(since);
-                }
-            }
-            Some(Event::Synced) => {
-                let now = Instant::now();
-                // What is to be fetched and read beside the objects is known once they have been looked at together.
-                pipeline.push(throttle.push(now).unwrap_or(now));
-                all_read = true;
-                patience = Some(now + REFERENCES_PATIENCE);
-            }
-        }
-    }
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// What discovery streams need.
