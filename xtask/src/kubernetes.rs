@@ -139,6 +139,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     corten(&["install", "--set", "profile=ambient", "-y"])?;
     corten(&["verify-install"])?;
+    if cluster.lab.is_some() {
+        gateway_api(&bin, &corten)?;
+    }
     well &= play("on_kubernetes")?;
     // The lab goes as a whole.
     if cluster.lab.is_none() {
@@ -146,6 +149,23 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     println!("--      {} s", begin.elapsed().as_secs());
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Defines the Gateway API's kinds, which a new cluster lacks.
+fn gateway_api(bin: &Path, corten: &impl Fn(&[&str]) -> Result<()>) -> Result<()> {
+    let mut crds = Command::new(bin.join("corten"));
+    let made = crds
+        .args(["crds", "--gateway-api"])
+        .output()
+        .context("running corten")?;
+    ensure!(
+        made.status.success(),
+        "corten crds failed: {}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let file = cargo::target_dir("")?.join("gateway-api.yaml");
+    std::fs::write(&file, made.stdout).with_context(|| format!("writing {}", file.display()))?;
+    corten(&["apply", "-f", &file.to_string_lossy()])
 }
 
 /// The Envoy that other tests use: the one that `CORTEN_STOCK_ENVOY` names, or the one that they installed.

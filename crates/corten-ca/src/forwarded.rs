@@ -56,21 +56,33 @@ impl TrustedGateways {
         from.is_loopback() || self.ranges.iter().any(|range| holds(*range, from))
     }
 
-    /// The identities of who called a gateway at `from`, by its header; empty: it is not believed, or says none.
+    /// Who called a gateway at `from`, by its header's lines; `None`: it is not believed, or does not say who.
     ///
-    /// What several gateways say of one another is a list, of which only the last part is from who is believed.
-    pub fn identities(&self, from: IpAddr, header: Option<&str>) -> Vec<Identity> {
+    /// What several gateways say of one another is a list, of which only the last part is from who is believed. A caller may have brought along
+    /// any text before it: a line of its own, or a quote that never ends and takes in what the gateway adds. Nobody is believed then.
+    /// A name of another trust domain than `trust_domain` is no name of a caller.
+    pub fn identity<'a>(
+        &self,
+        from: IpAddr,
+        mut lines: impl Iterator<Item = &'a [u8]>,
+        trust_domain: &str,
+    ) -> Option<Identity> {
         if self.is_empty() || !self.trusts(from) {
-            return Vec::new();
+            return None;
         }
-        let last = split(header.unwrap_or_default(), ',').pop().unwrap_or_default();
-        let uris = split(last, ';').into_iter().filter_map(|pair| {
+        let line = std::str::from_utf8(lines.next()?).ok()?;
+        if lines.next().is_some() {
+            return None;
+        }
+        let last = split(line, ',')?.pop()?;
+        let mut uris = split(last, ';')?.into_iter().filter_map(|pair| {
             let (key, value) = pair.split_once('=')?;
             key.trim()
                 .eq_ignore_ascii_case("uri")
                 .then(|| value.trim().trim_matches('"'))
         });
-        uris.filter_map(|uri| uri.parse().ok()).collect()
+        let identity: Identity = uris.next()?.parse().ok()?;
+        (uris.next().is_none() && identity.trust_domain == trust_domain).then_some(identity)
     }
 }
 
@@ -88,18 +100,20 @@ fn holds((network, length): (IpAddr, u8), address: IpAddr) -> bool {
     network.is_ipv4() == address.is_ipv4() && shifted(network) == shifted(address)
 }
 
-/// The parts of a text, with quoted ones whole.
-fn split(text: &str, at: char) -> Vec<&str> {
+/// The parts of a text, with quoted ones whole; `None`: a quote does not end.
+fn split(text: &str, at: char) -> Option<Vec<&str>> {
     let (mut quoted, mut escaped) = (false, false);
-    text.split(|letter: char| {
-        let ends = letter == at && !quoted;
-        if letter == '"' && !escaped {
-            quoted = !quoted;
-        }
-        escaped = letter == '\\' && !escaped;
-        ends
-    })
-    .collect()
+    let parts = text
+        .split(|letter: char| {
+            let ends = letter == at && !quoted;
+            if letter == '"' && !escaped {
+                quoted = !quoted;
+            }
+            escaped = letter == '\\' && !escaped;
+            ends
+        })
+        .collect();
+    (!quoted && !escaped).then_some(parts)
 }
 
 #[cfg(test)]
@@ -112,10 +126,12 @@ mod tests {
     fn only_gateways_that_are_named_are_believed() {
         let trusted = TrustedGateways::parse("10.1.0.0/16, fd00::/8").unwrap();
         let says = format!("Hash=1;URI={CALLER};Subject=\"O=a,CN=b;URI=spiffe://x/ns/x/sa/x\"");
-        let seen = |from: &str, header: &str| {
-            let found = trusted.identities(from.parse().unwrap(), Some(header));
+        let all = |from: &str, lines: &[&str]| {
+            let lines = lines.iter().map(|line| line.as_bytes());
+            let found = trusted.identity(from.parse().unwrap(), lines, "cluster.local");
             found.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
+        let seen = |from: &str, header: &str| all(from, &[header]);
         assert_eq!(seen("10.1.2.3", &says), [CALLER]);
         assert_eq!(seen("::ffff:10.1.2.3", &says), [CALLER]);
         assert_eq!(seen("fd12::1", &says), [CALLER]);
@@ -125,8 +141,19 @@ mod tests {
         // What a caller brings along is not the gateway's word.
         let forged = format!("URI=spiffe://cluster.local/ns/istio-system/sa/istiod,{says}");
         assert_eq!(seen("10.1.2.3", &forged), [CALLER]);
+        let quote = "URI=spiffe://cluster.local/ns/istio-system/sa/istiod;X=\"";
+        for forged in [quote.to_owned(), format!("{quote}\\"), format!("{quote}\\\\")] {
+            assert_eq!(seen("10.1.2.3", &format!("{forged},{says}")), [""; 0], "{forged}");
+        }
+        assert_eq!(all("10.1.2.3", &[quote, &says]), [""; 0]);
+        assert_eq!(all("10.1.2.3", &[]), [""; 0]);
+        // One caller has one name, and one of this mesh.
+        assert_eq!(seen("10.1.2.3", &format!("URI={CALLER};{says}")), [""; 0]);
+        let other = "URI=spiffe://elsewhere/ns/shop/sa/web";
+        assert_eq!(seen("10.1.2.3", other), [""; 0]);
         let nobody = TrustedGateways::default();
-        assert_eq!(nobody.identities("127.0.0.1".parse().unwrap(), Some(&says)), []);
+        let line = std::iter::once(says.as_bytes());
+        assert_eq!(nobody.identity("127.0.0.1".parse().unwrap(), line, "cluster.local"), None);
         for wrong in ["10.1.0.0", "10.1.0.0/33", "a/8"] {
             assert_eq!(TrustedGateways::parse(wrong), Err(NotARange(wrong.to_owned())));
         }

@@ -13,7 +13,7 @@ use corten_identity::peer_identities;
 use corten_proto::discovery::Node;
 use corten_proto::value::Kind;
 use corten_store_kube::{TokenReviewError, TokenReviewer};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tokio::sync::Semaphore;
 
 /// Questions to the API server at once.
@@ -51,10 +51,9 @@ impl Access {
             return Ok(shown);
         }
         let Some(token) = bearer(headers) else {
-            let said = headers.get(FORWARDED_CERTIFICATE).and_then(|said| said.to_str().ok());
-            let told = self.gateways.identities(peer.remote.ip(), said);
-            if !told.is_empty() {
-                return Ok(told);
+            let said = headers.get_all(FORWARDED_CERTIFICATE).iter().map(HeaderValue::as_bytes);
+            if let Some(told) = self.gateways.identity(peer.remote.ip(), said, &self.trust_domain) {
+                return Ok(vec![told]);
             }
             return Err(Status::unauthenticated(
                 "no client certificate of the mesh and no bearer token was shown",

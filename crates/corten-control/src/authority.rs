@@ -18,7 +18,7 @@ use corten_core::{Identity, NamespacedName};
 use corten_grpc::Peer;
 use corten_model::Snapshot;
 use corten_store_kube::{SecretData, SecretStore, SecretStoreError, TokenReviewer};
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::settings::Settings;
 use crate::trust_domains::Known;
@@ -180,11 +180,16 @@ impl Authenticate for Callers {
             let token = headers.get("authorization").and_then(|value| value.to_str().ok());
             let token = token.and_then(|value| value.split_once(' '));
             let Some((_, token)) = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
-                let said = headers.get(FORWARDED_CERTIFICATE).and_then(|said| said.to_str().ok());
-                let told = peer.filter(|peer| peer.tls);
-                let told = told.map(|peer| self.gateways.identities(peer.remote.ip(), said));
-                if let Some(identities) = told.filter(|told| !told.is_empty()) {
-                    return Ok(Caller { identities, pod: None });
+                let told = peer.filter(|peer| peer.tls).and_then(|peer| {
+                    let said = headers.get_all(FORWARDED_CERTIFICATE);
+                    let said = said.iter().map(MetadataValue::as_encoded_bytes);
+                    self.gateways.identity(peer.remote.ip(), said, &self.trust_domain)
+                });
+                if let Some(identity) = told {
+                    return Ok(Caller {
+                        identities: vec![identity],
+                        pod: None,
+                    });
                 }
                 let reason = "no client certificate of the mesh and no bearer token was shown";
                 return Err(AuthenticationError(reason.to_owned()));

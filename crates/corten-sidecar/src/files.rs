@@ -12,6 +12,8 @@ use corten_envoy::envoy::extensions::transport_sockets::tls::v3::{
 };
 use corten_rt::Drain;
 use corten_xds::server::Shared;
+use tokio::fs::OpenOptions;
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::Notify;
 
 use crate::secrets;
@@ -115,11 +117,22 @@ fn authorities(text: Vec<u8>) -> Type {
     })
 }
 
+/// A regular file's content, and no more of it than one byte too much: paths come from the mesh's objects, so a device or a pipe may be named.
+async fn regular(path: &str) -> std::io::Result<Vec<u8>> {
+    // A pipe without a writer is waited for otherwise.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).await?;
+    if !file.metadata().await?.is_file() {
+        return Err(std::io::Error::other("this is no regular file"));
+    }
+    let mut text = Vec::new();
+    file.take(BYTES_MAX as u64 + 1).read_to_end(&mut text).await?;
+    Ok(text)
+}
+
 /// A file with something of that kind in it.
 async fn pem(path: &str, kind: &str) -> Result<Vec<u8>, String> {
-    let text = tokio::fs::read(path)
-        .await
-        .map_err(|error| format!("{path}: {error}"))?;
+    let text = regular(path).await.map_err(|error| format!("{path}: {error}"))?;
     let end = format!("{kind}-----");
     let is = text.starts_with(b"-----BEGIN ") || text.windows(12).any(|part| part == b"\n-----BEGIN ");
     if text.len() > BYTES_MAX || !is || !text.windows(end.len()).any(|part| part == end.as_bytes()) {
@@ -169,7 +182,10 @@ mod tests {
         };
         assert!(private_key.is_some());
         assert!(read(&format!("file-root:{certificate}")).await.is_ok());
-        for wrong in [&token, &key, "/nothing"] {
+        let pipe = folder.path().join("p");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        let pipe = pipe.display().to_string();
+        for wrong in [&token, &key, "/nothing", "/dev/zero", &pipe] {
             assert!(read(&format!("file-root:{wrong}")).await.is_err(), "{wrong}");
         }
     }

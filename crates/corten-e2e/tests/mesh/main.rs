@@ -38,7 +38,10 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 /// These need an Envoy.
-const PROXIES: &[Scenario] = &[("pods_get_proxies", proxies::pods_get_proxies)];
+const PROXIES: &[Scenario] = &[
+    ("pods_get_proxies", proxies::pods_get_proxies),
+    ("gateway_is_deployed", proxies::gateway_is_deployed),
+];
 
 /// These take parts of the mesh down, one after the other.
 const FAULTS: &[Scenario] = &[

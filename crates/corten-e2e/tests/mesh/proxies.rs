@@ -83,3 +83,26 @@ pub(crate) fn pods_get_proxies(ns: &Namespace<'_>) {
     expect(ns, "client", "tcp://server:9000", true);
     expect(ns, "plain", "tcp://server:9000", false);
 }
+
+/// A Gateway of the class `istio` and nothing else: its workload is made, and requests are routed.
+pub(crate) fn gateway_is_deployed(ns: &Namespace<'_>) {
+    if let Err(reason) = possible(ns) {
+        corten_rt::skip!("{reason}");
+    }
+    if ns.corten("get", &["gatewayclasses"]).code != Some(0) {
+        corten_rt::skip!("the cluster has no Gateway API");
+    }
+    start(ns, &[("server", 1), ("client", 1)]);
+    ns.apply(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n\
+         metadata: {name: edge, annotations: {networking.istio.io/service-type: ClusterIP}}\n\
+         spec: {gatewayClassName: istio, listeners: [{name: http, port: 8080, protocol: HTTP}]}\n---\n\
+         apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: v1}\n\
+         spec:\n  parentRefs: [{name: edge}]\n  rules:\n\
+         \x20 - matches: [{path: {type: PathPrefix, value: /v1}}]\n    backendRefs: [{name: server, port: 8080}]\n",
+    );
+    ns.wait("gateway/edge", "condition=Programmed");
+    ns.wait("deployment/edge-istio", "condition=Available");
+    expect(ns, "client", "http://edge-istio:8080/v1/pay", true);
+    expect(ns, "client", "http://edge-istio:8080/v2/pay", false);
+}
