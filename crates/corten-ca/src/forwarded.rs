@@ -153,7 +153,10 @@ mod tests {
         assert_eq!(seen("10.1.2.3", other), [""; 0]);
         let nobody = TrustedGateways::default();
         let line = std::iter::once(says.as_bytes());
-        assert_eq!(nobody.identity("127.0.0.1".parse().unwrap(), line, "cluster.local"), None);
+        assert_eq!(
+            nobody.identity("127.0.0.1".parse().unwrap(), line, "cluster.local"),
+            None
+        );
         for wrong in ["10.1.0.0", "10.1.0.0/33", "a/8"] {
             assert_eq!(TrustedGateways::parse(wrong), Err(NotARange(wrong.to_owned())));
         }

@@ -86,7 +86,7 @@ async fn agents_are_told_the_names_of_services_and_each_change_of_them() {
     };
     let web = ("web.orders.svc.cluster.local".to_owned(), vec!["10.96.0.10".to_owned()]);
     let all = stream.next().await;
-    assert_eq!(told(all.body("names")), [web.clone()]);
+    assert_eq!(told(all.body("names")), std::slice::from_ref(&web));
     stream.acknowledge(&all).await;
 
     let service = json!({

@@ -115,7 +115,7 @@ impl Client {
                 let response = DeltaDiscoveryResponse::decode(bytes).expect("a response");
                 for found in response.resources {
                     let body = found.resource.expect("a body").value;
-                    self.held.insert((type_url, found.name), body.into());
+                    self.held.insert((type_url, found.name), body);
                 }
                 for gone in response.removed_resources {
                     self.held.remove(&(type_url, gone));
@@ -128,7 +128,7 @@ impl Client {
                 }
                 assert_eq!(names.len(), response.resources.len(), "each has its name");
                 for (name, found) in names.into_iter().zip(response.resources) {
-                    self.held.insert((type_url, name), found.value.into());
+                    self.held.insert((type_url, name), found.value);
                 }
             }
         }
