@@ -183,6 +183,35 @@ mod tests {
         expect_test::expect_file![page_file()].assert_eq(&table::page(&judged));
     }
 
+    /// What the pods of the worlds that are about how proxies run start, with what these Envoys are sent.
+    #[test]
+    fn a_stock_envoy_accepts_what_it_is_started_with_and_sent() {
+        let envoy = match corten_stock_envoy::program() {
+            Ok(envoy) => envoy,
+            Err(missing) => corten_rt::skip!("{missing}"),
+        };
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+        let of_pods = |file: &PathBuf| file.display().to_string().contains("default-config");
+        let files = world::files(&here.join("MeshConfig")).expect("worlds");
+        let worlds: Vec<World> = files
+            .iter()
+            .filter(|file| of_pods(file))
+            .map(|file| World::read(file).expect("a world"))
+            .collect();
+        let refused = in_threads(&worlds, |world| {
+            let files = world.output(&world.objects, None).files_of_pods();
+            assert_eq!(files.len(), 2, "{}: every pod starts a proxy", world.name);
+            let refused = files
+                .iter()
+                .filter_map(|file| corten_stock_envoy::validate(&envoy, file).err());
+            refused
+                .map(|said| format!("{}: {said}", world.name))
+                .collect::<Vec<_>>()
+        });
+        assert!(!worlds.is_empty());
+        assert_eq!(refused.concat(), [""; 0]);
+    }
+
     #[test]
     fn what_has_no_effect_is_shown_to_by_a_test() {
         let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

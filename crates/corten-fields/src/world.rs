@@ -336,3 +336,42 @@ pub(crate) fn files(root: &Path) -> Result<Vec<PathBuf>> {
     found.sort();
     Ok(found)
 }
+
+#[cfg(test)]
+impl Output {
+    /// What each pod's agent starts Envoy with, with all that this Envoy is sent, as one file.
+    pub(crate) fn files_of_pods(&self) -> Vec<Value> {
+        use corten_envoy::{message_to_json, prost};
+        fn json<M: prost::Message + prost::Name>(message: &M) -> Value {
+            message_to_json(message).expect("JSON")
+        }
+        fn table<M: prost::Message + prost::Name>(messages: &BTreeMap<String, M>) -> BTreeMap<String, Value> {
+            let each = messages.iter();
+            each.map(|(name, message)| (name.clone(), json(message))).collect()
+        }
+        let started = self.pods.iter().filter_map(|pod| pod.bootstrap.clone());
+        let sent = self.sent.iter().flatten().map(|sent| corten_stock_envoy::Sent {
+            clusters: sent.clusters.iter().map(json).collect(),
+            endpoints: table(&sent.endpoints),
+            listeners: sent.listeners.iter().map(json).collect(),
+            routes: table(&sent.routes),
+            extensions: table(&sent.extensions),
+        });
+        let whole = |(mut file, sent): (Value, corten_stock_envoy::Sent)| {
+            let sent = corten_stock_envoy::bootstrap(&sent);
+            for list in ["clusters", "listeners"] {
+                let own = file["staticResources"][list].as_array_mut().expect("a list");
+                let more = sent["staticResources"][list].as_array().expect("a list").iter();
+                let new = more.filter(|one| !own.iter().any(|known| known["name"] == one["name"]));
+                let new: Vec<Value> = new.cloned().collect();
+                own.extend(new);
+            }
+            let asked = file["dynamicResources"].as_object_mut().expect("an object");
+            asked.retain(|name, _| name == "adsConfig");
+            // A path of a container.
+            file["admin"]["profilePath"] = json!("/dev/null");
+            file
+        };
+        started.zip(sent).map(whole).collect()
+    }
+}
