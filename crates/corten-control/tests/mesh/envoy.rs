@@ -6,8 +6,9 @@ use corten_proto::trust::ProxyConfig;
 use corten_proto::{Message, NAME_TABLE_TYPE, PROXY_CONFIG_TYPE, Struct, Value, value};
 use serde_json::json;
 
-use crate::ground::{Ground, Response as _, delta};
+use crate::ground::{Ground, Response as _, delta, pod};
 
+const ENDPOINT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 
 fn sidecar(type_url: &str, pod: &str, address: &str) -> DeltaDiscoveryRequest {
@@ -55,6 +56,73 @@ async fn sidecars_are_sent_what_they_see_and_then_what_changes() {
     stranger.send_as_it_is(request).await;
     let refusal = stranger.refusal().await;
     assert_eq!(refusal.code(), corten_grpc::Code::PermissionDenied, "{refusal:?}");
+    control.stop().await;
+    ground.stop().await;
+}
+
+/// The priorities of regions in the endpoints of a service.
+fn priorities(body: &[u8]) -> Vec<(String, u64)> {
+    let shown = corten_envoy::to_json(corten_envoy::type_name(ENDPOINT), body).expect("endpoints");
+    let groups = shown["endpoints"].as_array().into_iter().flatten();
+    let mut found: Vec<(String, u64)> = groups
+        .map(|group| {
+            let region = group["locality"]["region"].as_str().unwrap_or_default().to_owned();
+            (region, group["priority"].as_u64().unwrap_or_default())
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// Nobody has written anything about routes: the first proxy is what wakes all that is made for proxies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_proxy_is_where_its_pod_is_also_when_that_becomes_known_later() {
+    let ground = Ground::start().await;
+    ground.mesh().await;
+    for (node, region) in [("n1", "r1"), ("n2", "r2")] {
+        let labels = json!({"topology.kubernetes.io/region": region});
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node, "labels": labels}});
+        ground.create_object(node).await;
+    }
+    ground
+        .create_object(pod("orders", "web-3", "10.0.0.3", "n2", "web"))
+        .await;
+    let near = json!({"spec": {"trafficDistribution": "PreferClose"}});
+    ground.patch_object("v1", "Service", "orders", "web", near).await;
+    let control = ground.control(&[]).await;
+    let token = ground.token("orders", "web", "istio-ca").await;
+    let cluster = "outbound|80||web.orders.svc.cluster.local";
+    let connect = async |pod: &str, address: &str| {
+        let stream = ground.open_with(&control, Some(&token), "n1").await.expect("a stream");
+        let request = DeltaDiscoveryRequest {
+            resource_names_subscribe: vec![cluster.to_owned()],
+            ..sidecar(ENDPOINT, pod, address)
+        };
+        stream.send_as_it_is(request).await;
+        stream
+    };
+    let of = |regions: [(&str, u64); 2]| regions.map(|(region, priority)| (region.to_owned(), priority)).to_vec();
+    let mut first = connect("web-3", "10.0.0.3").await;
+    let all = first.next().await;
+    assert_eq!(priorities(all.body(cluster)), of([("r1", 1), ("r2", 0)]));
+
+    // Of another nothing is known when it comes, not even its node.
+    let mut second = connect("web-4", "10.0.0.4").await;
+    let all = second.next().await;
+    assert_ne!(priorities(all.body(cluster)), of([("r1", 0), ("r2", 1)]));
+    second.acknowledge(&all).await;
+    ground
+        .create_object(pod("orders", "web-4", "10.0.0.4", "n1", "web"))
+        .await;
+    let placed = of([("r1", 0), ("r2", 1)]);
+    // What the pod is for its service comes with it, or before.
+    loop {
+        let change = second.next().await;
+        second.acknowledge(&change).await;
+        if priorities(change.body(cluster)) == placed {
+            break;
+        }
+    }
     control.stop().await;
     ground.stop().await;
 }
