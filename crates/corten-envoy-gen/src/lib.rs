@@ -114,6 +114,7 @@ pub fn generate(snapshot: &Snapshot, proxy: &Proxy) -> Resources {
 pub fn diagnostics(catalog: &corten_routing::Catalog) -> Vec<Diagnostic> {
     let mut said = catalog.virtual_services.diagnostics().to_vec();
     said.extend(route::diagnostics(catalog));
+    said.extend(route::missing(catalog));
     said.extend(gateway::diagnostics(catalog));
     said.extend(cluster::diagnostics(catalog));
     said.extend(patch::diagnostics(catalog));

@@ -30,7 +30,7 @@ pub use self::{
     destination_rule::{DestinationRule, DestinationRules, for_port, merge_policies, policy_for, tls_mode},
     endpoint::{Address, Endpoint, Health, endpoints},
     local_hosts::LocalHosts,
-    notice::{About, CONFLICT, NO_EFFECT, UNUSABLE},
+    notice::{About, CONFLICT, MISSING, NO_EFFECT, UNUSABLE},
     proxy::{Interception, IpMode, OwnConfig, Proxy, ProxyError, ProxyKind},
     scope::{EgressListener, Scope, destinations_of},
     service::{Registry, Resolution, Service, ServicePort, Services},

@@ -10,6 +10,9 @@ pub const CONFLICT: Code = Code("CRT0212");
 /// A proxy would refuse it, and all that it stands in; it is left out.
 pub const UNUSABLE: Code = Code("CRT0213");
 
+/// What it refers to is not there.
+pub const MISSING: Code = Code("CRT0214");
+
 /// An object that is spoken of.
 #[derive(Debug, Clone, Copy)]
 pub struct About<'a> {
@@ -42,6 +45,11 @@ impl<'a> About<'a> {
     /// It says what another object says otherwise; the message names that one.
     pub fn conflict(&self, path: impl Into<String>, message: impl Into<String>) -> Diagnostic {
         self.warning(CONFLICT, path, message)
+    }
+
+    /// A field of it refers to something that is not there; the message says to what, and what comes of that.
+    pub fn missing(&self, path: impl Into<String>, message: impl Into<String>) -> Diagnostic {
+        self.warning(MISSING, path, message)
     }
 
     /// A proxy would refuse it; the message says why, and what is left out.

@@ -1,7 +1,7 @@
 //! VirtualServices as they take effect: names resolved, delegates merged in, by gateway and oldest first.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -44,6 +44,17 @@ pub enum Semantics {
     Ingress,
 }
 
+impl Semantics {
+    /// How a VirtualService with these annotations is meant.
+    pub fn of(annotations: &BTreeMap<String, String>) -> Semantics {
+        match annotations.get(SEMANTICS).map(String::as_str) {
+            Some("gateway") => Semantics::Gateway,
+            Some("ingress") => Semantics::Ingress,
+            _ => Semantics::Istio,
+        }
+    }
+}
+
 /// A VirtualService, resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VirtualService {
@@ -62,7 +73,7 @@ pub struct VirtualService {
     /// What is wanted, with full host names and delegates merged in.
     pub spec: VirtualServiceSpec,
     /// The annotations.
-    pub annotations: std::collections::BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl VirtualService {
@@ -250,11 +261,7 @@ fn resolve(
         namespace: Name::clone(namespace),
         name: Name::clone(&config.name),
         created: config.created,
-        semantics: match config.annotations.get(SEMANTICS).map(String::as_str) {
-            Some("gateway") => Semantics::Gateway,
-            Some("ingress") => Semantics::Ingress,
-            _ => Semantics::Istio,
-        },
+        semantics: Semantics::of(&config.annotations),
         gateways: names,
         visibility: Visibility::of(
             spec.export_to.iter().map(String::as_str),

@@ -330,6 +330,45 @@ async fn what_a_proxy_rejects_is_said_of_the_object_that_is_responsible() {
     ground.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_route_that_leads_nowhere_says_so_until_it_does_not() {
+    let ground = Ground::start().await;
+    ground.mesh().await;
+    let api = "networking.istio.io/v1";
+    ground
+        .create_object(json!({
+            "apiVersion": api, "kind": "VirtualService", "metadata": {"name": "web", "namespace": "orders"},
+            "spec": {"hosts": ["web"], "http": [{"route": [
+                {"destination": {"host": "web"}, "weight": 90}, {"destination": {"host": "next"}, "weight": 10},
+            ]}]},
+        }))
+        .await;
+    let control = ground.control(&[]).await;
+    let said = async || {
+        let route = ground.get(api, "VirtualService", "orders", "web").await;
+        let conditions = route["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let honoured = conditions
+            .into_iter()
+            .find(|condition| condition["type"] == "corten.dev/Honoured");
+        honoured.map(|found| found["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let expected = "spec.http[0].route[1].destination.host: no service has the host next.orders.svc.cluster.local: \
+                    requests are answered with 503";
+    ground
+        .eventually("the condition", async || said().await.as_deref() == Some(expected))
+        .await;
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "next", "namespace": "orders"},
+        "spec": {"clusterIP": "10.96.0.30", "ports": [{"name": "http", "port": 80}]},
+    });
+    ground.create_object(service).await;
+    ground
+        .eventually("the condition is gone", async || said().await.is_none())
+        .await;
+    control.stop().await;
+    ground.stop().await;
+}
+
 /// The keys in the filter for tokens of an inbound listener; empty: there is no such filter.
 fn keys_of(listener: &[u8]) -> String {
     let text = String::from_utf8_lossy(listener);

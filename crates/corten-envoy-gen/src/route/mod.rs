@@ -13,6 +13,7 @@ mod http;
 mod inbound;
 mod l4;
 mod matching;
+mod missing;
 mod outbound;
 mod retry;
 mod waypoint;
@@ -38,6 +39,7 @@ pub use self::{
     http::{At, Target, http_routes},
     l4::{tcp_matches, tls_matches},
     matching::routing_claim,
+    missing::missing,
     outbound::Tables,
 };
 pub(crate) use self::{

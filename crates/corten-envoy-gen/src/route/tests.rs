@@ -34,6 +34,79 @@ fn check(said: fn(&corten_routing::Catalog) -> Vec<Diagnostic>, objects: &str, e
 }
 
 #[test]
+fn destinations_that_are_not_there_are_said() {
+    check(
+        super::missing,
+        r#"
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec: {clusterIP: 10.96.0.10, ports: [{name: http, port: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api, namespace: default}
+spec: {hosts: [api.example.com], ports: [{number: 443, name: tls, protocol: TLS}], resolution: DNS}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: web, namespace: other}
+spec: {host: web.default.svc.cluster.local, subsets: [{name: v1, labels: {version: v1}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: all, namespace: default}
+spec: {host: "*.example.com", subsets: [{name: near}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: good, namespace: default}
+spec:
+  hosts: [web]
+  http:
+  - route: [{destination: {host: web, subset: v1}}, {destination: {host: api.example.com, subset: near}}]
+    mirrors: [{destination: {host: web}}]
+  - match: [{uri: {prefix: /old}}]
+    redirect: {uri: /new}
+    mirror: {host: nobody}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: bad, namespace: default}
+spec:
+  hosts: [web]
+  http:
+  - match: [{uri: {prefix: /a}}]
+    route: [{destination: {host: web}}, {destination: {host: nobody}}]
+    mirror: {host: nobody.example.com, subset: v1}
+  - route: [{destination: {host: web, subset: v2}}]
+    mirrors: [{destination: {host: api.example.com, subset: far}}]
+  tcp: [{route: [{destination: {host: nobody}}]}]
+  tls: [{match: [{sniHosts: [web]}], route: [{destination: {host: web, subset: v3}}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: delegate, namespace: other}
+spec: {http: [{route: [{destination: {host: web}}]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: made, namespace: default, annotations: {internal.istio.io/route-semantics: gateway}}
+spec: {hosts: [web], http: [{route: [{destination: {host: nobody}}]}]}
+"#,
+        &expect![[r#"
+            CRT0214 bad spec.http[0].mirror.host: no service has the host nobody.example.com: no copies are sent
+            CRT0214 bad spec.http[0].route[1].destination.host: no service has the host nobody.default.svc.cluster.local: requests are answered with 503
+            CRT0214 bad spec.http[1].mirrors[0].destination.subset: no DestinationRule for api.example.com has a subset far: no copies are sent
+            CRT0214 bad spec.http[1].route[0].destination.subset: no DestinationRule for web.default.svc.cluster.local has a subset v2: requests are answered with 503
+            CRT0214 bad spec.tcp[0].route[0].destination.host: no service has the host nobody.default.svc.cluster.local: connections are closed
+            CRT0214 bad spec.tls[0].route[0].destination.subset: no DestinationRule for web.default.svc.cluster.local has a subset v3: connections are closed
+            CRT0214 delegate spec.http[0].route[0].destination.host: no service has the host web.other.svc.cluster.local: requests are answered with 503
+        "#]],
+    );
+}
+
+#[test]
 fn what_virtual_services_say_in_vain_is_said() {
     check(
         super::diagnostics,
