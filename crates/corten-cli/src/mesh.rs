@@ -133,7 +133,7 @@ impl Mesh {
         problems.extend(found.iter().map(ToString::to_string));
         let base = match root {
             Some(root) => {
-                let (config, wrong) = corten_api::validate::mesh_config::over_defaults(&root);
+                let (config, wrong) = corten_api::validate::mesh_config_over_defaults(&root);
                 let said = wrong
                     .into_iter()
                     .map(|it| format!("mesh configuration: {}: {}", it.path, it.message));

@@ -102,14 +102,7 @@ impl Gateways {
             domain: mesh.domain.to_string(),
             ..Settings::default()
         };
-        let ingress = ingress::Settings {
-            domain: mesh.domain.to_string(),
-            namespace: mesh.system_namespace.to_string(),
-            mode: config.ingress_controller_mode,
-            class: config.ingress_class.clone(),
-            service: config.ingress_service.clone(),
-            selector: config.ingress_selector.clone(),
-        };
+        let ingress = ingress::Settings::of_mesh(config, &mesh.domain, &mesh.system_namespace);
         self.domain.clone_from(&settings.domain);
         if let Some(deployment) = &mut self.deployment {
             deployment.trust_domain = mesh.trust_domain.to_string();

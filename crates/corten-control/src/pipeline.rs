@@ -91,6 +91,8 @@ pub(crate) struct Outputs {
 pub(crate) struct MeshConfig {
     /// As it was written.
     pub(crate) text: String,
+    /// What was written of its networks, which is only looked at to say that it takes no effect.
+    networks: String,
     /// Whether it has been looked for.
     pub(crate) known: bool,
     /// As it was understood.
@@ -189,7 +191,8 @@ impl Pipeline {
     fn put(&mut self, kind: Kind, object: &Value) {
         self.outputs.metrics.events.add(kind.kind, 1);
         if kind == kinds::CONFIG_MAPS {
-            return self.configure(object["data"]["mesh"].as_str().unwrap_or_default());
+            let entry = |name: &str| object["data"][name].as_str().unwrap_or_default();
+            return self.configure(entry("mesh"), entry("meshNetworks"));
         }
         if kind == kinds::CLASS_DEFAULTS {
             return self
@@ -232,7 +235,7 @@ impl Pipeline {
     fn removed(&mut self, kind: Kind, key: &NamespacedName) {
         self.outputs.metrics.events.add(kind.kind, 1);
         if kind == kinds::CONFIG_MAPS {
-            return self.configure("");
+            return self.configure("", "");
         }
         if kind == kinds::CLASS_DEFAULTS {
             return self.gateways.put_class_defaults(key, None);
@@ -301,21 +304,26 @@ impl Pipeline {
         }
     }
 
-    /// The `mesh` entry of the mesh's ConfigMap. What cannot be read is reported, and the rest of it used.
-    fn configure(&mut self, text: &str) {
+    /// The `mesh` entry of the mesh's ConfigMap, and the one of its networks. What cannot be read is reported, and the rest of it used.
+    fn configure(&mut self, text: &str, networks: &str) {
         let before = self.outputs.mesh_config.load();
-        if before.known && before.text == text {
+        if before.known && before.text == text && before.networks == networks {
             return;
         }
         let (config, mut problems) = statuses::mesh_config(text);
+        problems.extend(statuses::mesh_networks(networks));
         let mut settings = self.base.clone().with_mesh_config(&config);
         problems.extend(self.trust_domains.follow(&mut settings));
         problems.extend(trust_bundle::problems(&config));
         for problem in &problems {
-            tracing::warn!(problem, "the mesh's configuration (ConfigMap istio, entry mesh)");
+            tracing::warn!(
+                problem,
+                "the mesh's configuration (ConfigMap istio, entries mesh and meshNetworks)"
+            );
         }
         self.outputs.mesh_config.store(Arc::new(MeshConfig {
             text: text.to_owned(),
+            networks: networks.to_owned(),
             known: true,
             typed: Arc::new(config),
             problems,

@@ -97,11 +97,24 @@ pub(crate) fn mesh_config(text: &str) -> (MeshConfig, Vec<String>) {
     let Some(root) = root.or_else(|| corten_api::decode::document("mesh", "{}").0) else {
         return (MeshConfig::default(), problems);
     };
-    let (config, wrong) = corten_api::validate::mesh_config::over_defaults(&root);
+    let (config, wrong) = corten_api::validate::mesh_config_over_defaults(&root);
     problems.extend(
         wrong
             .into_iter()
             .map(|problem| format!("{}: {}", problem.path, problem.message)),
     );
     (config, problems)
+}
+
+/// What is wrong with the text of the mesh's networks, and what of it takes no effect.
+pub(crate) fn mesh_networks(text: &str) -> Vec<String> {
+    let (root, diagnostics) = corten_api::decode::document("meshNetworks", text);
+    let mut problems: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+    if let Some(root) = root {
+        let wrong = corten_api::validate::mesh_networks_text(&root).into_iter();
+        let unheard = corten_api::validate::unhonoured_networks(&root);
+        let shown = wrong.chain(unheard);
+        problems.extend(shown.map(|problem| format!("meshNetworks: {}: {}", problem.path, problem.message)));
+    }
+    problems
 }

@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod extension;
 pub mod gateway;
 pub mod listener;
+mod mesh;
 pub mod name_table;
 pub mod names;
 pub mod parts;
@@ -120,5 +121,6 @@ pub fn diagnostics(catalog: &corten_routing::Catalog) -> Vec<Diagnostic> {
     said.extend(patch::diagnostics(catalog));
     said.extend(plugins::diagnostics(catalog));
     said.extend(telemetry::diagnostics(catalog));
+    said.extend(mesh::diagnostics(catalog));
     said
 }

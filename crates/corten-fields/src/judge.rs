@@ -7,7 +7,7 @@ use corten_core::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    kinds::Judged,
+    kinds::{Judged, MESH_GROUP},
     plain,
     schema::{Leaf, Step},
     world::{Output, World, wrong_with},
@@ -212,7 +212,14 @@ fn with(base: &Base, place: &Place, value: Option<&Value>) -> Option<Output> {
         .iter()
         .filter(|said| said.is_error())
         .any(|error| !before(&error));
-    (!refused).then_some(made)
+    // Nobody stands before the mesh's own documents: what is wrong with them is told, and the rest is used.
+    let always = is_of_mesh(&base.world.objects[place.object]);
+    (!refused || always).then_some(made)
+}
+
+fn is_of_mesh(object: &Value) -> bool {
+    let version = object["apiVersion"].as_str().unwrap_or_default();
+    version.split_once('/').is_some_and(|(group, _)| group == MESH_GROUP)
 }
 
 /// What is said of the field at a place.

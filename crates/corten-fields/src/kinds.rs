@@ -2,7 +2,7 @@
 
 use corten_api::{
     codec::{Field, SchemaCx},
-    istio::mesh_config::MeshConfig,
+    istio::{mesh_config::MeshConfig, mesh_networks::MeshNetworks},
 };
 use corten_schema::Schema;
 use serde_json::Value;
@@ -137,7 +137,15 @@ pub(crate) const KINDS: &[Judged] = &[
     },
     Judged {
         group: MESH_GROUP,
+        kind: "MeshConfig",
+    },
+    Judged {
+        group: MESH_GROUP,
         kind: PROXIES,
+    },
+    Judged {
+        group: MESH_GROUP,
+        kind: "MeshNetworks",
     },
     Judged {
         group: KUBERNETES,
@@ -208,6 +216,7 @@ impl Judged {
     fn document(&self) -> Value {
         match self.kind {
             "MeshConfig" | PROXIES => MeshConfig::schema(&cx("v1alpha1")),
+            "MeshNetworks" => MeshNetworks::schema(&cx("v1alpha1")),
             _ => Value::Null,
         }
     }

@@ -11,7 +11,7 @@ use corten_api::{
     codec::FieldProblem,
     decode::{self, Node, SpannedObject},
     diagnostic::{Code, Diagnostic, Severity},
-    validate::mesh_config::over_defaults,
+    validate::{self, mesh_config::over_defaults},
 };
 use corten_envoy_gen::{
     Resources,
@@ -159,7 +159,15 @@ impl World {
         let invalid: Vec<Diagnostic> = asked.flat_map(|(_, object)| wrong_with(object)).collect();
         let written = &objects[0]["spec"];
         let (mesh, _) = over_defaults(&Node::from_value(written));
-        let mut objects: Vec<Value> = objects.iter().skip(1).cloned().collect();
+        let of_mesh = |object: &&Value| SpannedObject::from_value(object).reference.group() == MESH_GROUP;
+        let networks = objects.iter().skip(1).filter(of_mesh);
+        let networks: Vec<Diagnostic> = networks.flat_map(unhonoured_networks).collect();
+        let mut objects: Vec<Value> = objects
+            .iter()
+            .skip(1)
+            .filter(|object| !of_mesh(object))
+            .cloned()
+            .collect();
         corten_routing::offline::complete(&mut objects, "default");
         let settings = corten_gateway_api::Settings::default();
         // Gateways get the workloads that a controller would make, and those get pods.
@@ -167,12 +175,13 @@ impl World {
         objects.extend(made.iter().cloned());
         corten_routing::offline::complete(&mut objects, "default");
         let pods = pods::started(&objects, written);
+        let ingress = ingress::Settings::of_mesh(&mesh, "cluster.local", "istio-system");
         let mut world = corten_routing::World::new(Settings::default(), mesh);
         let mut said = world.put(&objects);
         let of_api = gateways::converted(&objects, &settings);
         world.put(&of_api.objects());
         said.extend(of_api.diagnostics);
-        let (converted, found) = gateways::of_ingresses(&objects, ingress::Settings::default());
+        let (converted, found) = gateways::of_ingresses(&objects, ingress);
         said.extend(found);
         world.put(&converted);
         world.set_keys(self.keys.clone());
@@ -200,6 +209,7 @@ impl World {
             .iter()
             .flat_map(|object| corten_model::rules::unhonoured(object, &Settings::default()));
         said.extend(unhonoured.filter(|said| said.code == corten_model::rules::KIND_UNUSED));
+        said.extend(networks);
         said.iter_mut().for_each(name_as_here);
         let tokens = snapshot.catalog.configs.request_authentications.values();
         let fetched = authn::sources(tokens.map(AsRef::as_ref)).collect();
@@ -229,6 +239,21 @@ impl World {
     }
 }
 
+/// What of a mesh's networks takes no effect.
+fn unhonoured_networks(object: &Value) -> Vec<Diagnostic> {
+    let reference = SpannedObject::from_value(object).reference;
+    let problems = validate::unhonoured_networks(&Node::from_value(&object["spec"]));
+    let about = |problem: FieldProblem| Diagnostic {
+        code: problem.code,
+        severity: problem.severity,
+        object: Some(reference.clone()),
+        path: format!("spec.{}", problem.path),
+        location: None,
+        message: problem.message,
+    };
+    problems.into_iter().map(about).collect()
+}
+
 /// The mesh's configuration is the text of a ConfigMap's entry, and an object in the worlds.
 fn name_as_here(said: &mut Diagnostic) {
     let object = said.object.as_mut();
@@ -251,7 +276,11 @@ pub(crate) fn wrong_with(object: &Value) -> Vec<Diagnostic> {
         message,
     };
     if spanned.reference.group() == MESH_GROUP {
-        let problems = corten_api::validate::mesh_config_text(&Node::from_value(&object["spec"]));
+        let spec = Node::from_value(&object["spec"]);
+        let problems = match spanned.reference.kind.as_str() {
+            "MeshNetworks" => validate::mesh_networks_text(&spec),
+            _ => validate::mesh_config_text(&spec),
+        };
         let of_spec = |problem: FieldProblem| {
             about(
                 problem.code,
@@ -262,7 +291,7 @@ pub(crate) fn wrong_with(object: &Value) -> Vec<Diagnostic> {
         };
         return problems.into_iter().map(of_spec).collect();
     }
-    let mut found = corten_api::validate::object(&spanned);
+    let mut found = validate::object(&spanned);
     if let Some(schema) = definition(spanned.reference.group(), &spanned.reference.kind) {
         let mut stored = object.clone();
         corten_schema::defaults::apply(schema, &mut stored);

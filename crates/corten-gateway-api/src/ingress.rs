@@ -8,7 +8,7 @@ use corten_api::{
     istio::{
         Gateway, VirtualService,
         gateway::{GatewaySpec, Server, ServerPort, ServerTLSSettings, ServerTLSSettingsTLSmode},
-        mesh_config::IngressControllerMode,
+        mesh_config::{IngressControllerMode, MeshConfig},
         virtual_service::{
             Destination, HTTPMatchRequest, HTTPRoute, HTTPRouteDestination, PortSelector, StringMatch,
             StringMatchMatchType as Text, VirtualServiceSpec,
@@ -48,6 +48,20 @@ pub struct Settings {
     pub service: String,
     /// The label `istio` of the gateway's pods, where it is not the service's name; `ingressgateway` by default.
     pub selector: String,
+}
+
+impl Settings {
+    /// What the mesh's configuration says; `domain`: what names of services end with; `namespace`: that of the generated gateways.
+    pub fn of_mesh(mesh: &MeshConfig, domain: &str, namespace: &str) -> Settings {
+        Settings {
+            domain: domain.to_owned(),
+            namespace: namespace.to_owned(),
+            mode: mesh.ingress_controller_mode,
+            class: mesh.ingress_class.clone(),
+            service: mesh.ingress_service.clone(),
+            selector: mesh.ingress_selector.clone(),
+        }
+    }
 }
 
 impl Default for Settings {

@@ -36,3 +36,31 @@ pub fn mesh_networks(networks: &MeshNetworks, report: &mut Report) {
         }
     }
 }
+
+/// What takes no effect: of where workloads are, and how other networks are reached, labels tell.
+pub(super) fn unhonoured(networks: &MeshNetworks, report: &mut Report) {
+    const ENDPOINTS: &str =
+        "takes no effect: label the namespace istio-system of the cluster, or the workloads, topology.istio.io/network";
+    const GATEWAYS: &str = "takes no effect: label the gateway's Service topology.istio.io/network, or declare a Gateway of class istio-remote";
+    for (name, network) in &networks.networks {
+        for (i, endpoint) in network.endpoints.iter().enumerate() {
+            let field = match &endpoint.ne {
+                Some(NetworkEndpointsNe::FromCidr(_)) => "fromCidr",
+                Some(NetworkEndpointsNe::FromRegistry(_)) => "fromRegistry",
+                None => continue,
+            };
+            report.warning(format!("networks[{name}].endpoints[{i}].{field}"), ENDPOINTS);
+        }
+        for (i, gateway) in network.gateways.iter().enumerate() {
+            let by = match &gateway.gw {
+                Some(IstioNetworkGatewayGw::RegistryServiceName(_)) => Some("registryServiceName"),
+                Some(IstioNetworkGatewayGw::Address(_)) => Some("address"),
+                None => None,
+            };
+            let locality = (!gateway.locality.is_empty()).then_some("locality");
+            for field in by.into_iter().chain(["port"]).chain(locality) {
+                report.warning(format!("networks[{name}].gateways[{i}].{field}"), GATEWAYS);
+            }
+        }
+    }
+}

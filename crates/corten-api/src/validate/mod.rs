@@ -185,11 +185,26 @@ fn metadata(metadata: &Metadata, kind: &str, report: &mut Report) -> bool {
 
 /// Decodes and validates a `MeshConfig` as users write it: over the defaults.
 pub fn mesh_config_text(root: &Node) -> Vec<FieldProblem> {
+    mesh_config_over_defaults(root).1
+}
+
+/// The configuration of the mesh as users write it, over the defaults, and what is wrong with it: what cannot be decoded, and what makes no
+/// sense or has no effect beside the rest.
+pub fn mesh_config_over_defaults(root: &Node) -> (istio::mesh_config::MeshConfig, Vec<FieldProblem>) {
     let (config, mut problems) = mesh_config::over_defaults(root);
     let mut report = Report::default();
     mesh_config::mesh_config(&config, &mut report);
     problems.extend(report.into_findings().into_iter().map(|f| f.located(root)));
-    problems
+    (config, problems)
+}
+
+/// What of a `MeshNetworks` takes no effect: networks are known by labels alone.
+pub fn unhonoured_networks(root: &Node) -> Vec<FieldProblem> {
+    let (networks, _) = crate::codec::decode::<istio::mesh_networks::MeshNetworks>(root);
+    let mut report = Report::default();
+    mesh_networks::unhonoured(&networks.unwrap_or_default(), &mut report);
+    let found = report.into_findings().into_iter();
+    found.map(|finding| finding.located(root)).collect()
 }
 
 /// Decodes and validates a `MeshNetworks`.

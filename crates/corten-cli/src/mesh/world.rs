@@ -126,14 +126,7 @@ impl Objects {
             root_namespace: system,
             ..Settings::default()
         };
-        let ingress = ingress::Settings {
-            domain: base.domain.to_string(),
-            namespace: self.istio_namespace.clone(),
-            mode: config.ingress_controller_mode,
-            class: config.ingress_class.clone(),
-            service: config.ingress_service.clone(),
-            selector: config.ingress_selector.clone(),
-        };
+        let ingress = ingress::Settings::of_mesh(&config, &base.domain, &self.istio_namespace);
         let mut world = World::new(base, config);
         let mut diagnostics = world.put(&objects);
         // What a cluster's control plane makes of them is nowhere to be read.
@@ -183,7 +176,7 @@ impl Objects {
         let root = root
             .or_else(|| corten_api::decode::document(&place, "{}").0)
             .context("the mesh's configuration")?;
-        let (config, wrong) = corten_api::validate::mesh_config::over_defaults(&root);
+        let (config, wrong) = corten_api::validate::mesh_config_over_defaults(&root);
         for problem in found {
             eprintln!("warning: {problem}");
         }

@@ -4,7 +4,10 @@ use corten_api::{
     codec::encode_message,
     diagnostic::Diagnostic,
     istio::{
-        extension_providers::{HttpHeader, HttpHeaderHeaderValue, MeshConfigExtensionProviderProvider as Provider},
+        extension_providers::{
+            HttpHeader, HttpHeaderHeaderValue, MeshConfigExtensionProviderProvider as Provider,
+            OpenTelemetryTracingProviderSampling as Sampling,
+        },
         telemetry::TelemetrySpec,
     },
 };
@@ -87,12 +90,7 @@ fn of_object(catalog: &Catalog, config: &Config<TelemetrySpec>, about: &About<'_
 
 fn of_mesh(catalog: &Catalog) -> Vec<Diagnostic> {
     let mut said = Vec::new();
-    let about = About {
-        api_version: "mesh.istio.io/v1alpha1",
-        kind: "MeshConfig",
-        namespace: &catalog.settings.system_namespace,
-        name: "istio",
-    };
+    let about = crate::mesh::about(catalog);
     let mut no_effect = |path: String, message: String| said.push(about.no_effect(path, message));
     let mesh = &catalog.mesh;
     let service = mesh.default_config.as_ref();
@@ -111,9 +109,9 @@ fn of_mesh(catalog: &Catalog) -> Vec<Diagnostic> {
     for (index, provider) in mesh.extension_providers.iter().enumerate() {
         let path = format!("extensionProviders[{index}]");
         let Some(written) = &provider.provider else { continue };
-        let (service, headers): (Option<&str>, &[HttpHeader]) = match written {
-            Provider::Zipkin(zipkin) => (Some(&zipkin.service), &zipkin.headers),
-            Provider::Datadog(datadog) => (Some(&datadog.service), &[]),
+        let service = match written {
+            Provider::Zipkin(zipkin) => Some(&zipkin.service),
+            Provider::Datadog(datadog) => Some(&datadog.service),
             Provider::Skywalking(skywalking) => {
                 if !skywalking.access_token.is_empty() {
                     no_effect(
@@ -121,42 +119,73 @@ fn of_mesh(catalog: &Catalog) -> Vec<Diagnostic> {
                         "takes no effect: no token is sent".to_owned(),
                     );
                 }
-                (Some(&skywalking.service), &[])
+                Some(&skywalking.service)
             }
-            Provider::Opentelemetry(otel) => {
-                let over_http = otel.http.as_ref().map(|http| http.headers.as_slice());
-                let over_grpc = otel.grpc.as_ref().map(|grpc| grpc.initial_metadata.as_slice());
-                (Some(&otel.service), over_http.or(over_grpc).unwrap_or_default())
+            Provider::Opentelemetry(otel) => Some(&otel.service),
+            Provider::EnvoyHttpAls(als) => Some(&als.service),
+            Provider::EnvoyTcpAls(als) => Some(&als.service),
+            Provider::EnvoyOtelAls(als) => Some(&als.service),
+            Provider::EnvoyFileAccessLog(_) | Provider::EnvoyExtAuthzHttp(_) | Provider::EnvoyExtAuthzGrpc(_) => None,
+            Provider::Prometheus(_) => {
+                no_effect(
+                    path.clone(),
+                    "takes no effect: the filter that counts by Istio's metrics is in Istio's builds of Envoy alone, and is not configured; Envoy's own statistics are there".to_owned(),
+                );
+                None
             }
-            Provider::EnvoyHttpAls(als) => (Some(&als.service), &[]),
-            Provider::EnvoyTcpAls(als) => (Some(&als.service), &[]),
-            Provider::EnvoyOtelAls(als) => (Some(&als.service), &[]),
-            Provider::EnvoyFileAccessLog(_) | Provider::EnvoyExtAuthzHttp(_) | Provider::EnvoyExtAuthzGrpc(_) => {
-                (None, &[])
-            }
-            Provider::Prometheus(_) => (None, &[]),
             Provider::Lightstep(_) | Provider::Stackdriver(_) | Provider::Opencensus(_) | Provider::Sds(_) => {
                 no_effect(
                     path.clone(),
                     "takes no effect: Envoy does not, or does no longer, have such a provider".to_owned(),
                 );
-                (None, &[])
+                None
             }
         };
         if let Some(Err(problem)) = service.map(|service| authz::find(&catalog.services, service)) {
             no_effect(path.clone(), format!("nothing is sent there: {problem}"));
         }
         let by_environment =
-            |header: &&HttpHeader| matches!(header.header_value, Some(HttpHeaderHeaderValue::EnvName(_)));
-        for header in headers.iter().filter(by_environment) {
-            no_effect(
-                format!("{path}.headers"),
-                format!(
-                    "the header {:?} is not sent: its value is in a variable of the control plane's environment, which is not read; write the value",
-                    header.name
-                ),
-            );
+            |header: &HttpHeader| matches!(header.header_value, Some(HttpHeaderHeaderValue::EnvName(_)));
+        for (at, headers) in headers_of(written) {
+            for (index, header) in headers.iter().enumerate().filter(|(_, header)| by_environment(header)) {
+                no_effect(
+                    format!("{path}.{at}[{index}]"),
+                    format!(
+                        "the header {:?} is not sent: its value is in a variable of the control plane's environment, which is not read; write the value",
+                        header.name
+                    ),
+                );
+            }
         }
     }
     said
+}
+
+/// The headers that a provider is to be sent, and where they are written.
+fn headers_of(provider: &Provider) -> Vec<(&'static str, &[HttpHeader])> {
+    match provider {
+        Provider::Zipkin(zipkin) => vec![("zipkin.headers", &zipkin.headers)],
+        Provider::Opentelemetry(otel) => {
+            let over_http = otel.http.iter();
+            let over_http = over_http.map(|http| ("opentelemetry.http.headers", http.headers.as_slice()));
+            let over_grpc = otel.grpc.iter();
+            let over_grpc =
+                over_grpc.map(|grpc| ("opentelemetry.grpc.initialMetadata", grpc.initial_metadata.as_slice()));
+            let sampler = match &otel.sampling {
+                Some(Sampling::DynatraceSampler(sampler)) => sampler.http_service.as_ref(),
+                None => None,
+            };
+            let of_sampler = sampler
+                .and_then(|service| service.http.as_ref())
+                .into_iter()
+                .map(|http| {
+                    (
+                        "opentelemetry.dynatraceSampler.httpService.http.headers",
+                        http.headers.as_slice(),
+                    )
+                });
+            over_http.chain(over_grpc).chain(of_sampler).collect()
+        }
+        _ => Vec::new(),
+    }
 }
