@@ -43,6 +43,7 @@ pub use issuers::IssuerSettings;
 pub use run::{Addresses, RunError, run, start};
 pub use settings::{Arguments, Settings, SettingsError, ValidationPolicy, log_levels};
 pub use stop::stop_signal;
+pub use trust_bundle::trusted;
 
 mod stop {
     //! How the process is told to stop.

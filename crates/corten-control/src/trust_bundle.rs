@@ -25,15 +25,7 @@ pub(crate) const NAME: &str = "trust";
 /// What is sent; none: there is nothing to be trusted, which is not known yet rather than so. Each certificate is there once, and in
 /// an order that does not depend on where it is from.
 pub(crate) fn bundle(published: &[String], mesh: &MeshConfig) -> Option<Resource> {
-    let further = mesh
-        .ca_certificates
-        .iter()
-        .filter_map(|one| match &one.certificate_data {
-            Some(CertificateDataCertificateData::Pem(text)) => certificates(text).ok(),
-            _ => None,
-        })
-        .flatten();
-    let all: BTreeSet<String> = published.iter().cloned().chain(further).collect();
+    let all = trusted(published, mesh);
     if all.is_empty() {
         return None;
     }
@@ -45,6 +37,19 @@ pub(crate) fn bundle(published: &[String], mesh: &MeshConfig) -> Option<Resource
     Some(Resource::new(PROXY_CONFIG_TYPE, NAME, &version, &body))
 }
 
+/// The certificates that are trusted, as PEM: those that the authority has published, and those that the mesh's configuration adds.
+pub fn trusted(published: &[String], mesh: &MeshConfig) -> BTreeSet<String> {
+    let further = mesh
+        .ca_certificates
+        .iter()
+        .filter_map(|one| match &one.certificate_data {
+            Some(CertificateDataCertificateData::Pem(text)) => certificates(text).ok(),
+            _ => None,
+        })
+        .flatten();
+    published.iter().cloned().chain(further).collect()
+}
+
 /// What of the mesh's configuration takes no effect here.
 pub(crate) fn problems(mesh: &MeshConfig) -> Vec<String> {
     let wrong = |(at, one): (usize, &corten_api::istio::mesh_config::CertificateData)| match &one.certificate_data {
@@ -52,10 +57,8 @@ pub(crate) fn problems(mesh: &MeshConfig) -> Vec<String> {
             let reason = certificates(text).err()?;
             Some(format!("caCertificates[{at}].pem: takes no effect: {reason}"))
         }
-        Some(CertificateDataCertificateData::SpiffeBundleUrl(url)) => Some(format!(
-            "caCertificates[{at}].spiffeBundleUrl: takes no effect: bundles are not fetched; write the certificates of '{url}' as pem"
-        )),
-        None => None,
+        // Said of what no proxy is sent.
+        Some(CertificateDataCertificateData::SpiffeBundleUrl(_)) | None => None,
     };
     mesh.ca_certificates.iter().enumerate().filter_map(wrong).collect()
 }
@@ -153,7 +156,6 @@ pub(crate) mod tests {
             [
                 "caCertificates[1].pem: takes no effect: the PEM text holds no certificate",
                 "caCertificates[2].pem: takes no effect: none of the 1 given roots is a usable certificate",
-                "caCertificates[3].spiffeBundleUrl: takes no effect: bundles are not fetched; write the certificates of 'https://a.example/bundle' as pem",
             ]
         );
     }

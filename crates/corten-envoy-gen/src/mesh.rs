@@ -2,17 +2,43 @@
 
 use corten_api::{
     diagnostic::Diagnostic,
-    istio::mesh_config::{MeshConfig, MeshConfigOutboundTrafficPolicyMode as Mode},
+    istio::mesh_config::{CertificateDataCertificateData, MeshConfig, MeshConfigOutboundTrafficPolicyMode as Mode},
 };
 use corten_routing::{About, Catalog};
 
 /// What takes no effect, by field.
 pub(crate) fn diagnostics(catalog: &Catalog) -> Vec<Diagnostic> {
     let about = about(catalog);
-    unhonoured(&catalog.mesh)
-        .into_iter()
-        .map(|(field, why)| about.no_effect(field, format!("takes no effect: {why}")))
+    let fields = unhonoured(&catalog.mesh).into_iter();
+    let fields = fields.map(|(field, why)| (field.to_owned(), why));
+    let all = fields.chain(of_authorities(&catalog.mesh));
+    all.map(|(field, why)| about.no_effect(field, format!("takes no effect: {why}")))
         .collect()
+}
+
+/// What of further root certificates is not looked at.
+fn of_authorities(mesh: &MeshConfig) -> impl Iterator<Item = (String, &'static str)> {
+    let each = mesh.ca_certificates.iter().enumerate();
+    each.flat_map(|(index, one)| {
+        let by_url = matches!(
+            one.certificate_data,
+            Some(CertificateDataCertificateData::SpiffeBundleUrl(_))
+        );
+        let written = [
+            (
+                "spiffeBundleUrl",
+                by_url,
+                "bundles are not fetched; write the certificates as pem",
+            ),
+            (
+                "certSigners",
+                !one.cert_signers.is_empty(),
+                "certificates are signed by the control plane, or where it says, and not by signers of Kubernetes",
+            ),
+        ];
+        let found = written.into_iter().filter(|(_, is_written, _)| *is_written);
+        found.map(move |(field, _, why)| (format!("caCertificates[{index}].{field}"), why))
+    })
 }
 
 /// The object that what is said of the mesh's configuration is about.
@@ -50,11 +76,6 @@ fn unhonoured(mesh: &MeshConfig) -> Vec<(&'static str, &'static str)> {
             "discoverySelectors",
             !mesh.discovery_selectors.is_empty(),
             "the control plane looks at all namespaces; exportTo and Sidecars limit what proxies see",
-        ),
-        (
-            "caCertificates",
-            !mesh.ca_certificates.is_empty(),
-            "proxies trust the mesh's own root certificates alone",
         ),
         (
             "certificates",

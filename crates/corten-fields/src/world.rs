@@ -52,6 +52,7 @@ pub(crate) struct Output {
     conditions: Vec<(ObjectKey, Arc<Status>)>,
     made: Vec<Value>,
     fetched: Vec<(Source, std::time::Duration)>,
+    trusted: BTreeSet<String>,
     statuses: Vec<ObjectStatus>,
     pods: Vec<Started>,
     /// What the proxies of these pods are sent.
@@ -74,6 +75,7 @@ impl Output {
             self.conditions != other.conditions || self.statuses != other.statuses,
         );
         note("fetched keys", self.fetched != other.fetched);
+        note("trusted roots", self.trusted != other.trusted);
         note("deployment", self.made != other.made);
         for (ours, theirs) in self.pods.iter().zip(&other.pods) {
             // That a proxy does not start says nothing of what it would do.
@@ -176,6 +178,7 @@ impl World {
         corten_routing::offline::complete(&mut objects, "default");
         let pods = pods::started(&objects, written);
         let ingress = ingress::Settings::of_mesh(&mesh, "cluster.local", "istio-system");
+        let trusted = corten_control::trusted(&[], &mesh);
         let mut world = corten_routing::World::new(Settings::default(), mesh);
         let mut said = world.put(&objects);
         let of_api = gateways::converted(&objects, &settings);
@@ -229,6 +232,7 @@ impl World {
                 .collect(),
             statuses: of_api.statuses,
             fetched,
+            trusted,
             invalid,
             said,
             proxies,

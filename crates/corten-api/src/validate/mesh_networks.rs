@@ -41,7 +41,7 @@ pub fn mesh_networks(networks: &MeshNetworks, report: &mut Report) {
 pub(super) fn unhonoured(networks: &MeshNetworks, report: &mut Report) {
     const ENDPOINTS: &str =
         "takes no effect: label the namespace istio-system of the cluster, or the workloads, topology.istio.io/network";
-    const GATEWAYS: &str = "takes no effect: label the gateway's Service topology.istio.io/network, or declare a Gateway of class istio-remote";
+    const GATEWAYS: &str = "takes no effect: a Gateway of the Gateway API with the label topology.istio.io/network says how its network is reached";
     for (name, network) in &networks.networks {
         for (i, endpoint) in network.endpoints.iter().enumerate() {
             let field = match &endpoint.ne {
