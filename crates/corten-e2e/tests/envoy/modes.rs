@@ -11,6 +11,8 @@ kind: Sidecar
 metadata: {name: bound}
 spec:
   workloadSelector: {labels: {app: bound}}
+  # Without interception the ports of all services that are seen are the proxy's own, and one of them may be an application's.
+  egress: [{hosts: [./*]}]
   ingress:
   - port: {number: 9080, protocol: HTTP, name: http}
     captureMode: NONE

@@ -358,10 +358,10 @@ spec:
 
     let said = ground.corten(&adopt);
     assert_eq!(said.code, Some(0), "{}", said.stderr);
-    has(
-        &said.stderr,
-        &["MutatingWebhookConfiguration istio-sidecar-injector", "trustDomain"],
-    );
+    has(&said.stderr, &["trustDomain"]);
+    // What made sidecars is of ours now, and asks for all that injection is asked for.
+    let injector = ground.get("", "mutatingwebhookconfiguration/istio-sidecar-injector");
+    assert_eq!(injector["webhooks"].as_array().map(Vec::len), Some(4), "{injector}");
     assert_eq!(
         ground.get("istio-system", "daemonset/ztunnel")["metadata"]["uid"],
         before["metadata"]["uid"]
